@@ -1,0 +1,1 @@
+"""What runs on the accelerators: engines, scorers, placement, the pool of Ray actors."""

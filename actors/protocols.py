@@ -1,0 +1,90 @@
+"""What an engine and a scorer must do, and what the driver needs to know of them before they exist.
+
+Engines and scorers live inside an actor and are called from its one event loop. They take many requests at once and
+may answer each when it is ready; how they batch is theirs. `apportion.actors.conformance` checks an implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from apportion.costs import ModelProfile
+from apportion.types import Generate, Generated, Messages, Reply, Request, Score, Scored
+
+
+class Engine(Protocol):
+    """A policy model that writes."""
+
+    async def generate(self, request: Generate) -> Generated:
+        """Completions for one request; concurrent calls are batched by the engine.
+
+        The same request gives the same completions whatever else is in the batch (up to floating-point ties).
+        Raises EngineError where the request cannot be run, e.g. a conversation longer than the context.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+class Scorer(Protocol):
+    """A verifier that scores steps."""
+
+    async def score(self, request: Score) -> Scored:
+        """A score in [0, 1] for every step of every response."""
+        ...
+
+    async def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+class Describer(Protocol):
+    """The driver-side view of a model: read from its files, without loading its weights."""
+
+    def profile(self) -> ModelProfile:
+        """What must be known to count its work."""
+        ...
+
+    def count_prompt(self, messages: Messages) -> int:
+        """Tokens of a conversation as the engine renders it (chat template included)."""
+        ...
+
+    def count_text(self, text: str) -> int:
+        """Tokens of a piece of assistant text."""
+        ...
+
+
+class Backend(Protocol):
+    """Where requests go: a pool of Ray actors, or models in this process.
+
+    `start` raises ModelError or CapacityError before any request is taken. `submit` raises ReplicaDiedError or
+    EngineError for a request that failed for good (after the backend's own retries).
+    """
+
+    async def start(self) -> None: ...
+
+    def submit(self, request: Request, affinity: int) -> Awaitable[Reply]:
+        """Run one request on the model it names; `affinity` (the prompt's number) keeps a prompt on one replica."""
+        ...
+
+    def health(self) -> Sequence[ReplicaHealth]: ...
+
+    async def close(self) -> None: ...
+
+
+class ReplicaHealth(Protocol):
+    """What is shown of one replica."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def replica(self) -> int: ...
+    @property
+    def alive(self) -> bool: ...
+    @property
+    def restarts(self) -> int: ...
+    @property
+    def in_flight(self) -> int: ...

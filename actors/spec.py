@@ -1,0 +1,37 @@
+"""One model of a job, resolved: plain data that crosses to the actor that loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Role(StrEnum):
+    """What a model is asked for."""
+
+    POLICY = "policy"
+    SCORER = "scorer"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One row of the config's `models`. `path` is a local folder, or whatever the engine takes as a model's name.
+
+    `cpus` and `gpus` are reserved for each replica. `max_batch` bounds the sequences a replica runs at once.
+    `dollars_per_hour` is for one replica. `engine_args` go to the engine as they are.
+    """
+
+    name: str
+    engine: str
+    role: Role
+    path: str
+    replicas: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+    max_batch: int = 256
+    dollars_per_hour: float = 0.0
+    dollars_per_million_input: float = 0.0
+    dollars_per_million_output: float = 0.0
+    engine_args: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,129 @@
+"""What work costs, in every unit. Pure arithmetic: usage in, cost out.
+
+FLOPs a token are 2 x (active parameters + 2 x layers x attention width x attended positions): each weight is one
+multiply-add, and each attended position one multiply-add per channel for the scores and one for the values
+(Large Language Monkeys, Brown et al. 2024, appendix). Summed over a whole sequence this is DESIGN's
+2 x (active parameters + layers x width x length) a token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from apportion.types import Generate, Request, Usage
+
+
+class Unit(StrEnum):
+    """The unit a budget is counted in."""
+
+    TOKENS = "tokens"
+    FLOPS = "flops"
+    GPU_SECONDS = "gpu_seconds"
+    DOLLARS = "dollars"
+    SAMPLES = "samples"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One amount of work in all units. `samples` counts responses begun (a continued prefix begins none)."""
+
+    tokens: float = 0.0
+    flops: float = 0.0
+    gpu_seconds: float = 0.0
+    dollars: float = 0.0
+    samples: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.tokens + other.tokens,
+            self.flops + other.flops,
+            self.gpu_seconds + other.gpu_seconds,
+            self.dollars + other.dollars,
+            self.samples + other.samples,
+        )
+
+    def of(self, unit: Unit) -> float:
+        """The amount in one unit."""
+        return float(getattr(self, unit.value))
+
+    def as_dict(self) -> dict[str, float]:
+        """Unit name to amount."""
+        return {unit.value: self.of(unit) for unit in Unit}
+
+
+ZERO_COST = Cost()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProfile:
+    """What must be known of a model to count its work.
+
+    `active_parameters` are those multiplied for each token: the embedding lookup is left out, the output head is in.
+    `gpus` are the accelerators one replica occupies (a CPU replica counts as one). `dollars_per_hour` is for one
+    replica; endpoints are paid by token instead.
+    """
+
+    name: str
+    active_parameters: float
+    layers: int
+    attention_width: int
+    context: int
+    gpus: float = 1.0
+    dollars_per_hour: float = 0.0
+    dollars_per_million_input: float = 0.0
+    dollars_per_million_output: float = 0.0
+    seconds_per_token: float = 1e-3
+    """a first guess, used to reserve and predict gpu_seconds until the job has measured its own"""
+
+    def flops(self, tokens: float, attended: float) -> float:
+        """FLOPs of `tokens` tokens that attend to `attended` positions in total."""
+        return 2.0 * (self.active_parameters * tokens + 2.0 * self.layers * self.attention_width * attended)
+
+
+def attended(context: float, tokens: float) -> float:
+    """Positions attended to by `tokens` tokens appended one after the other to `context` earlier ones."""
+    return tokens * context + tokens * (tokens + 1) / 2.0
+
+
+def cost_of(usage: Usage, profile: ModelProfile, samples: int = 0) -> Cost:
+    """The cost of measured work. `samples` is the number of responses the request began."""
+    tokens = usage.prompt_tokens + usage.completion_tokens
+    gpu_seconds = usage.busy_seconds * profile.gpus
+    by_token = usage.prompt_tokens * profile.dollars_per_million_input
+    by_token += usage.completion_tokens * profile.dollars_per_million_output
+    return Cost(
+        tokens=float(tokens),
+        flops=profile.flops(tokens, usage.attended),
+        gpu_seconds=gpu_seconds,
+        dollars=usage.busy_seconds * profile.dollars_per_hour / 3600.0 + by_token / 1e6,
+        samples=float(samples),
+    )
+
+
+def samples_begun(request: Request) -> int:
+    """How many responses a request begins."""
+    return len(request.seeds) if isinstance(request, Generate) and not request.prefix else 0
+
+
+def worst_case(
+    request: Request, profile: ModelProfile, prompt_tokens: int, response_tokens: int, seconds_per_token: float
+) -> Cost:
+    """An upper bound of what a request can cost, nothing cached.
+
+    `prompt_tokens` counts the conversation (and, for Generate, the prefix); `response_tokens` those of all responses
+    to score. `seconds_per_token` must bound the replica's time a token, since time cannot be known before.
+    """
+    if isinstance(request, Generate):
+        room = max(0, profile.context - prompt_tokens)
+        length = min(request.sampling.max_tokens, room)
+        completion = length * len(request.seeds)
+        reach = attended(0, prompt_tokens) + attended(prompt_tokens, length) * len(request.seeds)
+        prompt = prompt_tokens
+    else:
+        # A scorer may read the conversation again for each response, and each response within its context.
+        completion = 0
+        prompt = prompt_tokens * len(request.responses) + response_tokens
+        reach = attended(0, profile.context) / max(1, profile.context) * prompt * 2
+    usage = Usage(prompt, completion, int(reach) + 1, 0, (prompt + completion) * seconds_per_token)
+    return cost_of(usage, profile, samples_begun(request))

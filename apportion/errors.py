@@ -1,0 +1,66 @@
+"""Every error apportion raises on purpose. A message gives the value, the rule and the next step.
+
+    ApportionError
+    |-- ConfigError          a key, a name or a value in the config (nothing has been spent)
+    |-- DataError            the dataset as a whole cannot be used (single bad rows are set aside, not raised)
+    |-- ModelError           a model that is not there, cannot be loaded, or is of the wrong kind
+    |-- CapacityError        the cluster cannot hold what the config asks for
+    |-- RunDirectoryError    the run directory belongs to another config or another job is writing to it
+    |-- JournalError         the journal is broken, or replaying it does not give the recorded grants
+    |-- BudgetError          the budget cannot buy the cheapest purchase, or a ledger law was about to break
+    `-- EngineError          an engine or scorer failed on a request
+        `-- ReplicaDiedError the actor that ran it died
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ApportionError(Exception):
+    """Base of all errors a user can meet; the command line prints its message without a traceback and exits with 2."""
+
+
+class ConfigError(ApportionError):
+    """A config that cannot be run."""
+
+
+class DataError(ApportionError):
+    """A dataset that cannot be used at all."""
+
+
+class ModelError(ApportionError):
+    """A model that is missing or cannot be loaded."""
+
+
+class CapacityError(ApportionError):
+    """More replicas, CPUs or GPUs than the cluster has."""
+
+
+class RunDirectoryError(ApportionError):
+    """A run directory that this job must not write to."""
+
+
+class JournalError(ApportionError):
+    """A journal that cannot be replayed."""
+
+
+class BudgetError(ApportionError):
+    """A budget that buys nothing, or a reservation beyond what is left."""
+
+
+class EngineError(ApportionError):
+    """An engine or scorer that failed on a request."""
+
+
+class ReplicaDiedError(EngineError):
+    """The actor process that held the request is gone."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence naming the nearest known name and all known ones, for error messages."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(names) if names else 'none'}"

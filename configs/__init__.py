@@ -1,0 +1,1 @@
+"""The config schema, and the YAML files that ship with the package."""

@@ -1,0 +1,37 @@
+"""An arm: a strategy with its policy model, verifier, selector and settings fixed; only the amount n is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from apportion.policies.strategy import Strategy
+from apportion.types import Candidate, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A selector's decision. `confidence` is the share of the (weighted) vote the answer holds, in [0, 1]."""
+
+    answer: str | None
+    confidence: float
+    candidate: int | None = None
+    """position, in the sequence selected from, of the best candidate with that answer"""
+
+
+Selector = Callable[[Sequence[Candidate]], Choice]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One row of the config's `arms`. `amounts` are the purchases it offers, ascending."""
+
+    name: str
+    strategy: Strategy
+    policy: str
+    verifier: str | None
+    select: str
+    aggregate: str
+    amounts: tuple[int, ...]
+    sampling: Sampling
+    step_separator: str = "\n\n"

@@ -1,0 +1,116 @@
+"""What a strategy is: a generator that yields requests and is sent replies, and returns drafts.
+
+Invariants every strategy keeps (checked by `apportion.policies.conformance`):
+- it never awaits and imports no framework, and given the same replies yields the same requests;
+- it yields a non-empty tuple of requests, all of which may run at once, and is sent their replies in the same order;
+- it may be cut off at any yield by `CutOff` thrown in, and then returns what it has;
+- it draws its seeds from `Task.seed`, so that a later purchase of the same arm continues where this one stops.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from apportion.types import Draft, Generate, Generated, Messages, Reply, Request, Sampling, Score, Scored
+
+Plan = Generator[tuple[Request, ...], tuple[Reply, ...], tuple[Draft, ...]]
+
+
+class CutOff(Exception):  # noqa: N818 - a signal, not an error
+    """Thrown into a strategy whose next requests the budget cannot cover; it returns the drafts it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One purchase to carry out: `n` samples of a strategy on one conversation.
+
+    `drawn` is how many samples of the same arm this prompt already has. `step_separator` is what the policy model
+    writes between two steps; `verifier` is None where the arm has none.
+    """
+
+    messages: Messages
+    policy: str
+    verifier: str | None
+    sampling: Sampling
+    step_separator: str
+    n: int
+    drawn: int
+    key: str
+    """job seed, prompt and arm in one string: the root of every seed of this task"""
+
+    def seed(self, *path: int) -> int:
+        """A 63-bit seed for one place in the task, e.g. `seed(sample)` or `seed(sample, depth)`.
+
+        Sample numbers should count from `drawn`, so that four samples and then four more are the same eight.
+        """
+        text = ":".join([self.key, *map(str, path)])
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The expected work of one purchase, in tokens. `attended` sums attended positions as in `Usage`."""
+
+    prompt_tokens: float = 0.0
+    completion_tokens: float = 0.0
+    policy_attended: float = 0.0
+    verifier_tokens: float = 0.0
+    verifier_attended: float = 0.0
+    samples: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """What is known of a prompt's lengths when its cost is predicted, in tokens and steps."""
+
+    prompt_tokens: float
+    completion_tokens: float
+    steps: float
+
+
+class Strategy(Protocol):
+    """A way to spend compute on one prompt. An instance is a frozen dataclass whose fields are its settings."""
+
+    name: ClassVar[str]
+    needs_verifier: ClassVar[bool]
+
+    def plan(self, task: Task) -> Plan:
+        """The generator that carries a task out."""
+        ...
+
+    def check(self, n: int) -> str | None:
+        """Why `n` cannot be honoured with these settings, with the fix; None where it can."""
+        ...
+
+    def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
+        """The work expected of a purchase of `n`; `verified` says whether a verifier scores it."""
+        ...
+
+
+def generate(request: Generate) -> Generator[tuple[Request, ...], tuple[Reply, ...], Generated]:
+    """`yield from generate(request)` gives the typed reply to one Generate."""
+    (reply,) = yield (request,)
+    if not isinstance(reply, Generated):
+        raise TypeError(f"a Generate was answered by {type(reply).__name__}")
+    return reply
+
+
+def generate_all(
+    requests: tuple[Generate, ...],
+) -> Generator[tuple[Request, ...], tuple[Reply, ...], tuple[Generated, ...]]:
+    """`yield from generate_all(requests)` runs several Generates at once."""
+    replies = yield requests
+    if not all(isinstance(reply, Generated) for reply in replies):
+        raise TypeError("a Generate was answered by something else")
+    return tuple(reply for reply in replies if isinstance(reply, Generated))
+
+
+def score(request: Score) -> Generator[tuple[Request, ...], tuple[Reply, ...], Scored]:
+    """`yield from score(request)` gives the typed reply to one Score."""
+    (reply,) = yield (request,)
+    if not isinstance(reply, Scored):
+        raise TypeError(f"a Score was answered by {type(reply).__name__}")
+    return reply

@@ -1,0 +1,115 @@
+"""What an allocation policy is: it offers each prompt its next purchase, and learns from what came of it.
+
+Pure: no clock, no I/O, no randomness beyond a seed in its settings. The same calls in the same order give the same
+offers, so that a journal can be replayed. Prompts are numbered 0..prompts-1; costs and the budget are in the budget's
+unit. Implementations are named in `apportion.scheduler.allocations` and chosen by the config's `allocation.policy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apportion.policies.arm import Arm
+from apportion.types import Candidate, Purchase
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A purchase worth making now. `gain` is in expected objective, `cost` the expected cost."""
+
+    purchase: Purchase
+    gain: float
+    cost: float
+
+    @property
+    def ratio(self) -> float:
+        """Expected objective bought per unit of budget."""
+        return self.gain / self.cost if self.cost > 0 else float("inf")
+
+
+class Rest(StrEnum):
+    """Why a prompt gets no offer now."""
+
+    WAIT = "wait"
+    """its next purchase is not worth the present price, but may be if the price falls"""
+    STOP = "stop"
+    """no more purchases, whatever happens"""
+
+
+class CostModel(Protocol):
+    """Expected costs, corrected by the job from what purchases really cost."""
+
+    def predict(self, prompts: NDArray[np.int64], arm: str, n: int) -> Floats:
+        """Expected cost in the budget's unit of one purchase for each of `prompts`, [prompts]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What an allocation policy is given at the start of a job.
+
+    `budget` is in the budget's unit. `features` are the prompts' texts, for a prior from the text. `objective` is the
+    config's. The reference answers are not here, and cannot be.
+    """
+
+    texts: Sequence[str]
+    arms: tuple[Arm, ...]
+    costs: CostModel
+    budget: float
+    objective: str
+    seed: int
+
+    @property
+    def prompts(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a budget is expected to reach: the mean objective per prompt, with a 90% interval."""
+
+    budget: float
+    spent: float
+    value: float
+    low: float
+    high: float
+
+
+class Allocation(Protocol):
+    """An allocation policy."""
+
+    @property
+    def price(self) -> float:
+        """Expected objective that one unit of budget must earn now; 0 where the policy has no price."""
+        ...
+
+    def offer(self, prompt: int, most: float) -> Offer | Rest:
+        """The next purchase of a prompt, whose expected cost must be at most `most`.
+
+        Never called while a purchase of the prompt is under way.
+        """
+        ...
+
+    def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
+        """A purchase ended with these new candidates and this real cost. `candidates` may be fewer than bought."""
+        ...
+
+    def reprice(self, available: float) -> None:
+        """Solve the price again: `available` is what can still be committed to prompts with no purchase under way."""
+        ...
+
+    def difficulty(self, prompt: int) -> float:
+        """The present posterior mean of pass@1 of the prompt's cheapest arm, in [0, 1]."""
+        ...
+
+    def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
+        """What each budget, counted from now, is expected to reach. Spends nothing and changes nothing."""
+        ...

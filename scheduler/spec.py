@@ -1,0 +1,54 @@
+"""A job, resolved and typed: what `apportion.configs` makes of a YAML file and the job machine runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from apportion.actors.spec import ModelSpec
+from apportion.costs import Unit
+from apportion.policies.answers import AnswerType
+from apportion.policies.arm import Arm
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """Where the prompts are and which columns to read. `path` is JSONL or Parquet, local or any fsspec URL."""
+
+    path: str
+    prompt: str = "prompt"
+    id: str | None = None
+    reference: str | None = None
+    system: str | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """Everything one job needs. `resolved` is the config as it was run, defaults and overrides included.
+
+    `in_flight` bounds the prompts with a purchase under way; None lets the job choose from its replicas.
+    `ordered` makes the machine take replies in the order their requests were sent, so that the same seed gives the
+    same job whatever the timing, at the price of waiting for stragglers.
+    `cluster` is `local` (start Ray here), `auto`, a Ray address, or `inline` (no Ray: models in this process).
+    """
+
+    dataset: DatasetSpec
+    output: Path
+    objective: str
+    budget: float
+    unit: Unit
+    models: Mapping[str, ModelSpec]
+    arms: tuple[Arm, ...]
+    answer: AnswerType
+    probe: int = 4
+    fitted: str | None = None
+    allocation: str = "price"
+    allocation_settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    in_flight: int | None = None
+    ordered: bool = False
+    cluster: str = "local"
+    resolved: Mapping[str, Any] = field(default_factory=dict)
