@@ -1,0 +1,73 @@
+"""What a job says of one prompt when it is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from apportion.costs import Cost
+from apportion.policies.answers import AnswerType
+from apportion.types import Candidate, Prompt, Purchase
+
+
+@dataclass(frozen=True, slots=True)
+class PromptResult:
+    """The committed result of one prompt.
+
+    `response` is the text of the candidate that stands for the answer. `confidence` is the answer's share of the
+    selector's vote, `difficulty` the posterior mean of pass@1. `correct` is None without a reference, and is filled
+    by `judge` after the decision. `reason` says why buying stopped; `error` why the prompt has no answer.
+    """
+
+    prompt_id: str
+    index: int
+    answer: str | None
+    response: str | None
+    confidence: float
+    difficulty: float
+    spent: Cost
+    purchases: tuple[Purchase, ...]
+    candidates: int
+    reason: str
+    error: str | None = None
+    correct: bool | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """A flat row for results.jsonl."""
+        return {
+            "prompt_id": self.prompt_id,
+            "answer": self.answer,
+            "correct": self.correct,
+            "confidence": self.confidence,
+            "difficulty": self.difficulty,
+            "response": self.response,
+            "candidates": self.candidates,
+            "purchases": [{"arm": p.arm, "n": p.n} for p in self.purchases],
+            "spent": self.spent.as_dict(),
+            "reason": self.reason,
+            "error": self.error,
+        }
+
+
+def is_correct(answer: str | None, prompt: Prompt, answers: AnswerType) -> bool | None:
+    """Whether an answer equals the prompt's reference; None without one. An unparsed answer is wrong."""
+    if prompt.reference is None:
+        return None
+    if answer is None:
+        return False
+    reference = answers.extract(prompt.reference) or prompt.reference
+    return answers.same(answer, reference)
+
+
+def judge(result: PromptResult, prompt: Prompt, answers: AnswerType) -> PromptResult:
+    """The result with `correct` filled in. The only place, with `is_correct`, that reads a reference."""
+    return replace(result, correct=is_correct(result.answer, prompt, answers))
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A prompt's result together with every candidate that was paid for."""
+
+    result: PromptResult
+    candidates: Sequence[Candidate]
