@@ -103,7 +103,11 @@ class Allocation(Protocol):
         ...
 
     def reprice(self, available: float) -> None:
-        """Solve the price again: `available` is what can still be committed to prompts with no purchase under way."""
+        """Solve the price again over all prompts that were not told to stop, each as last observed.
+
+        `available` is the budget less what observed purchases have cost. A purchase under way is not observed yet:
+        it is part of its prompt's plan, and its cost part of `available`.
+        """
         ...
 
     def difficulty(self, prompt: int) -> float:
