@@ -1,0 +1,65 @@
+"""The backend that runs every model in this process: no Ray, one instance a model, failures not isolated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+
+from apportion.actors.host import Host
+from apportion.actors.spec import ModelSpec
+from apportion.errors import ConfigError, nearest
+from apportion.types import Reply, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One replica as shown to the user (see `protocols.ReplicaHealth`)."""
+
+    model: str
+    replica: int
+    alive: bool
+    restarts: int
+    in_flight: int
+
+
+class InlineBackend:
+    """Models in this process, for small runs, tests and debugging."""
+
+    def __init__(self, specs: Sequence[ModelSpec]) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._hosts: dict[str, Host] = {}
+        self._running: dict[str, set[asyncio.Task[Reply]]] = {name: set() for name in self._specs}
+
+    async def start(self) -> None:
+        """Load every model, one after the other; ModelError where one does not load."""
+        for name, spec in self._specs.items():
+            self._hosts[name] = await asyncio.to_thread(Host.load, spec)
+
+    def submit(self, request: Request, affinity: int) -> Awaitable[Reply]:
+        """Run a request at once; `affinity` has nothing to choose from."""
+        host = self._hosts.get(request.model)
+        if host is None:
+            raise ConfigError(
+                f"a request names the model {request.model!r}, which is not started; "
+                f"{nearest(request.model, self._hosts)}"
+            )
+        running = self._running[request.model]
+        task = asyncio.ensure_future(host.run(request))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        return task
+
+    def health(self) -> Sequence[Health]:
+        """One replica a model; it lives while this process does."""
+        return [Health(name, 0, name in self._hosts, 0, len(running)) for name, running in self._running.items()]
+
+    async def close(self) -> None:
+        """Cancel what runs and free the models."""
+        tasks = [task for running in self._running.values() for task in running]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._hosts:
+            _, host = self._hosts.popitem()
+            await host.close()

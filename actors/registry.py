@@ -1,0 +1,100 @@
+"""Which engines there are: one row a name. A new engine is a module and a row here.
+
+Rows import their modules when used, so that the driver can read this table without importing a framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from apportion.actors.protocols import Describer, Engine, Scorer
+from apportion.actors.spec import ModelSpec, Role
+from apportion.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKind:
+    """How one kind of engine is built, by role, and how its models are described without loading them."""
+
+    policy: Callable[[ModelSpec], Engine] | None
+    scorer: Callable[[ModelSpec], Scorer] | None
+    describe: Callable[[ModelSpec], Describer]
+
+
+def _embedded_engine(spec: ModelSpec) -> Engine:
+    from apportion.actors.embedded import build_engine
+
+    return build_engine(spec)
+
+
+def _embedded_scorer(spec: ModelSpec) -> Scorer:
+    from apportion.actors.prm import build_scorer
+
+    return build_scorer(spec)
+
+
+def _describe_folder(spec: ModelSpec) -> Describer:
+    from apportion.actors.describe import describe
+
+    return describe(spec)
+
+
+def _fake_engine(spec: ModelSpec) -> Engine:
+    from apportion.actors.fake import build_engine
+
+    return build_engine(spec)
+
+
+def _fake_scorer(spec: ModelSpec) -> Scorer:
+    from apportion.actors.fake import build_scorer
+
+    return build_scorer(spec)
+
+
+def _describe_fake(spec: ModelSpec) -> Describer:
+    from apportion.actors.fake import describe
+
+    return describe(spec)
+
+
+ENGINES: Mapping[str, EngineKind] = {
+    "embedded": EngineKind(_embedded_engine, _embedded_scorer, _describe_folder),
+    "fake": EngineKind(_fake_engine, _fake_scorer, _describe_fake),
+}
+
+
+def kind_of(spec: ModelSpec) -> EngineKind:
+    """The row of a model's engine, or ConfigError."""
+    kind = ENGINES.get(spec.engine)
+    if kind is None:
+        raise ConfigError(
+            f"models.{spec.name}.engine: no engine is called {spec.engine!r}; {nearest(spec.engine, ENGINES)}"
+        )
+    return kind
+
+
+def build_engine(spec: ModelSpec) -> Engine:
+    """Load a policy model, in the process that will run it."""
+    build = kind_of(spec).policy
+    if build is None:
+        raise ConfigError(f"models.{spec.name}: the {spec.engine} engine runs no policy models; choose another engine")
+    return build(spec)
+
+
+def build_scorer(spec: ModelSpec) -> Scorer:
+    """Load a verifier, in the process that will run it."""
+    build = kind_of(spec).scorer
+    if build is None:
+        raise ConfigError(f"models.{spec.name}: the {spec.engine} engine runs no scorers; choose another engine")
+    return build(spec)
+
+
+def build_model(spec: ModelSpec) -> Engine | Scorer:
+    """Load a model in its role."""
+    return build_engine(spec) if spec.role is Role.POLICY else build_scorer(spec)
+
+
+def describe(spec: ModelSpec) -> Describer:
+    """The driver-side view of a model; safe to build without an accelerator."""
+    return kind_of(spec).describe(spec)
