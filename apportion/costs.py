@@ -11,7 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from apportion.types import Generate, Request, Usage
+
+Amount = float | NDArray[np.float64]
+"""A number, or an array over prompts."""
 
 
 class Unit(StrEnum):
@@ -76,12 +82,12 @@ class ModelProfile:
     seconds_per_token: float = 1e-3
     """a first guess, used to reserve and predict gpu_seconds until the job has measured its own"""
 
-    def flops(self, tokens: float, attended: float) -> float:
+    def flops(self, tokens: Amount, attended: Amount) -> Amount:
         """FLOPs of `tokens` tokens that attend to `attended` positions in total."""
         return 2.0 * (self.active_parameters * tokens + 2.0 * self.layers * self.attention_width * attended)
 
 
-def attended(context: float, tokens: float) -> float:
+def attended(context: Amount, tokens: Amount) -> Amount:
     """Positions attended to by `tokens` tokens appended one after the other to `context` earlier ones."""
     return tokens * context + tokens * (tokens + 1) / 2.0
 
@@ -94,7 +100,7 @@ def cost_of(usage: Usage, profile: ModelProfile, samples: int = 0) -> Cost:
     by_token += usage.completion_tokens * profile.dollars_per_million_output
     return Cost(
         tokens=float(tokens),
-        flops=profile.flops(tokens, usage.attended),
+        flops=float(profile.flops(tokens, usage.attended)),
         gpu_seconds=gpu_seconds,
         dollars=usage.busy_seconds * profile.dollars_per_hour / 3600.0 + by_token / 1e6,
         samples=float(samples),
@@ -114,6 +120,7 @@ def worst_case(
     `prompt_tokens` counts the conversation (and, for Generate, the prefix); `response_tokens` those of all responses
     to score. `seconds_per_token` must bound the replica's time a token, since time cannot be known before.
     """
+    reach: Amount
     if isinstance(request, Generate):
         room = max(0, profile.context - prompt_tokens)
         length = min(request.sampling.max_tokens, room)

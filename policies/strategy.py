@@ -14,6 +14,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from apportion.costs import Amount
 from apportion.types import Draft, Generate, Generated, Messages, Reply, Request, Sampling, Score, Scored
 
 Plan = Generator[tuple[Request, ...], tuple[Reply, ...], tuple[Draft, ...]]
@@ -52,23 +53,26 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The expected work of one purchase, in tokens. `attended` sums attended positions as in `Usage`."""
+    """The expected work of one purchase, in tokens; each a number or an array over prompts.
 
-    prompt_tokens: float = 0.0
-    completion_tokens: float = 0.0
-    policy_attended: float = 0.0
-    verifier_tokens: float = 0.0
-    verifier_attended: float = 0.0
-    samples: float = 0.0
+    `attended` sums attended positions as in `Usage`.
+    """
+
+    prompt_tokens: Amount = 0.0
+    completion_tokens: Amount = 0.0
+    policy_attended: Amount = 0.0
+    verifier_tokens: Amount = 0.0
+    verifier_attended: Amount = 0.0
+    samples: Amount = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """What is known of a prompt's lengths when its cost is predicted, in tokens and steps."""
+    """What is known of lengths when costs are predicted, in tokens and steps; each a number or an array [prompts]."""
 
-    prompt_tokens: float
-    completion_tokens: float
-    steps: float
+    prompt_tokens: Amount
+    completion_tokens: Amount
+    steps: Amount
 
 
 class Strategy(Protocol):
@@ -86,7 +90,10 @@ class Strategy(Protocol):
         ...
 
     def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
-        """The work expected of a purchase of `n`; `verified` says whether a verifier scores it."""
+        """The work expected of a purchase of `n`; `verified` says whether a verifier scores it.
+
+        Must broadcast: with lengths as arrays over prompts, the amounts are arrays over prompts.
+        """
         ...
 
 

@@ -1,0 +1,55 @@
+"""Replies as JSON text and back: what the journal stores. Exact: floats and text survive the trip unchanged."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from apportion.errors import JournalError
+from apportion.types import Completion, Finish, Generated, LogprobStats, Reply, Scored, Usage
+
+
+def encode_reply(reply: Reply) -> str:
+    """One line of JSON. Lone surrogates, which a model can write, are kept as escapes."""
+    usage = _encode_usage(reply.usage)
+    if isinstance(reply, Generated):
+        completions = [
+            [c.text, c.tokens, c.finish.value, _encode_stats(c.stats) if c.stats else None] for c in reply.completions
+        ]
+        body: dict[str, Any] = {"generated": completions, "usage": usage}
+    else:
+        body = {"scored": [list(scores) for scores in reply.scores], "usage": usage}
+    return json.dumps(body, separators=(",", ":"))
+
+
+def decode_reply(text: str) -> Reply:
+    """The reply that `encode_reply` wrote. Raises JournalError for anything else."""
+    try:
+        body = json.loads(text)
+        usage = Usage(*body["usage"])
+        if "generated" in body:
+            return Generated(tuple(_decode_completion(row) for row in body["generated"]), usage)
+        return Scored(tuple(tuple(float(s) for s in scores) for scores in body["scored"]), usage)
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalError(
+            f"a journaled reply cannot be read ({error}): {text[:80]!r}. Start again in a new run directory."
+        ) from error
+
+
+def _encode_usage(usage: Usage) -> list[float]:
+    return [
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.attended,
+        usage.cached_tokens,
+        usage.busy_seconds,
+    ]
+
+
+def _encode_stats(stats: LogprobStats) -> list[float | bool]:
+    return [stats.mean_logprob, stats.mean_entropy, stats.self_certainty, stats.exact]
+
+
+def _decode_completion(row: list[Any]) -> Completion:
+    text, tokens, finish, stats = row
+    return Completion(text, tokens, Finish(finish), LogprobStats(*stats) if stats else None)

@@ -1,0 +1,140 @@
+"""The journal: the durable record of every grant and every reply, in SQLite.
+
+Invariants: a reply is on disk before the machine sees it; replies are kept in the order in which the machine saw
+them; nothing is ever changed or deleted. So the journal's replies, fed again to a fresh machine, bring it back. The
+grants are written for people and as a check: replaying must give the same ones.
+
+Write-ahead logging with synchronous=NORMAL survives the death of the process at any instruction. A power cut may lose
+the last replies, which are then asked for again; it cannot tear the file.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from apportion.codec import decode_reply, encode_reply
+from apportion.errors import JournalError
+from apportion.scheduler.events import Event, Failed, Granted, Replied, RequestId
+from apportion.types import Purchase
+
+FORMAT = "1"
+"""Raised whenever replaying an older journal would give other decisions or fail."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY, request TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS grants (
+    prompt INTEGER NOT NULL, number INTEGER NOT NULL, arm TEXT NOT NULL, n INTEGER NOT NULL,
+    PRIMARY KEY (prompt, number));
+"""
+
+
+class Journal:
+    """One job's journal. `identity` (what the job is: config and dataset) must be the one it was made with.
+
+    Raises JournalError where the file is not a journal, or is one of another format or identity.
+    """
+
+    def __init__(self, path: Path | str, identity: Mapping[str, str]) -> None:
+        self.path = str(path)
+        try:
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise JournalError(
+                f"{self.path} is not a journal ({error}); move it away, or choose another output"
+            ) from error
+        self._adopt({"format": FORMAT, **identity})
+
+    def _adopt(self, identity: dict[str, str]) -> None:
+        known = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        if not known:
+            with self._transaction():
+                self._db.executemany("INSERT INTO meta VALUES (?, ?)", identity.items())
+            return
+        for key, value in identity.items():
+            if known.get(key) != value:
+                raise JournalError(
+                    f"{self.path} was written by another job: its {key} is {known.get(key)!r}, this job's is {value!r}. "
+                    "Restore what changed, or choose another output."
+                )
+
+    def append(self, events: Iterable[Event]) -> None:
+        """Make events durable, in order, in one transaction."""
+        rows = [_encode(event) for event in events]
+        if not rows:
+            return
+        with self._transaction():
+            self._db.executemany("INSERT INTO events (request, kind, body) VALUES (?, ?, ?)", rows)
+
+    def record(self, grants: Iterable[Granted]) -> None:
+        """Write grants; one that is there already must be the same (JournalError)."""
+        rows = [(g.prompt, g.number, g.purchase.arm, g.purchase.n) for g in grants]
+        if not rows:
+            return
+        with self._transaction():
+            self._db.executemany("INSERT OR IGNORE INTO grants VALUES (?, ?, ?, ?)", rows)
+
+    def verify(self, grants: Iterable[Granted]) -> None:
+        """Raise JournalError where a replayed grant is not the recorded one."""
+        recorded = {(p, k): Purchase(arm, n) for p, k, arm, n in self._db.execute("SELECT * FROM grants")}
+        for grant in grants:
+            expected = recorded.get((grant.prompt, grant.number), grant.purchase)
+            if expected != grant.purchase:
+                raise JournalError(
+                    f"replaying {self.path} grants {grant.purchase} to prompt {grant.prompt}, but {expected} was "
+                    "recorded: the config, the fitted policy or this package's version changed. Restore it, or choose "
+                    "another output."
+                )
+
+    def events(self) -> Iterator[Event]:
+        """All events, in the order the machine saw them."""
+        for request, kind, body in self._db.execute("SELECT request, kind, body FROM events ORDER BY seq"):
+            yield _decode(request, kind, body)
+
+    def __len__(self) -> int:
+        (count,) = self._db.execute("SELECT COUNT(*) FROM events").fetchone()
+        return int(count)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _encode(event: Event) -> tuple[str, str, str]:
+    if isinstance(event, Replied):
+        return str(event.request), "replied", encode_reply(event.reply)
+    return str(event.request), "failed", json.dumps({"error": event.error})
+
+
+def _decode(request: str, kind: str, body: str) -> Event:
+    identity = RequestId.parse(request)
+    if kind == "replied":
+        return Replied(identity, decode_reply(body))
+    return Failed(identity, json.loads(body)["error"])

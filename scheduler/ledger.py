@@ -1,0 +1,110 @@
+"""The ledger: what was reserved, spent and refunded, by prompt, arm, model and kind of work.
+
+The law: reserved + spent <= budget, after every call. A reservation covers the worst case of one request in flight;
+settling it books what the work really cost and refunds the rest. Work whose cost cannot be bounded beforehand
+(measured time) may settle above its reservation: the excess is booked too, taken from what is unreserved, and where
+even that does not suffice it is kept in `overrun` and shown to the user, never hidden.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from enum import StrEnum
+
+from apportion.costs import ZERO_COST, Cost, Unit
+from apportion.errors import BudgetError
+
+ROUNDING = 1e-9
+"""Relative slack of the law: sums of floats in different orders differ by this much at most."""
+
+
+class Kind(StrEnum):
+    """The kind of work a cost paid for."""
+
+    GENERATE = "generate"
+    SCORE = "score"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom a cost is charged to."""
+
+    prompt: int
+    arm: str
+    model: str
+    kind: Kind
+
+
+class Ledger:
+    """Amounts in the budget's unit, costs in all units. Keys of reservations are any hashable, used once at a time."""
+
+    def __init__(self, budget: float, unit: Unit) -> None:
+        self.budget = budget
+        self.unit = unit
+        self.total = ZERO_COST
+        self.by_arm: dict[str, Cost] = defaultdict(Cost)
+        self.by_model: dict[str, Cost] = defaultdict(Cost)
+        self.by_kind: dict[str, Cost] = defaultdict(Cost)
+        self.by_prompt: dict[int, Cost] = defaultdict(Cost)
+        self._held: dict[object, float] = {}
+        self._reserved = 0.0
+
+    @property
+    def spent(self) -> float:
+        """What finished work has cost, in the budget's unit."""
+        return self.total.of(self.unit)
+
+    @property
+    def reserved(self) -> float:
+        """The worst case of what is in flight, in the budget's unit."""
+        return self._reserved
+
+    @property
+    def available(self) -> float:
+        """What can still be reserved; never negative."""
+        return max(0.0, self.budget - self.spent - self._reserved)
+
+    @property
+    def overrun(self) -> float:
+        """How far measured work went over the budget; 0 in every unit that can be bounded beforehand."""
+        return max(0.0, self.spent - self.budget * (1.0 + ROUNDING))
+
+    def covers(self, amount: float) -> bool:
+        """Whether `amount` can be reserved now."""
+        return self.spent + self._reserved + amount <= self.budget
+
+    def reserve(self, key: object, amount: float) -> None:
+        """Hold `amount` for one request. Raises BudgetError, changing nothing, where the budget does not cover it."""
+        if key in self._held:
+            raise BudgetError(f"request {key} is already reserved; settle or release it first")
+        if not amount >= 0.0:
+            raise BudgetError(f"cannot reserve {amount} {self.unit}; an amount must be a number of at least 0")
+        if not self.covers(amount):
+            raise BudgetError(
+                f"cannot reserve {amount:g} {self.unit}: {self.available:g} of {self.budget:g} are left; raise the budget"
+            )
+        self._held[key] = amount
+        self._reserved += amount
+
+    def settle(self, key: object, cost: Cost, account: Account) -> float:
+        """Book what a reserved request cost and refund the rest; returns the refund (negative for an overrun)."""
+        held = self._take(key)
+        self.total += cost
+        self.by_arm[account.arm] += cost
+        self.by_model[account.model] += cost
+        self.by_kind[account.kind.value] += cost
+        self.by_prompt[account.prompt] += cost
+        return held - cost.of(self.unit)
+
+    def release(self, key: object) -> float:
+        """Give a reservation back unspent; returns it."""
+        return self._take(key)
+
+    def _take(self, key: object) -> float:
+        if key not in self._held:
+            raise BudgetError(f"request {key} was never reserved; reserve before settling")
+        held = self._held.pop(key)
+        # An empty ledger holds exactly nothing: rounding must not accumulate over millions of requests.
+        self._reserved = self._reserved - held if self._held else 0.0
+        return held

@@ -1,0 +1,72 @@
+"""The meter: what a request may cost at most, and what it did cost. Remembers token counts and measured speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from apportion.actors.protocols import Describer
+from apportion.costs import Cost, ModelProfile, cost_of, samples_begun, worst_case
+from apportion.scheduler.ledger import Kind
+from apportion.types import Generate, Messages, Reply, Request
+
+TIME_HEADROOM = 2.0
+"""A reservation in measured units assumes this many times the slowest seconds-per-token seen so far: batches differ,
+and a request alone on a replica can take longer a token than any before it."""
+
+
+class Meter:
+    """Counts the work of one job's models. `describers` are by model name."""
+
+    def __init__(self, describers: Mapping[str, Describer]) -> None:
+        self._describers = describers
+        self.profiles: dict[str, ModelProfile] = {name: d.profile() for name, d in describers.items()}
+        self._prompt_tokens: dict[tuple[str, Messages], int] = {}
+        self._slowest: dict[str, float] = {name: p.seconds_per_token for name, p in self.profiles.items()}
+        self._seconds: dict[str, float] = dict.fromkeys(self.profiles, 0.0)
+        self._tokens: dict[str, float] = dict.fromkeys(self.profiles, 0.0)
+
+    def prompt_tokens(self, model: str, messages: Messages) -> int:
+        """Tokens of a conversation as a model reads it; counted once."""
+        key = (model, messages)
+        if key not in self._prompt_tokens:
+            self._prompt_tokens[key] = self._describers[model].count_prompt(messages)
+        return self._prompt_tokens[key]
+
+    def forget(self, messages: Messages) -> None:
+        """Drop the counts of a conversation that is done with."""
+        for model in self.profiles:
+            self._prompt_tokens.pop((model, messages), None)
+
+    def seconds_per_token(self, model: str) -> float:
+        """Measured busy seconds a token, or the profile's guess before any were measured."""
+        if self._tokens[model] == 0.0:
+            return self.profiles[model].seconds_per_token
+        return self._seconds[model] / self._tokens[model]
+
+    def bound(self, request: Request) -> Cost:
+        """An upper bound of what a request can cost."""
+        describer = self._describers[request.model]
+        prompt = self.prompt_tokens(request.model, request.messages)
+        response = 0
+        if isinstance(request, Generate):
+            prompt += describer.count_text(request.prefix) if request.prefix else 0
+        else:
+            # One more token a step: the tag at which a process reward model is read.
+            response = sum(describer.count_text(step) + 1 for steps in request.responses for step in steps)
+        slowest = self._slowest[request.model] * TIME_HEADROOM
+        return worst_case(request, self.profiles[request.model], prompt, response, slowest)
+
+    def charge(self, request: Request, reply: Reply) -> Cost:
+        """What a request did cost; learns the model's speed from it."""
+        usage, model = reply.usage, request.model
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        if tokens > 0 and usage.busy_seconds > 0.0:
+            self._seconds[model] += usage.busy_seconds
+            self._tokens[model] += tokens
+            self._slowest[model] = max(self._slowest[model], usage.busy_seconds / tokens)
+        return cost_of(usage, self.profiles[model], samples_begun(request))
+
+
+def kind_of(request: Request) -> Kind:
+    """The kind of work a request asks for."""
+    return Kind.GENERATE if isinstance(request, Generate) else Kind.SCORE
