@@ -1,0 +1,172 @@
+"""The driver-side view of a Hugging Face folder: config.json, the safetensors headers and the tokenizer.
+
+No weights are read and no torch is imported, so a driver without an accelerator can count tokens and FLOPs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from apportion.actors.spec import ModelSpec, Role
+from apportion.actors.tokens import ChatTokenizer
+from apportion.costs import ModelProfile
+from apportion.errors import ModelError
+from apportion.types import Messages
+
+PROMPTS_REMEMBERED = 16384
+# A prompt's length is asked again for each of its requests; this covers the prompts in flight.
+
+LOOKUPS = ("embed_tokens.weight", "wte.weight", "wpe.weight", "word_embeddings.weight", "embed_in.weight")
+# Tables that are indexed, not multiplied, under the names model families give them.
+
+HEADS = ("lm_head.weight", "embed_out.weight")
+
+Config = Mapping[str, Any]
+
+
+def read_config(folder: Path, name: str) -> Config:
+    """config.json of a model folder (its text part, for models with several), or ModelError."""
+    if not folder.is_dir():
+        raise ModelError(
+            f"models.{name}.model: there is no folder {str(folder)!r}; give a local model folder or a lab: name"
+        )
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ModelError(
+            f"models.{name}.model: {folder} has no config.json, so it is no Hugging Face model folder; "
+            "point `model` at the folder that holds config.json and *.safetensors"
+        )
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as error:
+        raise ModelError(
+            f"models.{name}.model: {file} is not valid JSON ({error}); download the model again"
+        ) from error
+    if not isinstance(config, dict):
+        raise ModelError(f"models.{name}.model: {file} holds no JSON object; download the model again")
+    text = config.get("text_config")
+    return {**config, **text} if isinstance(text, dict) else config
+
+
+def weight_files(folder: Path, name: str) -> list[Path]:
+    """The safetensors files of a model folder, or ModelError; other formats are not read."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(
+            f"models.{name}.model: {folder} has no *.safetensors, the only weights that are read (never pickle); "
+            "download or convert the model's safetensors"
+        )
+    return files
+
+
+def tensor_sizes(file: Path) -> Iterator[tuple[str, int]]:
+    """Name and number of elements of every tensor in a safetensors file, from its header alone."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(length))
+        for tensor, entry in header.items():
+            if tensor != "__metadata__":
+                yield tensor, math.prod(entry["shape"])
+    except (struct.error, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        raise ModelError(f"{file} is no safetensors file ({error}); download the model again") from error
+
+
+def _first(config: Config, *names: str) -> int | None:
+    for name in names:
+        if config.get(name) is not None:
+            return int(config[name])
+    return None
+
+
+def _needed(config: Config, folder: Path, *names: str) -> int:
+    found = _first(config, *names)
+    if found is None:
+        raise ModelError(f"{folder}/config.json has no {names[0]}, which is needed to count FLOPs; add it")
+    return found
+
+
+def active_parameters(config: Config, files: list[Path], role: Role) -> float:
+    """Parameters multiplied for each token.
+
+    The input lookup is left out and the output head is in (a tied table once, as the head; a scorer has neither).
+    Of the routed experts of a mixture only the share that a token visits is counted.
+    """
+    experts = _first(config, "num_experts", "num_local_experts", "n_routed_experts") or 0
+    visited = _first(config, "num_experts_per_tok") or experts
+    share = visited / experts if experts else 1.0
+    total = lookup = head = 0.0
+    for file in files:
+        for tensor, size in tensor_sizes(file):
+            if tensor.endswith(LOOKUPS):
+                lookup += 0 if tensor.endswith("wpe.weight") else size
+            elif tensor.endswith(HEADS):
+                head += size
+            else:
+                total += size * (share if ".experts." in tensor else 1.0)
+    if role is Role.SCORER:
+        return total
+    return total + (head or lookup)
+
+
+def context_length(config: Config, folder: Path, engine_args: Mapping[str, Any]) -> int:
+    """Tokens a sequence may hold: what the model was made for, or less where `max_model_len` or a window says so."""
+    context = _needed(config, folder, "max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
+    asked = engine_args.get("max_model_len")
+    return context if asked is None else min(context, int(asked))
+
+
+class FolderDescriber:
+    """A Describer (see `protocols`) of a model folder. The tokenizer is loaded when first needed."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._folder = Path(spec.path)
+        config = read_config(self._folder, spec.name)
+        files = weight_files(self._folder, spec.name)
+        if not any((self._folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+            raise ModelError(
+                f"models.{spec.name}.model: {self._folder} has no tokenizer; copy the model's tokenizer.json into it"
+            )
+        heads = _needed(config, self._folder, "num_attention_heads", "n_head")
+        width = _needed(config, self._folder, "hidden_size", "n_embd", "d_model")
+        head_width = _first(config, "head_dim") or width // heads
+        self._profile = ModelProfile(
+            name=spec.name,
+            active_parameters=active_parameters(config, files, spec.role),
+            layers=_needed(config, self._folder, "num_hidden_layers", "n_layer"),
+            attention_width=heads * head_width,
+            context=context_length(config, self._folder, spec.engine_args),
+            gpus=max(spec.gpus, 1.0),
+            dollars_per_hour=spec.dollars_per_hour,
+            dollars_per_million_input=spec.dollars_per_million_input,
+            dollars_per_million_output=spec.dollars_per_million_output,
+        )
+        self._count_prompt = lru_cache(PROMPTS_REMEMBERED)(lambda messages: len(self._tokens.encode_prompt(messages)))
+
+    @cached_property
+    def _tokens(self) -> ChatTokenizer:
+        return ChatTokenizer(self._folder, self._spec.engine_args.get("chat_template"))
+
+    def profile(self) -> ModelProfile:
+        """What must be known to count its work."""
+        return self._profile
+
+    def count_prompt(self, messages: Messages) -> int:
+        """Tokens of a conversation as the engine renders it."""
+        return self._count_prompt(messages)
+
+    def count_text(self, text: str) -> int:
+        """Tokens of a piece of assistant text."""
+        return len(self._tokens.encode(text))
+
+
+def describe(spec: ModelSpec) -> FolderDescriber:
+    """The driver-side view of a model folder, or ModelError where it is none."""
+    return FolderDescriber(spec)
