@@ -20,7 +20,7 @@ from apportion.types import Draft, Generate, Generated, Messages, Reply, Request
 Plan = Generator[tuple[Request, ...], tuple[Reply, ...], tuple[Draft, ...]]
 
 
-class CutOff(Exception):  # noqa: N818 - a signal, not an error
+class CutOff(Exception):
     """Thrown into a strategy whose next requests the budget cannot cover; it returns the drafts it has."""
 
 

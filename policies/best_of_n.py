@@ -1,0 +1,61 @@
+"""Best-of-n: n independent responses, scored once where the arm has a verifier.
+
+Lightman et al. 2023 (arXiv 2305.20050); without a verifier it is self-consistency, Wang et al. 2022 (arXiv 2203.11171).
+One Generate per purchase, so that the prompt is read once; then at most one Score of all responses that have steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from apportion.costs import attended
+from apportion.policies.steps import split_steps
+from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate, score
+from apportion.types import Draft, Generate, Score
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfN:
+    """n independent samples. Without settings: how they are drawn is the arm's sampling."""
+
+    name: ClassVar[str] = "best_of_n"
+    needs_verifier: ClassVar[bool] = False
+
+    def plan(self, task: Task) -> Plan:
+        """n drafts in seed order; unscored where the purchase was cut off before the verifier's turn."""
+        seeds = tuple(task.seed(task.drawn + sample) for sample in range(task.n))
+        try:
+            written = yield from generate(Generate(task.policy, task.messages, seeds, task.sampling))
+        except CutOff:
+            return ()
+        drafts = tuple(
+            Draft(c.text, split_steps(c.text, task.step_separator), c.tokens, c.finish, c.stats)
+            for c in written.completions
+        )
+        # A verifier has nothing to read in an empty response, and the same response twice is read once.
+        distinct = tuple(dict.fromkeys(draft.steps for draft in drafts if draft.steps))
+        if task.verifier is None or not distinct:
+            return drafts
+        try:
+            scored = yield from score(Score(task.verifier, task.messages, distinct))
+        except CutOff:
+            return drafts
+        scores = dict(zip(distinct, scored.scores, strict=True))
+        return tuple(replace(draft, step_scores=scores.get(draft.steps, ())) for draft in drafts)
+
+    def check(self, n: int) -> str | None:
+        return None if n >= 1 else f"n is {n}, and best_of_n draws at least 1 sample; use n: 1 or more"
+
+    def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
+        """The prompt once, n completions, and the verifier reads prompt and response of each."""
+        prompt, completion = lengths.prompt_tokens, lengths.completion_tokens
+        verifiers = n if verified else 0
+        return Workload(
+            prompt_tokens=prompt,
+            completion_tokens=n * completion,
+            policy_attended=attended(0.0, prompt) + n * attended(prompt, completion),
+            verifier_tokens=verifiers * (prompt + completion),
+            verifier_attended=verifiers * attended(0.0, prompt + completion),
+            samples=n + 0.0 * prompt,
+        )
