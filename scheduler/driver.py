@@ -1,0 +1,126 @@
+"""The driver: the one place that awaits. It feeds the machine what the backend answers, journaled first.
+
+On a run directory that has a journal, the journal's events are fed first, so the machine comes back where it was;
+then only what has no answer yet is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from apportion.actors.protocols import Backend
+from apportion.errors import EngineError
+from apportion.scheduler.events import Commit, Dispatch, Event, Failed, Granted, Instruction, Replied, RequestId
+from apportion.scheduler.journal import Journal
+from apportion.scheduler.machine import Machine
+from apportion.scheduler.results import Committed
+from apportion.types import Reply
+
+Sink = Callable[[Committed], None]
+Watch = Callable[[], None]
+
+
+class Driver:
+    """Runs one machine to its end. `sink` is given each committed prompt once, `watch` is called after each turn.
+
+    With `ordered`, replies are handed over in the order in which their requests were sent, so the decisions do not
+    depend on timing; otherwise as they come.
+    """
+
+    def __init__(
+        self, machine: Machine, backend: Backend, journal: Journal, sink: Sink, watch: Watch, ordered: bool
+    ) -> None:
+        self._machine = machine
+        self._backend = backend
+        self._journal = journal
+        self._sink = sink
+        self._watch = watch
+        self._ordered = ordered
+        self._sent: deque[RequestId] = deque()
+        self._arrived: dict[RequestId, Event] = {}
+        self._news = asyncio.Event()
+        self._broken: BaseException | None = None
+        self.replayed = 0
+
+    def recover(self) -> list[Dispatch]:
+        """Start the machine and feed it the journal. Returns what is to be sent.
+
+        Raises JournalError where the journal does not fit the machine.
+        """
+        waiting: dict[RequestId, Dispatch] = {}
+
+        def take(instructions: Iterable[Instruction]) -> None:
+            for dispatch in self._carry_out(instructions, replaying=True):
+                waiting[dispatch.id] = dispatch
+
+        take(self._machine.start())
+        for event in self._journal.events():
+            take(self._machine.handle(event))
+            waiting.pop(event.request, None)
+            self.replayed += 1
+        return list(waiting.values())
+
+    async def run(self) -> None:
+        """Recover, then work until every prompt is committed. Raises what the backend cannot get over."""
+        waiting = self.recover()
+        if self._machine.done:
+            return
+        await self._backend.start()
+        self._send(waiting)
+        while not self._machine.done:
+            await self._news.wait()
+            self._news.clear()
+            if self._broken is not None:
+                raise self._broken
+            events = self._take()
+            self._journal.append(events)
+            for event in events:
+                self._send(self._carry_out(self._machine.handle(event), replaying=False))
+            self._watch()
+        self._machine.audit()
+
+    def _carry_out(self, instructions: Iterable[Instruction], replaying: bool) -> list[Dispatch]:
+        grants: list[Granted] = []
+        dispatches: list[Dispatch] = []
+        for instruction in instructions:
+            match instruction:
+                case Granted():
+                    grants.append(instruction)
+                case Dispatch():
+                    dispatches.append(instruction)
+                case Commit(committed=committed):
+                    self._sink(committed)
+        if replaying:
+            self._journal.verify(grants)
+        self._journal.record(grants)
+        return dispatches
+
+    def _send(self, dispatches: Iterable[Dispatch]) -> None:
+        for dispatch in dispatches:
+            if self._ordered:
+                self._sent.append(dispatch.id)
+            task = asyncio.ensure_future(self._backend.submit(dispatch.request, dispatch.id.prompt))
+            task.add_done_callback(lambda done, name=dispatch.id: self._arrive(name, done))  # type: ignore[misc]
+
+    def _arrive(self, name: RequestId, done: asyncio.Future[Reply]) -> None:
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is None:
+            self._arrived[name] = Replied(name, done.result())
+        elif isinstance(error, EngineError):
+            self._arrived[name] = Failed(name, str(error))
+        else:
+            self._broken = error
+        self._news.set()
+
+    def _take(self) -> list[Event]:
+        if not self._ordered:
+            events, self._arrived = list(self._arrived.values()), {}
+            return events
+        events = []
+        while self._sent and self._sent[0] in self._arrived:
+            events.append(self._arrived.pop(self._sent.popleft()))
+        return events

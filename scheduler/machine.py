@@ -1,0 +1,309 @@
+"""The job as a pure state machine: events in (`Replied`, `Failed`), instructions out (`Granted`, `Dispatch`, `Commit`).
+
+It owns no task, no client, no clock and no randomness: the same prompts, settings and events give the same
+instructions, which is what makes a journal enough to recover a job. Invariants, checked by `audit`:
+- every request in flight is reserved in the ledger at its worst case, and nothing else is;
+- each prompt is committed exactly once, after its last purchase ended;
+- at most `in_flight` purchases are under way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from apportion.errors import JournalError
+from apportion.policies.arm import Arm
+from apportion.policies.strategy import Task
+from apportion.scheduler.allocation import Allocation, Offer, Rest
+from apportion.scheduler.events import Commit, Dispatch, Event, Failed, Granted, Instruction, Replied, RequestId
+from apportion.scheduler.expected import ExpectedCosts
+from apportion.scheduler.ledger import Account, Ledger
+from apportion.scheduler.meter import Meter, kind_of
+from apportion.scheduler.prompt_state import PromptState
+from apportion.scheduler.purchase import OpenPurchase
+from apportion.scheduler.queue import OfferQueue
+from apportion.types import Candidate, Draft, Prompt, Request
+
+REPRICINGS = 48
+"""The price is solved again this many times per pass over the prompts: often enough that a price never rests on
+evidence much older than 2% of the job, and rarely enough that solving it stays a small part of the driver's work."""
+FEWEST_PURCHASES_BETWEEN_REPRICINGS = 4
+REOPENING_FALL = 0.95
+"""Parked prompts are looked at again when the price has fallen to this share of its highest since the last look: a
+look costs an offer for each of them, and smaller falls are made good at the end of the job."""
+
+
+class Finisher(Protocol):
+    """Turns drafts into candidates and candidates into a committed result; see `apportion.scheduler.finish`."""
+
+    def candidates(self, state: PromptState, arm: Arm, number: int, drafts: Sequence[Draft]) -> list[Candidate]: ...
+
+    def commit(self, state: PromptState, difficulty: float, reason: str) -> Commit: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`in_flight` bounds purchases under way. `seed` is the job's."""
+
+    in_flight: int
+    seed: int
+
+
+class Machine:
+    """One job's decisions. Call `start` once, then `handle` for each event, until `done`."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        arms: Sequence[Arm],
+        allocation: Allocation,
+        ledger: Ledger,
+        meter: Meter,
+        costs: ExpectedCosts,
+        finisher: Finisher,
+        settings: Settings,
+    ) -> None:
+        self.ledger = ledger
+        self.allocation = allocation
+        self.meter = meter
+        self.committed = 0
+        self.events = 0
+        self._arms = {arm.name: arm for arm in arms}
+        self._costs = costs
+        self._finisher = finisher
+        self._settings = settings
+        self._states = [PromptState(index, prompt) for index, prompt in enumerate(prompts)]
+        self._open: dict[int, OpenPurchase] = {}
+        self._flying: dict[RequestId, tuple[Request, Account]] = {}
+        self._stalled: deque[OpenPurchase] = deque()
+        self._queue = OfferQueue(len(prompts), self._offer)
+        self._observed_cost = 0.0
+        self._under_way = 0.0
+        self._highest_price = 0.0
+        self._since_repricing = 0
+        self._out: list[Instruction] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether every prompt is committed."""
+        return self.committed == len(self._states)
+
+    @property
+    def running(self) -> int:
+        """Purchases under way."""
+        return len(self._open)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way."""
+        return len(self._flying)
+
+    @property
+    def total(self) -> int:
+        """Prompts in the job."""
+        return len(self._states)
+
+    def start(self) -> list[Instruction]:
+        """The first instructions."""
+        self.allocation.reprice(self.ledger.budget)
+        self._advance()
+        return self._flush()
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """What to do after one event. Raises JournalError for a reply to a request that is not in flight."""
+        if event.request not in self._flying:
+            raise JournalError(
+                f"an answer to request {event.request}, which is not in flight, reached the job; the journal is of "
+                "another config or version. Restore it, or choose another output."
+            )
+        self.events += 1
+        request, account = self._flying.pop(event.request)
+        match event:
+            case Replied(request=name, reply=reply):
+                cost = self.meter.charge(request, reply)
+                self.ledger.settle(name, cost, account)
+                purchase = self._open.get(name.prompt)
+                if purchase is not None and purchase.number == name.purchase:
+                    self._under_way += purchase.pay(cost, self.ledger.unit)
+                    if purchase.reply(name.part, reply):
+                        self._go_on(purchase)
+            case Failed(request=name, error=error):
+                self.ledger.release(name)
+                purchase = self._open.get(name.prompt)
+                if purchase is not None and purchase.number == name.purchase:
+                    self._states[name.prompt].error = error
+                    purchase.abandon()
+                    self._end(purchase)
+        self._advance()
+        return self._flush()
+
+    def audit(self) -> None:
+        """Raise AssertionError where an invariant does not hold; for tests and for the end of a job."""
+        assert self.ledger.spent + self.ledger.reserved <= self.ledger.budget * (1 + 1e-9) + self.ledger.overrun
+        assert (self.ledger.reserved > 0) <= bool(self._flying)
+        assert len(self._open) <= self._settings.in_flight
+        assert self.committed == sum(state.committed for state in self._states)
+        if self.done:
+            assert not self._open
+            assert not self._stalled
+
+    def _flush(self) -> list[Instruction]:
+        out, self._out = self._out, []
+        return out
+
+    def _offer(self, prompt: int, most: float | None = None) -> Offer | Rest:
+        return self.allocation.offer(prompt, self._uncommitted() if most is None else most)
+
+    def _uncommitted(self) -> float:
+        """What is left once the purchases under way have cost what is expected of them."""
+        return max(0.0, self.ledger.budget - self._observed_cost - self._under_way)
+
+    def _advance(self) -> None:
+        """Dispatch what can be paid for, until capacity or the budget is taken, or nothing is worth its price."""
+        while True:
+            self._unstall()
+            self._fill()
+            if self._open or self.done:
+                return
+            if self._queue.empty and not self._reopen():
+                for prompt in self._queue.take_parked():
+                    self._commit(prompt, "price")
+
+    def _fill(self) -> None:
+        while not self._stalled and len(self._open) < self._settings.in_flight:
+            item = self._queue.pop()
+            if item is None:
+                return
+            prompt, offer = item
+            if isinstance(offer, Offer):
+                if not self._grant(prompt, offer):
+                    return
+            elif offer is Rest.WAIT:
+                self._queue.park(prompt)
+            else:
+                self._commit(prompt, "settled")
+
+    def _reopen(self) -> bool:
+        """Nothing is under way: price what is left again, and queue parked prompts that now want something."""
+        self._reprice()
+        for prompt in self._queue.take_parked():
+            self._queue_offer(prompt)
+        return not self._queue.empty
+
+    def _grant(self, prompt: int, offer: Offer) -> bool:
+        """Open a purchase. False where its first requests must wait for refunds; it is then queued again."""
+        state = self._states[prompt]
+        while True:
+            opened = self._open_purchase(state, offer)
+            worst = sum(self.meter.bound(request).of(self.ledger.unit) for request in opened.requests)
+            if self.ledger.covers(worst):
+                break
+            if self._open:
+                self._queue.push(prompt, offer)
+                return False
+            smaller = self._offer(prompt, offer.cost / 2.0)
+            if not isinstance(smaller, Offer):
+                self._commit(prompt, "budget")
+                return True
+            offer = smaller
+        state.purchases.append(offer.purchase)
+        self._open[prompt] = opened
+        self._under_way += opened.held
+        self._out.append(Granted(prompt, opened.number, offer.purchase))
+        self._go_on(opened)
+        return True
+
+    def _open_purchase(self, state: PromptState, offer: Offer) -> OpenPurchase:
+        arm = self._arms[offer.purchase.arm]
+        task = Task(
+            messages=state.prompt.messages,
+            policy=arm.policy,
+            verifier=arm.verifier,
+            sampling=arm.sampling,
+            step_separator=arm.step_separator,
+            n=offer.purchase.n,
+            drawn=state.drawn(arm.name),
+            key=f"{self._settings.seed}/{state.prompt.id}/{arm.name}",
+        )
+        plan = arm.strategy.plan(task)
+        return OpenPurchase(state.index, len(state.purchases), offer.purchase, plan, offer.cost)
+
+    def _go_on(self, purchase: OpenPurchase) -> None:
+        """Send a purchase's present step, hold it back until refunds come, or end it."""
+        if purchase.drafts is not None:
+            self._end(purchase)
+        elif not self._send(purchase):
+            self._stalled.append(purchase)
+
+    def _send(self, purchase: OpenPurchase) -> bool:
+        unit = self.ledger.unit
+        bounds = [self.meter.bound(request).of(unit) for request in purchase.requests]
+        if not self.ledger.covers(sum(bounds)):
+            return False
+        for name, request, bound in zip(purchase.ids(), purchase.requests, bounds, strict=True):
+            self.ledger.reserve(name, bound)
+            account = Account(purchase.prompt, purchase.purchase.arm, request.model, kind_of(request))
+            self._flying[name] = (request, account)
+            self._out.append(Dispatch(name, request))
+        return True
+
+    def _unstall(self) -> None:
+        """Send stalled steps in order; with nothing in flight no refund will come, and the first is cut off."""
+        while self._stalled:
+            if self._send(self._stalled[0]):
+                self._stalled.popleft()
+            elif self._flying:
+                return
+            else:
+                purchase = self._stalled.popleft()
+                purchase.cut_off()
+                self._end(purchase)
+
+    def _end(self, purchase: OpenPurchase) -> None:
+        """A purchase is over: its candidates become evidence, and its prompt is reconsidered."""
+        prompt, bought = purchase.prompt, purchase.purchase
+        del self._open[prompt]
+        state, arm = self._states[prompt], self._arms[bought.arm]
+        new = self._finisher.candidates(state, arm, purchase.number, purchase.drafts or ())
+        state.candidates.extend(new)
+        cost = purchase.cost.of(self.ledger.unit)
+        self._observed_cost += cost
+        self._under_way = self._under_way - purchase.held if self._open else 0.0
+        if not purchase.cut and state.error is None:
+            self._costs.learn(prompt, bought.arm, bought.n, new, cost)
+        self.allocation.observe(prompt, bought, new, cost)
+        self._since_repricing += 1
+        if self._since_repricing >= max(FEWEST_PURCHASES_BETWEEN_REPRICINGS, len(self._states) // REPRICINGS):
+            self._reprice()
+        if state.error is not None:
+            self._commit(prompt, "failed")
+        else:
+            self._queue_offer(prompt)
+
+    def _queue_offer(self, prompt: int) -> None:
+        offer = self._offer(prompt)
+        if isinstance(offer, Offer):
+            self._queue.push(prompt, offer)
+        elif offer is Rest.WAIT:
+            self._queue.park(prompt)
+        else:
+            self._commit(prompt, "settled")
+
+    def _reprice(self) -> None:
+        self._since_repricing = 0
+        self.allocation.reprice(max(0.0, self.ledger.budget - self._observed_cost))
+        price = self.allocation.price
+        reopen = price < self._highest_price * REOPENING_FALL
+        self._highest_price = price if reopen else max(self._highest_price, price)
+        self._queue.outdate(reopen)
+
+    def _commit(self, prompt: int, reason: str) -> None:
+        state = self._states[prompt]
+        state.committed = True
+        self.committed += 1
+        state.spent = self.ledger.by_prompt.pop(prompt, state.spent)
+        self.meter.forget(state.prompt.messages)
+        self._out.append(self._finisher.commit(state, self.allocation.difficulty(prompt), reason))
