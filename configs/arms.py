@@ -1,0 +1,105 @@
+"""The config's `arms` as `Arm`s: strategy, models, selector and amounts checked against each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from apportion.actors.spec import Role
+from apportion.configs.keys import written_keys
+from apportion.configs.rules import at_least, known_name, known_settings
+from apportion.configs.schema import ArmConfig, JobConfig, ModelConfig
+from apportion.errors import ConfigError, nearest
+from apportion.policies.aggregate import AGGREGATES
+from apportion.policies.arm import Arm
+from apportion.policies.registry import SELECTORS, STRATEGIES
+from apportion.policies.settings import build
+from apportion.policies.strategy import Strategy
+from apportion.types import Sampling
+
+DEFAULT_SEPARATOR = "\n\n"
+"""A blank line is what instruction-tuned models put between steps, and what process reward models are trained on."""
+_NEED_SCORES = ("weighted", "max_score")
+"""Selectors that are plain majority without a verifier: asking for them without one is a mistake in the config."""
+
+
+def build_arms(job: JobConfig) -> tuple[Arm, ...]:
+    """Every arm, in the config's order. Raises ConfigError."""
+    return tuple(_build_arm(name, arm, job.models) for name, arm in job.arms.items())
+
+
+def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) -> Arm:
+    key = f"arms.{name}"
+    known_name(f"{key}.strategy", config.strategy, STRATEGIES, "strategy")
+    known_settings(key, config.settings, STRATEGIES[config.strategy], written_keys(ArmConfig))
+    strategy = build(STRATEGIES[config.strategy], config.settings, key)
+    _model_of(f"{key}.policy", config.policy, Role.POLICY, models)
+    if config.verifier is not None:
+        _model_of(f"{key}.verifier", config.verifier, Role.SCORER, models)
+    elif strategy.needs_verifier:
+        scorers = [one for one, model in models.items() if model.role == Role.SCORER.value]
+        advice = f"add `verifier: {scorers[0]}`" if scorers else "add a model with `role: scorer` and name it here"
+        raise ConfigError(f"{key}.verifier is missing: {config.strategy} needs a verifier; {advice}")
+    known_name(f"{key}.select", config.select, SELECTORS, "selector")
+    if config.verifier is None and config.select in _NEED_SCORES:
+        raise ConfigError(f"{key}.select: {config.select} needs scores, and the arm has no verifier; use majority")
+    return Arm(
+        name=name,
+        strategy=strategy,
+        policy=config.policy,
+        verifier=config.verifier,
+        select=config.select,
+        aggregate=_aggregate(key, config, models),
+        amounts=_amounts(key, config.n, strategy),
+        sampling=_sampling(key, config),
+        step_separator=_separator(key, config, models),
+    )
+
+
+def _model_of(key: str, name: str, role: Role, models: Mapping[str, ModelConfig]) -> None:
+    fitting = [one for one, model in models.items() if model.role == role.value]
+    if name not in models:
+        raise ConfigError(f"{key}: no model is called {name!r} in models; {nearest(name, fitting)}")
+    if models[name].role != role.value:
+        raise ConfigError(
+            f"{key}: {name!r} has the role {models[name].role}, but this needs a {role.value}; "
+            f"{role.value} models: {', '.join(fitting) or 'none'}"
+        )
+
+
+def _aggregate(key: str, config: ArmConfig, models: Mapping[str, ModelConfig]) -> str:
+    if config.aggregate is not None:
+        return known_name(f"{key}.aggregate", config.aggregate, AGGREGATES, "aggregate")
+    if config.verifier is not None:
+        return known_name(
+            f"models.{config.verifier}.aggregate", models[config.verifier].aggregate, AGGREGATES, "aggregate"
+        )
+    return "last"
+
+
+def _amounts(key: str, amounts: list[int], strategy: Strategy) -> tuple[int, ...]:
+    if not amounts:
+        raise ConfigError(f"{key}.n is empty; give the amounts a purchase may have, for example [1, 2, 4, 8]")
+    for n in amounts:
+        at_least(f"{key}.n", n, 1)
+        reason = strategy.check(n)
+        if reason is not None:
+            raise ConfigError(f"{key}.n: {reason}")
+    return tuple(sorted(set(amounts)))
+
+
+def _sampling(key: str, config: ArmConfig) -> Sampling:
+    at_least(f"{key}.temperature", config.temperature, 0)
+    at_least(f"{key}.max_tokens", config.max_tokens, 1)
+    if not (math.isfinite(config.top_p) and 0.0 < config.top_p <= 1.0):
+        raise ConfigError(f"{key}.top_p is {config.top_p:g}, but must be above 0 and at most 1")
+    if "" in config.stop:
+        raise ConfigError(f"{key}.stop holds an empty string, which would stop every completion at once; remove it")
+    return Sampling(config.temperature, config.top_p, config.max_tokens, tuple(config.stop))
+
+
+def _separator(key: str, config: ArmConfig, models: Mapping[str, ModelConfig]) -> str:
+    given = config.step_separator if config.step_separator is not None else models[config.policy].step_separator
+    if given == "":
+        raise ConfigError(f"{key}.step_separator is empty; give the text between two steps, for example '\\n\\n'")
+    return given if given is not None else DEFAULT_SEPARATOR

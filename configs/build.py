@@ -1,0 +1,157 @@
+"""A checked `JobSpec` from a config: what can be known to be wrong without a model or the data is found here.
+
+No framework is imported and nothing is started. Relative paths are relative to the current directory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from apportion.configs.arms import build_arms
+from apportion.configs.load import PACKAGED, ConfigSource, LoadedConfig, load_config, packaged_names
+from apportion.configs.models import build_model_spec, check_model, find_file
+from apportion.configs.rules import at_least, known_name, known_settings, more_than_zero
+from apportion.configs.schema import DatasetConfig, JobConfig
+from apportion.costs import Unit
+from apportion.errors import ConfigError, DataError, nearest
+from apportion.policies.answers import AnswerType
+from apportion.policies.arm import Arm
+from apportion.policies.registry import ANSWER_KINDS
+from apportion.policies.settings import build
+from apportion.scheduler.allocations import ALLOCATIONS
+from apportion.scheduler.spec import DatasetSpec, JobSpec
+
+IN_MEMORY = "<rows>"
+"""The dataset path of a job whose rows were handed over in Python."""
+
+OBJECTIVES = ("accuracy", "coverage")
+_LATER_OBJECTIVES = ("quota", "pairs")
+_ADDRESS_WORDS = ("local", "auto", "inline")
+
+
+def load_job(source: ConfigSource, overrides: Sequence[str] = (), rows_given: bool = False) -> JobSpec:
+    """Read and check a config. `rows_given` says that the dataset is handed over in Python, not read from a path.
+
+    Raises ConfigError, DataError (dataset file missing) or ModelError (model folder missing).
+    """
+    return build_job(load_config(source, overrides), rows_given)
+
+
+def build_job(loaded: LoadedConfig, rows_given: bool = False) -> JobSpec:
+    """The job of a loaded config; raises as `load_job`."""
+    job = loaded.job
+    unit = _budget(job)
+    _check_objective(job.objective)
+    for key, table in (("models", job.models), ("arms", job.arms)):
+        if not table:
+            raise ConfigError(f"{key} is empty; name at least one, as in the packaged config quickstart")
+    for name, model in job.models.items():
+        check_model(name, model)
+    arms = build_arms(job)
+    used = models_of(arms)
+    _check_prices(job, unit, used)
+    known_name("allocation.policy", job.allocation.policy, ALLOCATIONS, "allocation policy")
+    at_least("difficulty.probe", job.difficulty.probe, 0)
+    if job.execution.in_flight is not None:
+        at_least("execution.in_flight", job.execution.in_flight, 1)
+    return JobSpec(
+        dataset=_dataset(job.dataset, rows_given),
+        output=Path(job.output).expanduser(),
+        objective=job.objective,
+        budget=job.budget.amount,
+        unit=unit,
+        models={name: build_model_spec(name, model) for name, model in job.models.items() if name in used},
+        arms=arms,
+        answer=_answer(job),
+        probe=job.difficulty.probe,
+        fitted=_fitted(job.difficulty.fitted),
+        allocation=job.allocation.policy,
+        allocation_settings=dict(job.allocation.settings),
+        seed=job.seed,
+        in_flight=job.execution.in_flight,
+        ordered=job.execution.ordered,
+        cluster=_address(job.cluster.address),
+        resolved=loaded.resolved,
+    )
+
+
+def _budget(job: JobConfig) -> Unit:
+    unit = known_name("budget.unit", job.budget.unit, [unit.value for unit in Unit], "unit")
+    more_than_zero("budget.amount", job.budget.amount, f"give what the whole job may spend, in {unit}")
+    return Unit(unit)
+
+
+def _check_objective(objective: str) -> None:
+    if objective in _LATER_OBJECTIVES:
+        raise ConfigError(
+            f"objective: {objective!r} cannot be honoured by this version; use one of {', '.join(OBJECTIVES)}"
+        )
+    known_name("objective", objective, OBJECTIVES, "objective")
+
+
+def _check_prices(job: JobConfig, unit: Unit, used: set[str]) -> None:
+    """A budget in dollars binds nothing where a model costs nothing."""
+    if unit is not Unit.DOLLARS:
+        return
+    for name in sorted(used):
+        model = job.models[name]
+        prices = (model.dollars_per_hour, model.dollars_per_million_input, model.dollars_per_million_output)
+        if not any(price > 0.0 and math.isfinite(price) for price in prices):
+            raise ConfigError(
+                f"models.{name} has no price, so a budget in dollars would never bind; give it dollars_per_hour or "
+                "dollars_per_million_input and dollars_per_million_output"
+            )
+
+
+def _dataset(config: DatasetConfig, rows_given: bool) -> DatasetSpec:
+    if config.limit is not None:
+        at_least("dataset.limit", config.limit, 1)
+    path = IN_MEMORY if rows_given else _dataset_path(config)
+    return DatasetSpec(path, config.prompt, config.id, config.reference, config.system, config.limit)
+
+
+def _dataset_path(config: DatasetConfig) -> str:
+    if config.path is None:
+        raise ConfigError("dataset.path is missing; give a JSONL or Parquet file, local or a URL")
+    path = find_file("dataset.path", config.path)
+    if "://" not in path and not Path(path).is_file():
+        what = "is a folder" if Path(path).is_dir() else "is not there"
+        raise DataError(f"dataset.path: {path} {what}; give a JSONL or Parquet file (now in {Path.cwd()})")
+    return path
+
+
+def _answer(job: JobConfig) -> AnswerType:
+    kind = known_name("answer.kind", job.answer.kind, ANSWER_KINDS, "kind of answer")
+    known_settings("answer", job.answer.settings, ANSWER_KINDS[kind], ["kind"])
+    return build(ANSWER_KINDS[kind], job.answer.settings, "answer")
+
+
+def _fitted(text: str | None) -> str | None:
+    """A fitted policy file by path, or by the name of one that ships with the package."""
+    if text is None:
+        return None
+    packaged = packaged_names(".json")
+    if text in packaged:
+        return str(PACKAGED / f"{text}.json")
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"difficulty.fitted: {path.absolute()} is no file, and no fitted policy of that name ships with apportion; "
+            f"{nearest(text, packaged)}"
+        )
+    return str(path.absolute())
+
+
+def _address(address: str) -> str:
+    if address in _ADDRESS_WORDS or ":" in address:
+        return address
+    raise ConfigError(
+        f"cluster.address: {address!r} is no Ray address; {nearest(address, _ADDRESS_WORDS)}, or ray://HOST:PORT"
+    )
+
+
+def models_of(arms: Sequence[Arm]) -> set[str]:
+    """Names of the models that some arm uses."""
+    return {name for arm in arms for name in (arm.policy, arm.verifier) if name is not None}

@@ -1,0 +1,97 @@
+"""The config's `models` as `ModelSpec`s, their files found: a missing model is named before anything loads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from apportion.actors.registry import ENGINES
+from apportion.actors.spec import ModelSpec, Role
+from apportion.configs.rules import at_least, known_name
+from apportion.configs.schema import ModelConfig
+from apportion.errors import ConfigError, ModelError
+from apportion.lab import lab_path
+
+LAB_PREFIX = "lab:"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_IN_PROCESS = ("embedded",)
+"""Engines that read a folder of this machine, or the hub's local cache: they never download."""
+_WITHOUT_FILES = ("fake",)
+"""Engines whose model is only a name."""
+
+
+def find_file(key: str, text: str) -> str:
+    """`lab:NAME` as the path it stands for, a URL as it is, and any other path made absolute."""
+    if text.startswith(LAB_PREFIX):
+        try:
+            return str(lab_path(text))
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from error
+    return text if "://" in text else str(Path(text).expanduser().absolute())
+
+
+def check_model(name: str, config: ModelConfig) -> None:
+    """The names in a model's row, which arms rely on. Raises ConfigError."""
+    key = f"models.{name}"
+    known_name(f"{key}.engine", config.engine, ENGINES, "engine")
+    known_name(f"{key}.role", config.role, [role.value for role in Role], "role")
+
+
+def build_model_spec(name: str, config: ModelConfig) -> ModelSpec:
+    """One model, checked. Raises ConfigError for a bad value, ModelError where its files are missing."""
+    key = f"models.{name}"
+    check_model(name, config)
+    role = Role(config.role)
+    kind = ENGINES[config.engine]
+    if (kind.policy if role is Role.POLICY else kind.scorer) is None:
+        able = [one for one, row in ENGINES.items() if (row.policy if role is Role.POLICY else row.scorer)]
+        raise ConfigError(f"{key}.engine: {config.engine} runs no {role.value} models; these do: {', '.join(able)}")
+    at_least(f"{key}.replicas", config.replicas, 1)
+    at_least(f"{key}.max_batch", config.max_batch, 1)
+    for field in ("cpus", "gpus", "dollars_per_hour", "dollars_per_million_input", "dollars_per_million_output"):
+        at_least(f"{key}.{field}", getattr(config, field), 0)
+    return ModelSpec(
+        name=name,
+        engine=config.engine,
+        role=role,
+        path=_model_path(key, config),
+        replicas=config.replicas,
+        cpus=config.cpus,
+        gpus=config.gpus,
+        max_batch=config.max_batch,
+        dollars_per_hour=config.dollars_per_hour,
+        dollars_per_million_input=config.dollars_per_million_input,
+        dollars_per_million_output=config.dollars_per_million_output,
+        engine_args=dict(config.engine_args),
+    )
+
+
+def _model_path(key: str, config: ModelConfig) -> str:
+    """The folder of a model, or its hub id where the engine can use one."""
+    text = config.model
+    if config.engine in _WITHOUT_FILES:
+        return text
+    path = Path(find_file(f"{key}.model", text))
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{key}.model: {path} has no config.json; give a Hugging Face model folder")
+        return str(path)
+    hub_id = _HUB_ID.fullmatch(text) is not None
+    if hub_id and (config.engine not in _IN_PROCESS or _cached(text)):
+        return text
+    if text.startswith(LAB_PREFIX):
+        raise ModelError(f"{key}.model: {text} should lie in {path}, which is not there; reinstall apportion")
+    if hub_id:
+        raise ModelError(
+            f"{key}.model: {text!r} is neither a folder of {Path.cwd()} nor in the local Hugging Face cache, and the "
+            f"{config.engine} engine downloads nothing; run `hf download {text}` first, or give a folder"
+        )
+    what = "is a file" if path.exists() else "is not there"
+    raise ModelError(f"{key}.model: the model folder {path} {what}; give a Hugging Face model folder or a hub id")
+
+
+def _cached(hub_id: str) -> bool:
+    """Whether the hub's local cache has this model."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)

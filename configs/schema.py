@@ -1,0 +1,153 @@
+"""The shape of a job's YAML, as structured OmegaConf dataclasses: every key, its type and its default.
+
+`???` marks a key that must be given. A strategy's, an allocation policy's and an answer type's own settings are written
+beside the keys listed here; `apportion.configs.load` moves them into `settings` before the types are checked, and the
+class they belong to checks them when the job is built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class DatasetConfig:
+    """Where the prompts are, and which columns to read."""
+
+    path: str | None = None
+    """JSONL or Parquet, local or any fsspec URL; `lab:test` is the test set that ships with the package. Not needed
+    where rows are handed over in Python"""
+    prompt: str = "prompt"
+    """column with the text, or with a list of {role, content} messages"""
+    id: str | None = None
+    """column with a unique id; without it a row is named by its number"""
+    reference: str | None = None
+    """column with the right answer: used to report accuracy, never to decide"""
+    system: str | None = None
+    """a system message for every conversation that has none of its own"""
+    limit: int | None = None
+    """read no more rows than this"""
+
+
+@dataclass
+class BudgetConfig:
+    """What the whole job may spend."""
+
+    amount: float = MISSING
+    unit: str = MISSING
+    """tokens, flops, gpu_seconds, dollars or samples"""
+
+
+@dataclass
+class ModelConfig:
+    """One model; `models` names them."""
+
+    model: str = MISSING
+    """a folder, a hub id where the engine takes one, or lab:NAME"""
+    engine: str = "embedded"
+    role: str = "policy"
+    """policy (it writes) or scorer (it scores steps)"""
+    replicas: int = 1
+    cpus: float = 1.0
+    """CPUs reserved for each replica"""
+    gpus: float = 0.0
+    """GPUs reserved for each replica"""
+    aggregate: str = "last"
+    """of a scorer: how step scores become one score, unless the arm says otherwise"""
+    max_batch: int = 256
+    """sequences one replica runs at once"""
+    step_separator: str | None = None
+    """of a policy: what it writes between two steps; a blank line unless given"""
+    dollars_per_hour: float = 0.0
+    dollars_per_million_input: float = 0.0
+    dollars_per_million_output: float = 0.0
+    engine_args: dict[str, Any] = field(default_factory=dict)
+    """given to the engine as they are"""
+
+
+@dataclass
+class ArmConfig:
+    """One arm; `arms` names them. The strategy's own settings, such as width, are written beside these keys."""
+
+    strategy: str = MISSING
+    policy: str = MISSING
+    """name of the model that writes"""
+    n: list[int] = MISSING
+    """the amounts one purchase may have; a single number is one amount"""
+    verifier: str | None = None
+    """name of the model that scores"""
+    select: str = "majority"
+    aggregate: str | None = None
+    temperature: float = 0.7
+    top_p: float = 1.0
+    max_tokens: int = 2048
+    """bound of one completion"""
+    stop: list[str] = field(default_factory=list)
+    step_separator: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class DifficultyConfig:
+    """How hard prompts are taken to be before and while they are tried."""
+
+    probe: int = 4
+    """samples of the cheapest arm given to a prompt before its difficulty is trusted"""
+    fitted: str | None = None
+    """a fitted policy file, or the name of one that ships with the package"""
+
+
+@dataclass
+class AllocationConfig:
+    """Who gets how much. The policy's own settings are written beside `policy`."""
+
+    policy: str = "price"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class AnswerConfig:
+    """How answers are read and compared. The kind's own settings, such as pattern, are written beside `kind`."""
+
+    kind: str = "number"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ExecutionConfig:
+    """How the job is run; results may differ by timing unless `ordered`."""
+
+    in_flight: int | None = None
+    """prompts with a purchase under way at once; chosen from the replicas unless given"""
+    ordered: bool = False
+    """take replies in the order they were asked for: the same seed then gives the same job, at the cost of waiting"""
+
+
+@dataclass
+class ClusterConfig:
+    """Where the actors run."""
+
+    address: str = "local"
+    """local (a Ray of our own on this machine), auto, ray://HOST:PORT, or inline (no Ray: models in this process)"""
+
+
+@dataclass
+class JobConfig:
+    """The whole file."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    output: str = MISSING
+    """the run directory"""
+    objective: str = "accuracy"
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    models: dict[str, ModelConfig] = field(default_factory=dict)
+    arms: dict[str, ArmConfig] = field(default_factory=dict)
+    difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
+    allocation: AllocationConfig = field(default_factory=AllocationConfig)
+    answer: AnswerConfig = field(default_factory=AnswerConfig)
+    seed: int = 0
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)

@@ -1,0 +1,222 @@
+"""The dataset as prompts: columns read as configured, bad rows set aside with line number and reason.
+
+A single bad row never stops a job; a dataset without any usable row, or without a configured column, raises DataError
+before anything is spent. Rows are streamed, so only the prompts themselves are held.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from apportion.actors.protocols import Describer
+from apportion.errors import ApportionError, DataError, nearest
+from apportion.scheduler.rows import Row, memory_rows, read_rows
+from apportion.scheduler.spec import DatasetSpec
+from apportion.types import Message, Messages, Prompt
+
+ROLES = ("system", "user", "assistant")
+_SHOWN_FAULTS = 3
+"""Reasons quoted when no row is usable: enough to see a pattern."""
+_SHOWN_COLUMNS = 50
+"""Columns of a row listed when a configured one is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A row that is not answered. `line` counts from 1; `id` is None where the row gave none."""
+
+    line: int
+    id: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The usable prompts with their lines, and what was set aside. `fingerprint` depends on ids, messages and order."""
+
+    prompts: tuple[Prompt, ...]
+    lines: tuple[int, ...]
+    set_aside: tuple[SetAside, ...]
+    fingerprint: str
+
+    @property
+    def rows(self) -> int:
+        """Rows read, usable or not."""
+        return len(self.prompts) + len(self.set_aside)
+
+
+class _BadRowError(Exception):
+    """Why a row is set aside."""
+
+
+def read_dataset(spec: DatasetSpec, rows: Iterable[Any] | None = None) -> Dataset:
+    """Read the prompts from `rows` where given, else from `spec.path`. Raises DataError as the module says."""
+    source = memory_rows(rows) if rows is not None else read_rows(spec.path)
+    prompts: list[Prompt] = []
+    lines: list[int] = []
+    aside: list[SetAside] = []
+    seen: dict[str, int] = {}
+    columns: dict[str, None] = {}
+    absent = {column for column in (spec.prompt, spec.id, spec.reference) if column is not None}
+    for row in islice(source, spec.limit):
+        if row.values is not None and absent:
+            columns.update(dict.fromkeys(islice(map(str, row.values), _SHOWN_COLUMNS)))
+            absent.difference_update(row.values)
+        row_id: str | None = None
+        try:
+            row_id = _row_id(row, spec)
+            prompt = _prompt(row, row_id, spec)
+            if row_id in seen:
+                raise _BadRowError(f"duplicate id {row_id!r}, first on line {seen[row_id]}")
+        except _BadRowError as error:
+            aside.append(SetAside(row.line, row_id, str(error)))
+            continue
+        seen[row_id] = row.line
+        prompts.append(prompt)
+        lines.append(row.line)
+    _check_columns(spec, absent if columns else set(), columns)
+    dataset = Dataset(tuple(prompts), tuple(lines), tuple(aside), fingerprint(prompts))
+    _check_usable(dataset, spec.path if rows is None else "the rows given")
+    return dataset
+
+
+def fingerprint(prompts: Iterable[Prompt]) -> str:
+    """A hash of ids and messages in their order; the same for the same work, whatever file it came from."""
+    digest = hashlib.blake2b(digest_size=16)
+    for prompt in prompts:
+        for part in (prompt.id, *(text for m in prompt.messages for text in (m.role, m.content)), ""):
+            data = part.encode()
+            digest.update(len(data).to_bytes(8, "big"))
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def too_long(prompt: Prompt, describers: Mapping[str, Describer]) -> str | None:
+    """Why a prompt cannot be answered by every one of these policy models, by name; None where it can.
+
+    The conversation and at least one token of a response must fit each model's context.
+    """
+    for name, describer in describers.items():
+        context = describer.profile().context
+        try:
+            tokens = describer.count_prompt(prompt.messages)
+        except ApportionError as error:
+            return f"{name} cannot read the conversation: {error}"
+        if tokens + 1 > context:
+            return f"longer than the context of {name}: {tokens} tokens and one to answer, of {context}"
+    return None
+
+
+def set_aside_too_long(dataset: Dataset, describers: Mapping[str, Describer]) -> Dataset:
+    """The dataset without the prompts that are `too_long`. Raises DataError where none is left."""
+    kept: list[int] = []
+    aside = list(dataset.set_aside)
+    for index, prompt in enumerate(dataset.prompts):
+        reason = too_long(prompt, describers)
+        if reason is None:
+            kept.append(index)
+        else:
+            aside.append(SetAside(dataset.lines[index], prompt.id, reason))
+    fitting = replace(
+        dataset,
+        prompts=tuple(dataset.prompts[index] for index in kept),
+        lines=tuple(dataset.lines[index] for index in kept),
+        set_aside=tuple(sorted(aside, key=lambda one: one.line)),
+    )
+    _check_usable(fitting, "the dataset")
+    return fitting
+
+
+def _row_id(row: Row, spec: DatasetSpec) -> str:
+    if row.values is None:
+        raise _BadRowError(row.fault or "cannot be read")
+    if spec.id is None:
+        return str(row.line)
+    value = row.values.get(spec.id)
+    text = _scalar(value, spec.id)
+    if text is None or not text.strip():
+        raise _BadRowError(f"no id in column {spec.id!r}")
+    return text
+
+
+def _prompt(row: Row, row_id: str, spec: DatasetSpec) -> Prompt:
+    values = row.values or {}
+    messages = _messages(values.get(spec.prompt), spec)
+    reference = _scalar(values.get(spec.reference), spec.reference) if spec.reference is not None else None
+    used = {spec.prompt, spec.id, spec.reference}
+    return Prompt(row_id, messages, reference, {str(key): value for key, value in values.items() if key not in used})
+
+
+def _messages(value: Any, spec: DatasetSpec) -> Messages:
+    if value is None:
+        raise _BadRowError(f"no prompt in column {spec.prompt!r}")
+    if isinstance(value, str):
+        messages: list[Message] = [Message("user", _text(value, "the prompt"))]
+    elif isinstance(value, Sequence) and not isinstance(value, bytes):
+        messages = list(_conversation(value))
+    else:
+        raise _BadRowError(f"the prompt must be text or a list of messages, not {type(value).__name__}")
+    if spec.system is not None and messages[0].role != "system":
+        messages.insert(0, Message("system", spec.system))
+    return tuple(messages)
+
+
+def _conversation(turns: Sequence[Any]) -> Iterator[Message]:
+    if not turns:
+        raise _BadRowError("the prompt is an empty list of messages")
+    for number, turn in enumerate(turns, 1):
+        if not isinstance(turn, Mapping) or not {"role", "content"} <= turn.keys():
+            raise _BadRowError(f"message {number} must be an object with role and content")
+        role, content = turn["role"], turn["content"]
+        if role not in ROLES:
+            raise _BadRowError(f"message {number} has the role {role!r}; {nearest(str(role), ROLES)}")
+        if not isinstance(content, str):
+            raise _BadRowError(f"the content of message {number} must be text, not {type(content).__name__}")
+        yield Message(role, _text(content, f"message {number}"))
+    if turns[-1]["role"] != "user":
+        raise _BadRowError(f"the last message is from {turns[-1]['role']}, but must be from user")
+
+
+def _text(value: str, what: str) -> str:
+    if not value.strip():
+        raise _BadRowError(f"{what} is empty")
+    return _encodable(value, what)
+
+
+def _encodable(value: str, what: str) -> str:
+    """JSON can spell half a surrogate pair, which no tokenizer, file or database takes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _BadRowError(f"{what} is not valid Unicode at character {error.start + 1}") from error
+    return value
+
+
+def _scalar(value: Any, column: str | None) -> str | None:
+    """A scalar as text; None for what Parquet and pandas write for a missing value."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, Mapping | list | tuple | set | bytes):
+        raise _BadRowError(f"column {column!r} holds a {type(value).__name__}, but must hold text or a number")
+    return _encodable(str(value), f"column {column!r}")
+
+
+def _check_columns(spec: DatasetSpec, absent: set[str], columns: Iterable[str]) -> None:
+    """A configured column that no row has is a mistake in the config, not in the rows."""
+    for key, column in (("prompt", spec.prompt), ("id", spec.id), ("reference", spec.reference)):
+        if column in absent:
+            raise DataError(f"dataset.{key}: no row has a column {column!r}; {nearest(column, columns)}")
+
+
+def _check_usable(dataset: Dataset, source: str) -> None:
+    if dataset.prompts:
+        return
+    if not dataset.set_aside:
+        raise DataError(f"{source} has no rows; give at least one prompt")
+    shown = "; ".join(f"line {one.line}: {one.reason}" for one in dataset.set_aside[:_SHOWN_FAULTS])
+    raise DataError(f"no usable row among the {dataset.rows} of {source}: {shown}")

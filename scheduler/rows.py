@@ -1,0 +1,132 @@
+"""Rows of a dataset as plain dicts with their line numbers, streamed from JSONL, Parquet or memory.
+
+A row that cannot be read comes out with a `fault` instead of values, and the rows after it are still read. A file that
+cannot be opened, or breaks off in the middle of its compression or its Parquet pages, raises DataError.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from apportion.errors import DataError
+
+PARQUET_SUFFIXES = (".parquet", ".pq")
+_PARQUET_MAGIC = b"PAR1"
+_UTF8_MARK = b"\xef\xbb\xbf"
+_BATCH_ROWS = 1024
+"""Rows decoded at once from Parquet: enough to be fast, small enough that long prompts do not fill memory."""
+_EXCERPT = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row. `line` counts from 1: lines of a JSONL file, rows of anything else. Either `values` or `fault`."""
+
+    line: int
+    values: Mapping[str, Any] | None
+    fault: str | None = None
+
+
+def read_rows(path: str) -> Iterator[Row]:
+    """Rows of a JSONL or Parquet file; blank lines of JSONL are no rows. Raises DataError."""
+    with _open(path) as stream:
+        try:
+            yield from _parquet(stream) if _is_parquet(path, stream) else _jsonl(stream)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{path} is damaged ({error}); copy or compress it again") from error
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def memory_rows(rows: Iterable[Any]) -> Iterator[Row]:
+    """Rows handed over in Python: any iterable of mappings."""
+    if isinstance(rows, str | bytes | Path | Mapping):
+        raise DataError(
+            f"rows are a {type(rows).__name__}, but must be dicts, one a prompt; a file goes in dataset.path"
+        )
+    for line, row in enumerate(rows, 1):
+        if isinstance(row, Mapping):
+            yield Row(line, row)
+        else:
+            yield Row(line, None, f"a row must be a dict, not {type(row).__name__}")
+
+
+@contextmanager
+def _open(path: str) -> Iterator[IO[bytes]]:
+    """The bytes of a local file or a URL, decompressed by suffix."""
+    try:
+        if "://" in path:
+            import fsspec
+
+            opened = fsspec.open(path, "rb", compression="infer")
+            stream = cast("IO[bytes]", opened.open())
+        else:
+            stream = cast("IO[bytes]", gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb"))  # noqa: SIM115
+    except FileNotFoundError as error:
+        raise DataError(f"dataset {path} is not there; correct dataset.path (now in {Path.cwd()})") from error
+    except Exception as error:  # every remote filesystem has exceptions of its own
+        raise DataError(f"dataset {path} cannot be opened: {type(error).__name__}: {error}") from error
+    try:
+        yield stream
+    finally:
+        stream.close()
+
+
+def _is_parquet(path: str, stream: IO[bytes]) -> bool:
+    if path.lower().endswith(PARQUET_SUFFIXES):
+        return True
+    start = stream.read(len(_PARQUET_MAGIC))
+    stream.seek(0)
+    return start == _PARQUET_MAGIC
+
+
+def _jsonl(stream: IO[bytes]) -> Iterator[Row]:
+    for line, raw in enumerate(stream, 1):
+        text = raw.removeprefix(_UTF8_MARK) if line == 1 else raw
+        if text.strip():
+            yield _parse(line, text)
+
+
+def _parse(line: int, raw: bytes) -> Row:
+    try:
+        values = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return Row(line, None, f"not UTF-8: byte 0x{raw[error.start]:02x} at column {error.start + 1}")
+    except RecursionError:
+        return Row(line, None, "broken JSON: nested too deeply")
+    except ValueError as error:
+        return Row(line, None, f"broken JSON: {error}")
+    if not isinstance(values, dict):
+        excerpt = raw.decode("utf-8").strip()[:_EXCERPT]
+        hint = "; write one object a line" if isinstance(values, list) or excerpt == "[" else ""
+        return Row(line, None, f"a row must be an object, not {type(values).__name__}: {excerpt}{hint}")
+    return Row(line, values)
+
+
+def _parquet(stream: IO[bytes]) -> Iterator[Row]:
+    import pyarrow.parquet as pq
+
+    line = 0
+    for batch in pq.ParquetFile(stream).iter_batches(batch_size=_BATCH_ROWS):
+        try:
+            records = batch.to_pylist()
+        except UnicodeDecodeError:
+            records = [_record(batch, position) for position in range(batch.num_rows)]
+        for record in records:
+            line += 1
+            yield Row(line, record) if isinstance(record, dict) else Row(line, None, record)
+
+
+def _record(batch: Any, position: int) -> dict[str, Any] | str:
+    """One row of a batch, or what is wrong with it."""
+    try:
+        return cast("dict[str, Any]", batch.slice(position, 1).to_pylist()[0])
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: byte 0x{error.object[error.start]:02x} at column {error.start + 1}"
