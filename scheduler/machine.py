@@ -18,7 +18,7 @@ from apportion.errors import JournalError
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import Task
 from apportion.scheduler.allocation import Allocation, Offer, Rest
-from apportion.scheduler.events import Commit, Dispatch, Event, Failed, Granted, Instruction, Replied, RequestId
+from apportion.scheduler.events import Commit, Dispatch, Event, Granted, Instruction, Replied, RequestId
 from apportion.scheduler.expected import ExpectedCosts
 from apportion.scheduler.ledger import Account, Ledger
 from apportion.scheduler.meter import Meter, kind_of
@@ -121,22 +121,18 @@ class Machine:
             )
         self.events += 1
         request, account = self._flying.pop(event.request)
-        match event:
-            case Replied(request=name, reply=reply):
-                cost = self.meter.charge(request, reply)
-                self.ledger.settle(name, cost, account)
-                purchase = self._open.get(name.prompt)
-                if purchase is not None and purchase.number == name.purchase:
-                    self._under_way += purchase.pay(cost, self.ledger.unit)
-                    if purchase.reply(name.part, reply):
-                        self._go_on(purchase)
-            case Failed(request=name, error=error):
-                self.ledger.release(name)
-                purchase = self._open.get(name.prompt)
-                if purchase is not None and purchase.number == name.purchase:
-                    self._states[name.prompt].error = error
-                    purchase.abandon()
-                    self._end(purchase)
+        name, purchase = event.request, self._open[event.request.prompt]
+        reply = None
+        if isinstance(event, Replied):
+            reply = event.reply
+            cost = self.meter.charge(request, reply)
+            self.ledger.settle(name, cost, account)
+            self._under_way += purchase.pay(cost, self.ledger.unit)
+        else:
+            self.ledger.release(name)
+            self._states[name.prompt].error = event.error
+        if purchase.reply(name.part, reply):
+            self._go_on(purchase)
         self._advance()
         return self._flush()
 

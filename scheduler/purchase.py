@@ -22,7 +22,7 @@ class OpenPurchase:
         self.drafts: tuple[Draft, ...] | None = None
         self.cut = False
         self._plan = plan
-        self._replies: dict[int, Reply] = {}
+        self._replies: dict[int, Reply | None] = {}
         self._resume(None)
 
     def ids(self) -> tuple[RequestId, ...]:
@@ -38,15 +38,23 @@ class OpenPurchase:
         before, self.held = self.held, max(self.held, self.cost.of(unit))
         return self.held - before
 
-    def reply(self, part: int, reply: Reply) -> bool:
-        """Keep one reply of the present step; when it was the last, go on. Returns whether the generator went on."""
+    def reply(self, part: int, reply: Reply | None) -> bool:
+        """Keep one reply of the present step, None for a request that failed for good; after the last one, go on.
+
+        A step with a failure ends the purchase with nothing, once all its requests are back. Returns whether it went on.
+        """
         self._replies[part] = reply
         if len(self._replies) < len(self.requests):
             return False
         replies = tuple(self._replies[part] for part in range(len(self.requests)))
         self._replies = {}
         self.step += 1
-        self._resume(replies)
+        whole = tuple(reply for reply in replies if reply is not None)
+        if len(whole) == len(replies):
+            self._resume(whole)
+        else:
+            self._plan.close()
+            self.requests, self.drafts = (), ()
         return True
 
     def cut_off(self) -> None:
@@ -62,12 +70,6 @@ class OpenPurchase:
         else:
             self._plan.close()
             raise RuntimeError(f"strategy of arm {self.purchase.arm!r} asked for more after it was cut off")
-
-    def abandon(self) -> None:
-        """A request failed for good: close the generator and keep nothing."""
-        self._plan.close()
-        self.requests = ()
-        self.drafts = ()
 
     def _resume(self, replies: tuple[Reply, ...] | None) -> None:
         try:

@@ -90,9 +90,39 @@ class World:
         ]
         sampling = Sampling(temperature=0.8, max_tokens=self.max_tokens)
         self.arms = (
-            Arm("vote", build_strategy("best_of_n", {}), "small", None, "majority", "last", (1, 2, 4, 8, 16), sampling, "\n"),
-            Arm("best", build_strategy("best_of_n", {}), "small", "prm", "weighted", "last", (1, 2, 4, 8), sampling, "\n"),
-            Arm("beam", build_strategy("beam_search", {"width": 2}), "small", "prm", "weighted", "last", (4, 8), sampling, "\n"),
+            Arm(
+                "vote",
+                build_strategy("best_of_n", {}),
+                "small",
+                None,
+                "majority",
+                "last",
+                (1, 2, 4, 8, 16),
+                sampling,
+                "\n",
+            ),
+            Arm(
+                "best",
+                build_strategy("best_of_n", {}),
+                "small",
+                "prm",
+                "weighted",
+                "last",
+                (1, 2, 4, 8),
+                sampling,
+                "\n",
+            ),
+            Arm(
+                "beam",
+                build_strategy("beam_search", {"width": 2}),
+                "small",
+                "prm",
+                "weighted",
+                "last",
+                (4, 8),
+                sampling,
+                "\n",
+            ),
         )
         self.committed: list[Committed] = []
         self.machine = self.build()
@@ -121,9 +151,7 @@ class World:
             backend = InlineBackend(self.specs)
             try:
                 with Journal(path, {"job": "world"}) as journal:
-                    driver = Driver(
-                        self.machine, backend, journal, self.committed.append, lambda: None, self.ordered
-                    )
+                    driver = Driver(self.machine, backend, journal, self.committed.append, lambda: None, self.ordered)
                     await driver.run()
             finally:
                 await backend.close()

@@ -1,0 +1,175 @@
+"""The job machine: whatever is answered, in whatever order, its books balance and each prompt is committed once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from job_world import World, make_prompts
+
+from apportion.actors.fake import build_engine, build_scorer
+from apportion.actors.spec import ModelSpec, Role
+from apportion.costs import Unit
+from apportion.errors import JournalError
+from apportion.scheduler.allocation import Offer
+from apportion.scheduler.events import Commit, Dispatch, Event, Failed, Granted, Instruction, Replied, RequestId
+from apportion.scheduler.machine import Machine
+from apportion.types import Generate, Purchase, Reply, Request
+
+ENGINE = build_engine(ModelSpec("small", "fake", Role.POLICY, "fake"))
+SCORER = build_scorer(ModelSpec("prm", "fake", Role.SCORER, "fake"))
+
+
+def answer(request: Request) -> Reply:
+    if isinstance(request, Generate):
+        return asyncio.run(ENGINE.generate(request))
+    return asyncio.run(SCORER.score(request))
+
+
+@dataclass
+class Run:
+    """One machine answered by hand. `order` picks which request in flight is answered next."""
+
+    machine: Machine
+    order: random.Random
+    failing: float = 0.0
+    events: list[Event] = field(default_factory=list)
+    trail: list[Instruction] = field(default_factory=list)
+    flying: dict[RequestId, Dispatch] = field(default_factory=dict)
+
+    def take(self, instructions: list[Instruction]) -> None:
+        self.trail += instructions
+        for instruction in instructions:
+            if isinstance(instruction, Dispatch):
+                assert instruction.id not in self.flying
+                self.flying[instruction.id] = instruction
+
+    def step(self) -> None:
+        name = self.order.choice(sorted(self.flying, key=str))
+        request = self.flying.pop(name).request
+        failed = self.order.random() < self.failing
+        event: Event = Failed(name, "boom") if failed else Replied(name, answer(request))
+        self.events.append(event)
+        self.take(self.machine.handle(event))
+
+    def finish(self) -> None:
+        self.take(self.machine.start())
+        while self.flying:
+            self.machine.audit()
+            assert self.machine.in_flight == len(self.flying)
+            self.step()
+        self.machine.audit()
+
+
+scripts = st.lists(
+    st.sampled_from([Purchase("vote", 2), Purchase("vote", 4), Purchase("best", 4), Purchase("beam", 4)]),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    script=scripts,
+    budget=st.floats(50, 20_000),
+    unit=st.sampled_from([Unit.TOKENS, Unit.FLOPS, Unit.SAMPLES, Unit.GPU_SECONDS]),
+    in_flight=st.integers(1, 9),
+    seed=st.integers(0, 999),
+    failing=st.sampled_from([0.0, 0.1]),
+)
+def test_books_balance_and_every_prompt_is_committed_once(
+    script: list[Purchase], budget: float, unit: Unit, in_flight: int, seed: int, failing: float
+) -> None:
+    amount = {Unit.FLOPS: budget * 2e6, Unit.SAMPLES: budget / 100, Unit.GPU_SECONDS: budget * 1e-5}.get(unit, budget)
+    world = World(make_prompts(12), amount, unit, script, in_flight)
+    run = Run(world.machine, random.Random(seed), failing)
+    run.finish()
+    machine = run.machine
+    assert machine.done
+    assert machine.ledger.reserved == 0.0
+    assert machine.ledger.spent <= amount
+    commits = [i.committed for i in run.trail if isinstance(i, Commit)]
+    assert Counter(c.result.index for c in commits) == dict.fromkeys(range(12), 1)
+    assert sum(c.result.spent.of(unit) for c in commits) == pytest.approx(machine.ledger.spent)
+    for committed in commits:
+        assert [c.index for c in committed.candidates] == list(range(committed.result.candidates))
+        if committed.result.error is None:
+            assert committed.result.reason in {"settled", "price", "budget"}
+
+
+@settings(max_examples=15, deadline=None)
+@given(script=scripts, seed=st.integers(0, 999), cut=st.floats(0.0, 1.0))
+def test_replaying_the_events_gives_the_same_instructions(script: list[Purchase], seed: int, cut: float) -> None:
+    world = World(make_prompts(8), 9_000, script=script, in_flight=4)
+    first = Run(world.machine, random.Random(seed), 0.05)
+    first.finish()
+    second = Run(world.build(), random.Random(0))
+    second.take(second.machine.start())
+    for event in first.events[: int(cut * len(first.events))]:
+        second.flying.pop(event.request)
+        second.take(second.machine.handle(event))
+    assert second.trail == first.trail[: len(second.trail)]
+
+
+def test_purchases_accumulate_and_later_ones_draw_other_samples() -> None:
+    world = World(make_prompts(1), script=[Purchase("vote", 2), Purchase("vote", 2)])
+    split = Run(world.machine, random.Random(0))
+    split.finish()
+    whole = Run(World(make_prompts(1), script=[Purchase("vote", 4)]).machine, random.Random(0))
+    whole.finish()
+
+    def texts(run: Run) -> list[str]:
+        (commit,) = [i for i in run.trail if isinstance(i, Commit)]
+        return [candidate.draft.text for candidate in commit.committed.candidates]
+
+    assert texts(split) == texts(whole)
+
+
+def test_the_highest_ratio_goes_first_and_ties_go_in_order() -> None:
+    world = World(make_prompts(3), script=[Purchase("vote", 2), Purchase("vote", 2)], in_flight=1)
+    run = Run(world.machine, random.Random(0))
+    run.finish()
+    granted = [(i.prompt, i.number) for i in run.trail if isinstance(i, Granted)]
+    # A first purchase gains 1, a second half of that: every prompt is looked at before any is bought again.
+    assert [prompt for prompt, number in granted if number == 0] == [0, 1, 2]
+    assert [number for _, number in granted] == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_failed_prompt_keeps_what_it_had_and_says_why() -> None:
+    world = World(make_prompts(1), script=[Purchase("vote", 4), Purchase("best", 4)])
+    run = Run(world.machine, random.Random(0))
+    run.take(run.machine.start())
+    run.step()
+    (name,) = run.flying
+    run.flying.clear()
+    run.take(run.machine.handle(Failed(name, "the engine refused")))
+    (commit,) = [i.committed for i in run.trail if isinstance(i, Commit)]
+    assert commit.result.error == "the engine refused"
+    assert commit.result.candidates == 4
+    assert commit.result.answer is not None
+    assert run.machine.ledger.reserved == 0.0
+
+
+def test_a_search_the_budget_cannot_finish_is_cut_off_and_its_work_is_charged() -> None:
+    unbounded = World(make_prompts(1), script=[Purchase("beam", 4)])
+    offer = unbounded.allocation.offer(0, 1e9)
+    assert isinstance(offer, Offer)
+    world = World(make_prompts(1), budget=offer.cost, script=[Purchase("beam", 4)])
+    run = Run(world.machine, random.Random(0))
+    run.finish()
+    (commit,) = [i.committed for i in run.trail if isinstance(i, Commit)]
+    assert 0 < run.machine.ledger.spent <= offer.cost
+    assert commit.result.spent.tokens == run.machine.ledger.spent
+    assert 0 < commit.result.candidates <= 4
+
+
+def test_an_answer_nobody_asked_for_is_refused() -> None:
+    world = World(make_prompts(1))
+    world.machine.start()
+    with pytest.raises(JournalError, match="not in flight"):
+        world.machine.handle(Failed(RequestId(0, 7, 0, 0), "?"))
