@@ -1,0 +1,233 @@
+"""The run directory: what a user finds when a job is done, and what a resumed job may build on.
+
+Invariants: one job writes to it at a time; a directory made by another config or dataset is refused; whole files are
+written beside and renamed, so a reader never sees half of one; results.jsonl only grows, holds each prompt once, and
+a line torn by a crash is removed when the job is resumed. summary.json is written last: where it is, the run is done.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import yaml
+
+from apportion.errors import RunDirectoryError
+from apportion.scheduler.candidates import CandidateWriter
+from apportion.scheduler.dataset import SetAside
+from apportion.scheduler.results import Committed, PromptResult
+
+CONFIG, DATASET, JOURNAL = "config.yaml", "dataset.json", "journal.sqlite"
+RESULTS, RESULTS_TABLE, CANDIDATES = "results.jsonl", "results.parquet", "candidates.parquet"
+SET_ASIDE, SUMMARY, LOCK = "set_aside.jsonl", "summary.json", ".lock"
+
+_WHERE_IT_RUNS = ("output", "cluster")
+"""Keys that never change what a job answers."""
+_MODEL_WHERE_IT_RUNS = ("replicas", "cpus", "max_batch")
+"""The same for a row of models. Its gpus stay compared: gpu_seconds are charged by them."""
+_SHOWN_DIFFERENCES = 8
+
+
+class RunDirectory:
+    """One job's run directory, locked from `open` to `close`; a context manager.
+
+    `written` holds the ids already in results.jsonl when it was opened.
+    """
+
+    def __init__(self, path: Path, resolved: Mapping[str, Any], fingerprint: str) -> None:
+        """Open or make the directory. Raises RunDirectoryError where it is locked, or of another config or dataset."""
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - held until close
+        except OSError as error:
+            raise RunDirectoryError(f"output: {path} cannot be written ({error}); choose another output") from error
+        try:
+            self._take_lock()
+            self._adopt(resolved, fingerprint)
+            self.written = _repair(path / RESULTS)
+            self._results: IO[str] = open(path / RESULTS, "a", encoding="utf-8")  # noqa: SIM115 - held until close
+        except BaseException:
+            self._lock.close()
+            raise
+        self._committed: list[PromptResult] = []
+        self._candidates = CandidateWriter(path / CANDIDATES)
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def journal(self) -> Path:
+        """Where the job's journal lies."""
+        return self.path / JOURNAL
+
+    def complete(self) -> dict[str, Any] | None:
+        """The summary of a run that is done; None where there is work left."""
+        return read_summary(self.path)
+
+    def set_aside(self, rows: Sequence[SetAside]) -> None:
+        """Write the rows that are not answered."""
+        lines = [json.dumps({"line": one.line, "id": one.id, "reason": one.reason}) for one in rows]
+        write_whole(self.path / SET_ASIDE, "".join(line + "\n" for line in lines))
+
+    def commit(self, committed: Committed, correct: Sequence[bool | None]) -> None:
+        """Keep one prompt's judged result and its candidates; `correct` is of each candidate.
+
+        A resumed job commits its earlier prompts again: their lines are there and are not written twice.
+        """
+        result = committed.result
+        self._committed.append(result)
+        self._candidates.add(committed.candidates, correct)
+        if result.prompt_id not in self.written:
+            self._results.write(json.dumps(result.as_row(), ensure_ascii=False) + "\n")
+            self._results.flush()
+            self.written.add(result.prompt_id)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write the tables, and the summary last."""
+        self._candidates.finish()
+        _write_results(self.path / RESULTS_TABLE, sorted(self._committed, key=lambda one: one.index))
+        write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self._candidates.close()
+        self._results.close()
+        self._lock.close()
+
+    def _take_lock(self) -> None:
+        """The lock dies with its process, so a killed job leaves none behind."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            raise RunDirectoryError(
+                f"output: another job (process {holder}) is writing to {self.path}; wait for it or choose another output"
+            ) from error
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def _adopt(self, resolved: Mapping[str, Any], fingerprint: str) -> None:
+        config, dataset = self.path / CONFIG, self.path / DATASET
+        if not config.exists():
+            write_whole(dataset, json.dumps({"fingerprint": fingerprint}) + "\n")
+            write_whole(config, yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True))
+            return
+        found = differences(_read_config(config), resolved)
+        if found:
+            shown = "; ".join(found[:_SHOWN_DIFFERENCES])
+            more = f"; and {len(found) - _SHOWN_DIFFERENCES} more" if len(found) > _SHOWN_DIFFERENCES else ""
+            raise RunDirectoryError(
+                f"output: {self.path} belongs to another config: {shown}{more}. "
+                "Restore these values to resume it, or choose another output"
+            )
+        if _read_json(dataset).get("fingerprint") != fingerprint:
+            raise RunDirectoryError(
+                f"output: {self.path} was begun on other prompts: the dataset has changed since. "
+                "Restore the dataset to resume, or choose another output"
+            )
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """The summary of a finished run directory, or None."""
+    file = path / SUMMARY
+    return _read_json(file) if file.is_file() else None
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What differs between two resolved configs, as `key: A there, B here`; where it runs is left out."""
+    left, right = _flat(there), _flat(here)
+    keys = [key for key in dict.fromkeys([*left, *right]) if not _is_where_it_runs(key)]
+    absent = object()
+    return [
+        f"{key}: {_shown(left.get(key, absent), absent)} there, {_shown(right.get(key, absent), absent)} here"
+        for key in keys
+        if left.get(key, absent) != right.get(key, absent)
+    ]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        return {
+            name: leaf
+            for key, inner in value.items()
+            for name, leaf in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()
+        }
+    return {prefix: value}
+
+
+def _is_where_it_runs(key: str) -> bool:
+    parts = key.split(".")
+    return parts[0] in _WHERE_IT_RUNS or (
+        parts[0] == "models" and parts[-1] in _MODEL_WHERE_IT_RUNS and len(parts) == 3
+    )
+
+
+def _shown(value: Any, absent: object) -> str:
+    return "absent" if value is absent else repr(value)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunDirectoryError(f"{path} cannot be read ({error}); restore it or choose another output") from error
+    if not isinstance(loaded, dict):
+        raise RunDirectoryError(f"{path} is not a config; restore it or choose another output")
+    return loaded
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(f"{path} cannot be read ({error}); restore it or choose another output") from error
+    if not isinstance(loaded, dict):
+        raise RunDirectoryError(f"{path} does not hold an object; restore it or choose another output")
+    return loaded
+
+
+def _repair(path: Path) -> set[str]:
+    """Ids in results.jsonl; whatever a crash left of a last line is cut off."""
+    if not path.exists():
+        return set()
+    ids: set[str] = set()
+    whole = 0
+    with open(path, "rb") as stream:
+        for raw in stream:
+            if not raw.endswith(b"\n"):
+                break
+            try:
+                ids.add(str(json.loads(raw)["prompt_id"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise RunDirectoryError(
+                    f"{path} holds a line that this job did not write; restore it or choose another output"
+                ) from error
+            whole += len(raw)
+    os.truncate(path, whole)
+    return ids
+
+
+def _write_results(path: Path, results: Iterable[PromptResult]) -> None:
+    from apportion.scheduler.candidates import write_results
+
+    write_results(path, results)

@@ -1,0 +1,171 @@
+"""How a running job is shown: a live display on a terminal, plain lines now and then anywhere else.
+
+Formatting is pure (`JobView` in, text out); only `Progress` knows the time and writes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from apportion.scheduler.terminal import amount, count, duration, percent
+
+LIVE_SECONDS = 0.25
+"""Between two drawings of the live display: smooth, and far below 1% of a driver's time."""
+PLAIN_SECONDS = 5.0
+"""Between two plain lines: a log of an hour's job stays readable."""
+_BAR_WIDTH = 36
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A snapshot of a job. `budget` and `spent` are in `unit`; `price` is expected objective per unit of budget.
+
+    `running` counts purchases under way, `waiting` prompts whose next purchase is not worth the present price or has
+    no capacity yet. `correct` of `scored` committed answers equal their reference. `replicas` is (alive, all).
+    """
+
+    total: int
+    done: int
+    running: int
+    waiting: int
+    set_aside: int
+    budget: float
+    spent: float
+    unit: str
+    price: float
+    tokens: float
+    correct: int
+    scored: int
+    elapsed_s: float
+    replicas: tuple[int, int] = (0, 0)
+    restarts: int = 0
+    note: str = ""
+    """a phase worth naming, e.g. `starting models`"""
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right answers among those with a reference so far."""
+        return self.correct / self.scored if self.scored else None
+
+    @property
+    def share_spent(self) -> float:
+        """Share of the budget spent, in [0, 1]."""
+        return min(1.0, self.spent / self.budget) if self.budget > 0 else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of policies and verifiers a second since the job was started."""
+        return self.tokens / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left: a job ends when its prompts are done or its budget is, whichever comes first."""
+        share = max(self.share_spent, self.done / self.total if self.total else 1.0)
+        if share <= 0.0 or self.elapsed_s <= 0.0:
+            return None
+        return self.elapsed_s * (1.0 - share) / share
+
+
+Display = Callable[[JobView], None]
+"""What a driver tells of its job, as often as it likes."""
+
+
+def figures(view: JobView) -> list[tuple[str, str]]:
+    """Label and value of everything shown, in order."""
+    shown = [
+        ("done", f"{view.done:,} of {view.total:,}"),
+        ("spent", f"{amount(view.spent, view.unit)} of {amount(view.budget, view.unit)} ({percent(view.share_spent)})"),
+        ("price", f"{_price(view)}"),
+        ("speed", f"{count(round(view.tokens_per_second))} tokens/s"),
+    ]
+    if view.scored:
+        shown.append(("accuracy", f"{percent(view.accuracy)} of {view.scored:,}"))
+    shown.append(("in flight", f"{view.running:,} ({view.waiting:,} waiting)"))
+    alive, replicas = view.replicas
+    if replicas:
+        restarts = f", {view.restarts} restarts" if view.restarts else ""
+        shown.append(("replicas", f"{alive} of {replicas} up{restarts}"))
+    if view.set_aside:
+        shown.append(("set aside", f"{view.set_aside:,} rows"))
+    shown.append(("time", f"{duration(view.elapsed_s)}, {duration(view.left_s)} left"))
+    return shown
+
+
+def plain_line(view: JobView) -> str:
+    """One line for a log."""
+    parts = [f"{label} {value}" for label, value in figures(view)]
+    return " | ".join([view.note, *parts] if view.note else parts)
+
+
+def picture(view: JobView) -> RenderableType:
+    """The live display: two bars, then the figures."""
+    bars = Table.grid(padding=(0, 2))
+    done = ProgressBar(total=max(view.total, 1), completed=view.done, width=_BAR_WIDTH)
+    spent = ProgressBar(total=1.0, completed=view.share_spent, width=_BAR_WIDTH)
+    values = dict(figures(view))
+    bars.add_row("prompts", done, Text(values.pop("done")))
+    bars.add_row("budget", spent, Text(values.pop("spent")))
+    rest = "   ".join(f"{label} {value}" for label, value in values.items())
+    return Group(bars, Text(f"{view.note}   {rest}" if view.note else rest))
+
+
+class Progress:
+    """Shows snapshots on a console; use as a context manager and call it with each `JobView`.
+
+    `clock` is in seconds; it decides only how often something is drawn.
+    """
+
+    def __init__(self, console: Console, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._clock = clock
+        self._last = float("-inf")
+        self._view: JobView | None = None
+        self._drawn: JobView | None = None
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal and not quiet else None
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._view is not None and self._view is not self._drawn:
+            self._draw(self._view)
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, view: JobView) -> None:
+        """Remember a snapshot and draw it where it is time to."""
+        self._view = view
+        now = self._clock()
+        if now - self._last >= (LIVE_SECONDS if self._live is not None else PLAIN_SECONDS):
+            self._last = now
+            self._draw(view)
+
+    def _draw(self, view: JobView) -> None:
+        self._drawn = view
+        if self._quiet:
+            return
+        if self._live is not None:
+            self._live.update(picture(view), refresh=True)
+        else:
+            self._console.print(plain_line(view), markup=False)
+
+
+def _price(view: JobView) -> str:
+    """The price per hundredth of the budget: a number people can compare between jobs."""
+    if view.price <= 0.0:
+        return "none"
+    return f"{view.price * view.budget / 100:.3g} answers per 1% of budget"

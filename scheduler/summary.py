@@ -1,0 +1,154 @@
+"""What a job came to: the contents of summary.json, and the tables shown when it ends.
+
+Pure. Every figure counts all work: probes, verifiers, and work that was cut off.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from apportion.costs import Cost, Unit
+from apportion.scheduler.results import PromptResult
+from apportion.scheduler.terminal import amount, count, duration, percent, safe
+
+DIFFICULTY_BANDS: tuple[tuple[str, float, float], ...] = (
+    ("hard", 0.0, 0.1),
+    ("medium", 0.1, 0.5),
+    ("easy", 0.5, 1.0),
+)
+"""Bands of pass@1, each from its lower edge up to, not including, its upper one (Liu et al. 2025, arXiv 2502.06703)."""
+
+
+def build_summary(
+    results: Sequence[PromptResult],
+    *,
+    set_aside: int,
+    budget: float,
+    unit: Unit,
+    total: Cost,
+    by_arm: Mapping[str, Cost],
+    by_model: Mapping[str, Cost],
+    by_kind: Mapping[str, Cost],
+    wall_s: float,
+    overrun: float = 0.0,
+) -> dict[str, Any]:
+    """The contents of summary.json, plain data. `total` and the `by_` costs are the ledger's.
+
+    `prompts` counts those that could be answered, `answered` those that have an answer; `accuracy` is over those with
+    a reference, an unanswered one being wrong, and null where none has one.
+    """
+    bought: Counter[str] = Counter()
+    samples: Counter[str] = Counter()
+    for result in results:
+        for purchase in result.purchases:
+            bought[purchase.arm] += 1
+            samples[purchase.arm] += purchase.n
+    arms = {**dict.fromkeys(by_arm), **dict.fromkeys(bought)}
+    return {
+        "prompts": len(results),
+        "answered": sum(result.answer is not None for result in results),
+        "set_aside": set_aside,
+        "failed": sum(result.error is not None for result in results),
+        "accuracy": _accuracy(results),
+        "scored": sum(result.correct is not None for result in results),
+        "wall_s": wall_s,
+        "budget": {"amount": budget, "unit": unit.value, "spent": total.of(unit), "overrun": overrun},
+        "spent": total.as_dict(),
+        "by_arm": {
+            arm: {"purchases": bought[arm], "bought": samples[arm], **by_arm.get(arm, Cost()).as_dict()} for arm in arms
+        },
+        "by_difficulty": _by_difficulty(results, unit),
+        "by_model": {model: cost.as_dict() for model, cost in by_model.items()},
+        "by_kind": {kind: cost.as_dict() for kind, cost in by_kind.items()},
+        "by_reason": dict(Counter(result.reason for result in results)),
+    }
+
+
+def band_of(difficulty: float) -> str:
+    """The band of a posterior mean of pass@1 in [0, 1]."""
+    return next((name for name, low, high in DIFFICULTY_BANDS if low <= difficulty < high), DIFFICULTY_BANDS[-1][0])
+
+
+def closing(summary: Mapping[str, Any], output: str) -> RenderableType:
+    """What is shown when a job ends: a line of totals, by difficulty, by arm, and where the files are."""
+    budget = summary["budget"]
+    unit = budget["unit"]
+    line = f"{summary['answered']:,} of {summary['prompts']:,} prompts answered"
+    if summary["accuracy"] is not None:
+        line += f", {percent(summary['accuracy'])} of {summary['scored']:,} right"
+    spent = (
+        f"{amount(budget['spent'], unit)} of {amount(budget['amount'], unit)} spent in {duration(summary['wall_s'])}"
+    )
+    parts: list[RenderableType] = [Text(line), Text(spent)]
+    if budget["overrun"] > 0:
+        parts.append(Text(f"measured work went {amount(budget['overrun'], unit)} over the budget"))
+    if summary["set_aside"]:
+        parts.append(Text(f"{summary['set_aside']:,} rows set aside, with reasons, in set_aside.jsonl"))
+    if summary["failed"]:
+        parts.append(Text(f"{summary['failed']:,} prompts had a request that failed; see error in results.jsonl"))
+    parts += [_difficulty_table(summary), _arm_table(summary), Text(f"results, candidates and the bill: {output}")]
+    return Group(*parts)
+
+
+def _accuracy(results: Sequence[PromptResult]) -> float | None:
+    scored = [result.correct for result in results if result.correct is not None]
+    return sum(scored) / len(scored) if scored else None
+
+
+def _by_difficulty(results: Sequence[PromptResult], unit: Unit) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for name, low, high in DIFFICULTY_BANDS:
+        inside = [result for result in results if band_of(result.difficulty) == name]
+        rows[name] = {
+            "pass_at_1": [low, high],
+            "prompts": len(inside),
+            "answered": sum(result.answer is not None for result in inside),
+            "accuracy": _accuracy(inside),
+            "mean_cost": sum(result.spent.of(unit) for result in inside) / len(inside) if inside else None,
+            "mean_candidates": sum(result.candidates for result in inside) / len(inside) if inside else None,
+        }
+    return rows
+
+
+def _difficulty_table(summary: Mapping[str, Any]) -> Table:
+    unit = summary["budget"]["unit"]
+    table = Table(title="By estimated difficulty", title_justify="left")
+    for heading in ("difficulty", "pass@1", "prompts", "accuracy", "mean cost", "mean candidates"):
+        table.add_column(heading, justify="left" if heading in ("difficulty", "pass@1") else "right")
+    for name, row in summary["by_difficulty"].items():
+        low, high = row["pass_at_1"]
+        filled = row["prompts"] > 0
+        table.add_row(
+            name,
+            f"{100 * low:.0f}-{100 * high:.0f}%",
+            f"{row['prompts']:,}",
+            percent(row["accuracy"]),
+            amount(row["mean_cost"], unit) if filled else "-",
+            f"{row['mean_candidates']:.1f}" if filled else "-",
+        )
+    return table
+
+
+def _arm_table(summary: Mapping[str, Any]) -> Table:
+    unit = summary["budget"]["unit"]
+    total = summary["budget"]["spent"]
+    table = Table(title="By arm", title_justify="left")
+    for heading in ("arm", "purchases", "samples", "tokens", "spent", "share"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    for arm, row in summary["by_arm"].items():
+        share = row[unit] / total if total > 0 else 0.0
+        table.add_row(
+            safe(arm),
+            f"{row['purchases']:,}",
+            f"{row['samples']:,.0f}",
+            count(row["tokens"]),
+            amount(row[unit], unit),
+            percent(share),
+        )
+    return table
