@@ -94,14 +94,16 @@ class CandidateWriter:
     def finish(self) -> None:
         """Put the whole file in place; it is there even where there was no candidate."""
         self._write()
-        self.close()
+        self._writer.close()
+        self._writer = None
         self._beside.replace(self._path)
 
     def close(self) -> None:
-        """Stop writing; without `finish` nothing is put in place."""
+        """Stop writing; what was not finished is taken away, since a resumed job writes it again."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+            self._beside.unlink(missing_ok=True)
 
     def _write(self) -> None:
         if self._writer is None:

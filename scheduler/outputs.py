@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -18,7 +18,7 @@ from typing import IO, Any
 import yaml
 
 from apportion.errors import RunDirectoryError
-from apportion.scheduler.candidates import CandidateWriter
+from apportion.scheduler.candidates import CandidateWriter, write_results
 from apportion.scheduler.dataset import SetAside
 from apportion.scheduler.results import Committed, PromptResult
 
@@ -27,9 +27,11 @@ RESULTS, RESULTS_TABLE, CANDIDATES = "results.jsonl", "results.parquet", "candid
 SET_ASIDE, SUMMARY, LOCK = "set_aside.jsonl", "summary.json", ".lock"
 
 _WHERE_IT_RUNS = ("output", "cluster")
-"""Keys that never change what a job answers."""
-_MODEL_WHERE_IT_RUNS = ("replicas", "cpus", "max_batch")
+"""Keys that never change what a job decides."""
+_MODEL_WHERE_IT_RUNS = ("cpus",)
 """The same for a row of models. Its gpus stay compared: gpu_seconds are charged by them."""
+_MODEL_SETS_IN_FLIGHT = ("replicas", "max_batch")
+"""These set how many prompts are in flight, and so decide, unless `execution.in_flight` does."""
 _SHOWN_DIFFERENCES = 8
 
 
@@ -96,7 +98,7 @@ class RunDirectory:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the tables, and the summary last."""
         self._candidates.finish()
-        _write_results(self.path / RESULTS_TABLE, sorted(self._committed, key=lambda one: one.index))
+        write_results(self.path / RESULTS_TABLE, sorted(self._committed, key=lambda one: one.index))
         write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
@@ -113,7 +115,7 @@ class RunDirectory:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "unknown"
             raise RunDirectoryError(
-                f"output: another job (process {holder}) is writing to {self.path}; wait for it or choose another output"
+                f"output: another job (process {holder}) writes to {self.path}; wait for it or choose another output"
             ) from error
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
@@ -149,7 +151,8 @@ def read_summary(path: Path) -> dict[str, Any] | None:
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """What differs between two resolved configs, as `key: A there, B here`; where it runs is left out."""
     left, right = _flat(there), _flat(here)
-    keys = [key for key in dict.fromkeys([*left, *right]) if not _is_where_it_runs(key)]
+    fixed = left.get("execution.in_flight") is not None
+    keys = [key for key in dict.fromkeys([*left, *right]) if not _is_where_it_runs(key, fixed)]
     absent = object()
     return [
         f"{key}: {_shown(left.get(key, absent), absent)} there, {_shown(right.get(key, absent), absent)} here"
@@ -175,11 +178,10 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: value}
 
 
-def _is_where_it_runs(key: str) -> bool:
+def _is_where_it_runs(key: str, in_flight_fixed: bool) -> bool:
     parts = key.split(".")
-    return parts[0] in _WHERE_IT_RUNS or (
-        parts[0] == "models" and parts[-1] in _MODEL_WHERE_IT_RUNS and len(parts) == 3
-    )
+    of_models = (*_MODEL_WHERE_IT_RUNS, *_MODEL_SETS_IN_FLIGHT) if in_flight_fixed else _MODEL_WHERE_IT_RUNS
+    return parts[0] in _WHERE_IT_RUNS or (len(parts) == 3 and parts[0] == "models" and parts[2] in of_models)
 
 
 def _shown(value: Any, absent: object) -> str:
@@ -225,9 +227,3 @@ def _repair(path: Path) -> set[str]:
             whole += len(raw)
     os.truncate(path, whole)
     return ids
-
-
-def _write_results(path: Path, results: Iterable[PromptResult]) -> None:
-    from apportion.scheduler.candidates import write_results
-
-    write_results(path, results)
