@@ -115,11 +115,25 @@ def active_parameters(config: Config, files: list[Path], role: Role) -> float:
     return total + (head or lookup)
 
 
-def context_length(config: Config, folder: Path, engine_args: Mapping[str, Any]) -> int:
-    """Tokens a sequence may hold: what the model was made for, or less where `max_model_len` or a window says so."""
-    context = _needed(config, folder, "max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
-    asked = engine_args.get("max_model_len")
-    return context if asked is None else min(context, int(asked))
+def attention_window(config: Config) -> int | None:
+    """The sliding window of a model some of whose layers attend to no more than that, else None."""
+    window = _first(config, "sliding_window")
+    kinds = config.get("layer_types")
+    slides = "sliding_attention" in kinds if isinstance(kinds, list) else config.get("use_sliding_window", True)
+    return window if slides else None
+
+
+def context_length(config: Config, spec: ModelSpec) -> int:
+    """Tokens a sequence may hold: what the model was made for, or less where `max_model_len` says so.
+
+    The embedded engine attends to everything before a token, so it stays within a sliding window.
+    """
+    limits = [_needed(config, Path(spec.path), "max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")]
+    if spec.engine_args.get("max_model_len") is not None:
+        limits.append(int(spec.engine_args["max_model_len"]))
+    if spec.engine == "embedded" and (window := attention_window(config)) is not None:
+        limits.append(window)
+    return min(limits)
 
 
 class FolderDescriber:
@@ -142,7 +156,7 @@ class FolderDescriber:
             active_parameters=active_parameters(config, files, spec.role),
             layers=_needed(config, self._folder, "num_hidden_layers", "n_layer"),
             attention_width=heads * head_width,
-            context=context_length(config, self._folder, spec.engine_args),
+            context=context_length(config, spec),
             gpus=max(spec.gpus, 1.0),
             dollars_per_hour=spec.dollars_per_hour,
             dollars_per_million_input=spec.dollars_per_million_input,

@@ -1,0 +1,268 @@
+"""The worker thread of the embedded engine: takes jobs, keeps the batch full, and answers each job when it is done.
+
+Invariants: the model is touched by this thread only; jobs begin in the order they came; every job's future is resolved
+exactly once, whatever fails. Busy seconds of all jobs add up to the time the model ran: a prefill is shared by prompt
+tokens, a step by its rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from apportion.actors.decoding import Decoder, Row
+from apportion.actors.kv import Layers
+from apportion.actors.stops import StopTable, stop_end
+from apportion.actors.tokens import ChatTokenizer
+from apportion.costs import attended
+from apportion.errors import EngineError
+from apportion.types import Completion, Finish, Generate, Generated, LogprobStats, Usage
+
+ADMIT_SHARE = 8
+# While sequences run, new ones wait until this part of the batch is free: each prefill stops all that runs.
+
+PREFILL_TOKENS = 8192
+# Padded prompt tokens in one forward pass; bounds its memory.
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request on its way through the batch."""
+
+    request: Generate
+    prompt: list[int]
+    limit: int
+    future: asyncio.Future[Generated]
+    loop: asyncio.AbstractEventLoop
+    layers: Layers | None = None
+    placed: int = 0
+    done: dict[int, Completion] = field(default_factory=dict)
+    busy_seconds: float = 0.0
+    abandoned: bool = False
+
+    def reply(self) -> Generated:
+        """All completions, in the order of their seeds, and what they cost."""
+        completions = tuple(self.done[index] for index in range(len(self.request.seeds)))
+        prompt = len(self.prompt)
+        written = [completion.tokens for completion in completions]
+        reach = attended(0, prompt) + sum(attended(prompt, tokens) for tokens in written)
+        return Generated(completions, Usage(prompt, sum(written), int(reach), 0, self.busy_seconds))
+
+
+Outcome = Generated | EngineError
+
+
+class Batcher:
+    """Runs jobs on one decoder, in a thread of its own."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: ChatTokenizer,
+        stops: StopTable,
+        end_ids: Sequence[int],
+        max_batch: int,
+        threads: int,
+    ) -> None:
+        self._decoder = decoder
+        self._tokenizer = tokenizer
+        self._stops = stops
+        self._end_ids = frozenset(end_ids)
+        self._max_batch = max_batch
+        self._threads = threads
+        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._waiting: deque[Job] = deque()
+        self._running: set[Job] = set()
+        self._outcomes: list[tuple[Job, Outcome]] = []
+        self._row_seconds = 0.0
+        """what one row would have been charged, had it been live since the start"""
+        self._begun: dict[Row, float] = {}
+        self._closing = False
+        self._abandoned = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="embedded-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; its future is resolved in its own event loop."""
+        if not self._thread.is_alive():
+            raise EngineError("the engine was closed; build it again")
+        self._inbox.put(job)
+
+    def abandon(self, job: Job) -> None:
+        """Stop working on a job nobody waits for."""
+        job.abandoned = True
+        self._abandoned.set()
+
+    def close(self) -> None:
+        """Stop the thread; jobs that are not done fail."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            while not self._closing:
+                self._take()
+                try:
+                    self._drop_abandoned()
+                    self._admit()
+                    if self._decoder.live:
+                        self._advance()
+                except Exception as error:
+                    self._fail_all(f"the model failed on a batch: {type(error).__name__}: {error}")
+                self._deliver()
+            while not self._inbox.empty():
+                job = self._inbox.get()
+                self._waiting.extend([] if job is None else [job])
+            self._fail_all("the engine was closed before it had answered")
+            self._deliver()
+
+    def _take(self) -> None:
+        """Move what has come to the waiting line; block only where there is nothing to do."""
+        idle = not self._waiting and not self._decoder.live
+        while True:
+            try:
+                job = self._inbox.get(block=idle)
+            except queue.Empty:
+                return
+            if job is None:
+                self._closing = True
+                return
+            self._waiting.append(job)
+            idle = False
+
+    def _drop_abandoned(self) -> None:
+        if not self._abandoned.is_set():
+            return
+        self._abandoned.clear()
+        self._waiting = deque(job for job in self._waiting if not job.abandoned)
+        self._running = {job for job in self._running if not job.abandoned}
+        self._remove([slot for slot, row in enumerate(self._decoder.rows) if row.owner.abandoned])
+
+    def _admit(self) -> None:
+        free = self._max_batch - self._decoder.live
+        enough = free >= max(1, self._max_batch // ADMIT_SHARE) or not self._decoder.live
+        if not self._waiting or not enough:
+            return
+        chosen: list[tuple[Job, int]] = []
+        for job in self._waiting:
+            if free <= 0:
+                break
+            rows = min(free, len(job.request.seeds) - job.placed)
+            chosen.append((job, rows))
+            free -= rows
+        self._prefill([job for job, _ in chosen if job.layers is None])
+        for job, rows in chosen:
+            self._place(job, rows)
+            if job.placed == len(job.request.seeds):
+                self._waiting.popleft()
+                job.layers = None
+
+    def _prefill(self, jobs: list[Job]) -> None:
+        """Run the prompts of jobs, alike lengths together."""
+        jobs.sort(key=lambda job: len(job.prompt))
+        while jobs:
+            widest = len(jobs[-1].prompt)
+            group = [jobs.pop() for _ in range(min(len(jobs), max(1, PREFILL_TOKENS // widest)))]
+            began = time.perf_counter()
+            for job, layers in zip(group, self._decoder.prefill([job.prompt for job in group]), strict=True):
+                job.layers = layers
+            spent = time.perf_counter() - began
+            tokens = sum(len(job.prompt) for job in group)
+            for job in group:
+                job.busy_seconds += spent * len(job.prompt) / tokens
+
+    def _place(self, job: Job, count: int) -> None:
+        sampling = job.request.sampling
+        kind = self._stops.kind(sampling.stop)
+        first = job.placed
+        rows = [
+            Row(job, index, job.request.seeds[index], sampling.temperature, sampling.top_p, job.limit, kind)
+            for index in range(first, first + count)
+        ]
+        if job.layers is None:
+            raise EngineError("a job was placed before its prompt had been run")
+        self._decoder.place(job.prompt, job.layers, rows)
+        job.placed += count
+        self._running.add(job)
+        self._begun.update(dict.fromkeys(rows, self._row_seconds))
+
+    def _advance(self) -> None:
+        """One step; what it ended is taken out of the batch."""
+        live = self._decoder.live
+        began = time.perf_counter()
+        flagged = self._decoder.step(self._stops.table)
+        self._row_seconds += (time.perf_counter() - began) / live
+        ended: list[int] = []
+        for slot in flagged:
+            completion = self._finish(slot)
+            if completion is not None:
+                row = self._decoder.rows[slot]
+                row.owner.done[row.index] = completion
+                ended.append(slot)
+        if ended:
+            owners = [self._decoder.rows[slot].owner for slot in ended]
+            self._remove(ended)
+            for job in dict.fromkeys(owners):
+                if len(job.done) == len(job.request.seeds):
+                    self._running.discard(job)
+                    self._outcomes.append((job, job.reply()))
+
+    def _finish(self, slot: int) -> Completion | None:
+        """The completion of a sequence whose last token may have ended it, or None where it goes on."""
+        row = self._decoder.rows[slot]
+        tokens = self._decoder.written(slot)
+        ended = tokens[-1] in self._end_ids
+        text = self._tokenizer.decode(tokens[:-1] if ended else tokens, row.owner.prompt)
+        cut = stop_end(text, row.owner.request.sampling.stop)
+        if cut is not None:
+            text, finish = text[:cut], Finish.STOP
+        elif ended:
+            finish = Finish.END
+        elif len(tokens) >= row.limit:
+            finish = Finish.LENGTH
+        else:
+            return None
+        mean = [total / len(tokens) for total in self._decoder.statistics(slot)]
+        return Completion(text, len(tokens), finish, LogprobStats(mean[0], mean[1], mean[2]))
+
+    def _remove(self, slots: list[int]) -> None:
+        for slot in slots:
+            row = self._decoder.rows[slot]
+            row.owner.busy_seconds += self._row_seconds - self._begun.pop(row)
+        self._decoder.remove(slots)
+
+    def _fail_all(self, why: str) -> None:
+        for job in [*self._running, *(job for job in self._waiting if job not in self._running)]:
+            self._outcomes.append((job, EngineError(why)))
+        self._decoder.clear()
+        self._begun.clear()
+        self._running.clear()
+        self._waiting.clear()
+
+    def _deliver(self) -> None:
+        """Hand outcomes to the loops that wait for them, one call a loop."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job, Outcome]]] = {}
+        for job, outcome in self._outcomes:
+            by_loop.setdefault(job.loop, []).append((job, outcome))
+        self._outcomes.clear()
+        for loop, outcomes in by_loop.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_resolve, outcomes)
+
+
+def _resolve(outcomes: list[tuple[Job, Outcome]]) -> None:
+    for job, outcome in outcomes:
+        if job.future.done():
+            continue
+        if isinstance(outcome, Generated):
+            job.future.set_result(outcome)
+        else:
+            job.future.set_exception(outcome)

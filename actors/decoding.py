@@ -1,0 +1,183 @@
+"""The decode loop of the embedded engine: sequences that come and go in one batch, a token each a step.
+
+Invariants: live sequences are the slots [0, live); all state of a sequence lies in its slot and moves with it. A
+prompt is run once up to its last token (`prefill`) and copied to each of its sequences, whose first step reads that
+last token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from transformers import DynamicCache
+
+from apportion.actors.kv import LENGTH_STEP, Layers, SlotCache, split
+from apportion.actors.sampling import draw, uniform
+
+SEED, LAST, LENGTH, DRAWN, LIMIT, KIND = range(6)
+STATISTICS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One sequence to write. `kind` is its row of the stop table, `limit` the most tokens it may draw."""
+
+    owner: Any
+    index: int
+    seed: int
+    temperature: float
+    top_p: float
+    limit: int
+    kind: int
+
+
+class Decoder:
+    """A causal model, its slots, and one step of all live sequences."""
+
+    def __init__(self, model: Any, additive_mask: bool) -> None:
+        self._model = model
+        self._device: torch.device = model.device
+        self._additive_mask = additive_mask
+        self._cache = SlotCache(model.config.get_text_config(decoder=True).num_hidden_layers, self._device)
+        self.rows: list[Row] = []
+        self._longest = 0
+        self._heated = self._cut = False
+        self._allocate(0, 0)
+
+    def _allocate(self, slots: int, length: int) -> None:
+        """Grow the state tensors, keeping live sequences."""
+        live = len(self.rows)
+        old = (self._numbers, self._shapes, self._sums, self._history) if live else None
+        device = self._device
+        self._numbers = torch.zeros(6, slots, dtype=torch.long, device=device)
+        self._shapes = torch.ones(2, slots, device=device)
+        self._sums = torch.zeros(slots, STATISTICS, device=device)
+        self._history = torch.zeros(slots, length, dtype=torch.long, device=device)
+        self._every = torch.arange(slots, device=device)
+        self._positions = torch.arange(length + LENGTH_STEP, device=device)
+        if old is not None:
+            numbers, shapes, sums, history = old
+            self._numbers[:, :live] = numbers[:, :live]
+            self._shapes[:, :live] = shapes[:, :live]
+            self._sums[:live] = sums[:live]
+            self._history[:live, : history.shape[1]] = history[:live]
+
+    @property
+    def live(self) -> int:
+        """Sequences that run."""
+        return len(self.rows)
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> list[Layers]:
+        """Run prompts up to their last token, in one forward pass; keys and values of each."""
+        lengths = [len(prompt) - 1 for prompt in prompts]
+        # A prompt of one token has nothing to run; it rides along as padding, so that shapes are known.
+        tokens = torch.zeros(len(prompts), max(1, *lengths), dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            tokens[row, : len(prompt) - 1] = torch.tensor(prompt[:-1], dtype=torch.long)
+        cache = DynamicCache()
+        # Padding on the right needs no mask under causal attention: what it computes is never read.
+        self._model(input_ids=tokens.to(self._device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return split(cache, lengths)
+
+    def place(self, prompt: Sequence[int], layers: Layers, rows: Sequence[Row]) -> None:
+        """Begin sequences that share a prompt."""
+        live, end = self.live, self.live + len(rows)
+        length = len(prompt) - 1
+        reach = max(self._longest, length) + LENGTH_STEP // 2
+        self._cache.reserve(end, reach, layers, live)
+        if end > self._numbers.shape[1] or self._cache.length > self._history.shape[1]:
+            self._allocate(self._cache.slots, self._cache.length)
+        self._cache.place(slice(live, end), layers)
+        values = [[row.seed, prompt[-1], length, 0, row.limit, row.kind] for row in rows]
+        self._numbers[:, live:end] = torch.tensor(values, dtype=torch.long).T.to(self._device)
+        shapes = [[row.temperature, row.top_p] for row in rows]
+        self._shapes[:, live:end] = torch.tensor(shapes).T.to(self._device)
+        self._sums[live:end] = 0.0
+        if not live:
+            self._heated = self._cut = False
+        self._heated |= any(row.temperature != 1.0 for row in rows)
+        self._cut |= any(row.top_p < 1.0 for row in rows)
+        self.rows.extend(rows)
+        self._longest = max(self._longest, length)
+
+    def step(self, stop_table: torch.Tensor) -> list[int]:
+        """Draw one token a sequence; the slots whose last token or length asks to be looked at.
+
+        `stop_table` is bool [kinds, vocabulary].
+        """
+        live = self.live
+        numbers = self._numbers[:, :live]
+        lengths = numbers[LENGTH]
+        logits = self._forward(numbers[LAST], lengths)
+        noise = uniform(numbers[SEED], numbers[DRAWN])
+        temperature, top_p = self._shapes[:, :live]
+        tokens, statistics = draw(logits, noise, temperature, top_p, self._heated, self._cut)
+        self._sums[:live] += statistics
+        self._history[self._every[:live], numbers[DRAWN]] = tokens
+        numbers[LAST] = tokens
+        numbers[LENGTH : DRAWN + 1] += 1
+        self._longest += 1
+        flagged = stop_table[numbers[KIND], tokens] | (numbers[DRAWN] >= numbers[LIMIT])
+        found: list[int] = flagged.nonzero()[:, 0].tolist()
+        return found
+
+    def _forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Logits float32 [live, vocabulary] of the token after `tokens`, which stand at positions `lengths`."""
+        live, reach = len(tokens), self._longest + 1
+        if reach > self._cache.length:
+            self._cache.reserve(live, reach, tuple((layer.keys, layer.values) for layer in self._cache.layers), live)
+            self._allocate(self._cache.slots, self._cache.length)
+        self._cache.point(self._every[:live], lengths, reach)
+        mask = (self._positions[:reach] <= lengths[:, None])[:, None, None, :]
+        if self._additive_mask:
+            floor = torch.finfo(self._model.dtype).min
+            mask = torch.zeros(mask.shape, dtype=self._model.dtype, device=self._device).masked_fill(~mask, floor)
+        output = self._model(
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=lengths[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits
+
+    def written(self, slot: int) -> list[int]:
+        """The tokens a sequence has drawn."""
+        tokens: list[int] = self._history[slot, : int(self._numbers[DRAWN, slot])].tolist()
+        return tokens
+
+    def statistics(self, slot: int) -> list[float]:
+        """Sums over its tokens of log-probability, entropy and self-certainty."""
+        sums: list[float] = self._sums[slot].tolist()
+        return sums
+
+    def keep(self, slot: int) -> Layers:
+        """Keys and values of a sequence up to its last token, which has not been run."""
+        return self._cache.read(slot, int(self._numbers[LENGTH, slot]))
+
+    def remove(self, slots: Sequence[int]) -> None:
+        """End sequences; the last live ones move into their slots."""
+        gone = set(slots)
+        live = self.live - len(gone)
+        targets = sorted(slot for slot in gone if slot < live)
+        sources = [slot for slot in range(live, self.live) if slot not in gone]
+        if targets:
+            target, source = self._every[targets], self._every[sources]
+            self._cache.move(source, target, self._longest)
+            self._numbers[:, target] = self._numbers[:, source]
+            self._shapes[:, target] = self._shapes[:, source]
+            self._sums[target] = self._sums[source]
+            self._history[target] = self._history[source]
+            for slot, origin in zip(targets, sources, strict=True):
+                self.rows[slot] = self.rows[origin]
+        del self.rows[live:]
+        self._longest = int(self._numbers[LENGTH, :live].max()) if live else 0
+
+    def clear(self) -> None:
+        """End every sequence."""
+        self.rows.clear()
+        self._longest = 0

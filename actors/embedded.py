@@ -1,0 +1,155 @@
+"""The embedded engine: any causal model of transformers, run in this process, its own batching and decode loop.
+
+For CPUs, small models and tests; vLLM is the engine for large ones. It needs a folder with safetensors weights, a
+tokenizer and a chat template; nothing is downloaded and no code of the folder is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from apportion.actors.attention import GROUPED
+from apportion.actors.batching import Batcher, Job
+from apportion.actors.decoding import Decoder
+from apportion.actors.describe import context_length, read_config, weight_files
+from apportion.actors.spec import ModelSpec
+from apportion.actors.stops import StopTable
+from apportion.actors.tokens import ChatTokenizer
+from apportion.errors import ConfigError, EngineError, ModelError, nearest
+from apportion.types import Generate, Generated
+
+ATTENTION_LAYERS = frozenset({"full_attention", "sliding_attention"})
+# Other kinds of layers carry a running state, which cannot be shared between samples or dropped by row.
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedSettings:
+    """What `engine_args` may hold."""
+
+    max_model_len: int | None = None
+    device: str | None = None
+    """`cpu`, `cuda` or `cuda:0`; by default CUDA where there is one"""
+    dtype: str | None = None
+    """`float32`, `bfloat16` or `float16`; by default float32 on a CPU and the folder's own type on CUDA"""
+    chat_template: str | None = None
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> Self:
+        """Read `engine_args`; unknown keys and values raise ConfigError."""
+        known = [field.name for field in fields(cls)]
+        for key in spec.engine_args:
+            if key not in known:
+                raise ConfigError(
+                    f"models.{spec.name}.engine_args.{key}: the embedded engine has no such setting; "
+                    f"{nearest(key, known)}"
+                )
+        settings = cls(**dict(spec.engine_args))
+        if settings.dtype not in (None, "float32", "bfloat16", "float16"):
+            raise ConfigError(
+                f"models.{spec.name}.engine_args.dtype: {settings.dtype!r} is not one of float32, bfloat16, float16"
+            )
+        return settings
+
+    def place(self) -> tuple[torch.device, Any]:
+        """Device and dtype (or "auto") to load weights to."""
+        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if self.dtype is not None:
+            return device, getattr(torch, self.dtype)
+        return device, torch.float32 if device.type == "cpu" else "auto"
+
+
+class EmbeddedEngine:
+    """An Engine (see `protocols`) over one Batcher."""
+
+    def __init__(self, name: str, tokenizer: ChatTokenizer, batcher: Batcher, context: int) -> None:
+        self._name = name
+        self._tokenizer = tokenizer
+        self._batcher = batcher
+        self._context = context
+
+    async def generate(self, request: Generate) -> Generated:
+        """Completions for one request, batched with whatever else runs."""
+        prompt = self._tokenizer.encode_prompt(request.messages) + self._tokenizer.encode(request.prefix)
+        limit = min(request.sampling.max_tokens, self._context - len(prompt))
+        if limit < 1 or not prompt:
+            raise EngineError(
+                f"model {self._name!r} was asked for {request.sampling.max_tokens} tokens after a conversation of "
+                f"{len(prompt)}; both must be at least 1 and the context holds {self._context}: shorten the prompt"
+            )
+        loop = asyncio.get_running_loop()
+        job = Job(request, prompt, limit, loop.create_future(), loop)
+        if not request.seeds:
+            return job.reply()
+        self._batcher.submit(job)
+        try:
+            return await job.future
+        except asyncio.CancelledError:
+            self._batcher.abandon(job)
+            raise
+
+    async def close(self) -> None:
+        """Stop the worker thread and let go of the model."""
+        await asyncio.to_thread(self._batcher.close)
+
+
+def load_model(spec: ModelSpec, settings: EmbeddedSettings) -> tuple[Any, bool]:
+    """The model, ready to run, and whether its masks are added to scores rather than boolean."""
+    folder = Path(spec.path)
+    config = read_config(folder, spec.name)
+    weight_files(folder, spec.name)
+    kinds = set(config.get("layer_types") or ()) - ATTENTION_LAYERS
+    if kinds:
+        raise ModelError(
+            f"models.{spec.name}: {folder} has layers of the kind {', '.join(sorted(kinds))}, which keep a running "
+            "state; the embedded engine runs attention only: set engine: vllm"
+        )
+    transformers_logging.disable_progress_bar()
+    device, dtype = settings.place()
+    # Capped scores and attention sinks exist only in a model's own plain attention.
+    plain = config.get("attn_logit_softcapping") is not None or "gpt_oss" in str(config.get("model_type"))
+    attempts = ["eager"] if plain else [GROUPED, "eager"]
+    for attention in attempts:
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, local_files_only=True
+            )
+        except ValueError:
+            if attention == attempts[-1]:
+                raise
+            continue
+        return model.to(device).eval(), attention == "eager"
+    raise ModelError(f"models.{spec.name}: {folder} supports no attention that the embedded engine has; use vllm")
+
+
+def end_tokens(model: Any, tokenizer: ChatTokenizer) -> Sequence[int]:
+    """The tokens that end a turn: the generation config's, else the config's, else the tokenizer's."""
+    for found in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_id):
+        if found is not None:
+            return [int(found)] if isinstance(found, int) else [int(token) for token in found]
+    return []
+
+
+def threads_of(spec: ModelSpec) -> int:
+    """Threads a replica computes with."""
+    return max(1, int(spec.cpus))
+
+
+def build_engine(spec: ModelSpec) -> EmbeddedEngine:
+    """Load a policy model; ModelError where the folder is not one, ConfigError for wrong engine_args."""
+    settings = EmbeddedSettings.of(spec)
+    context = context_length(read_config(Path(spec.path), spec.name), spec)
+    tokenizer = ChatTokenizer(Path(spec.path), settings.chat_template)
+    model, additive = load_model(spec, settings)
+    ends = end_tokens(model, tokenizer)
+    vocabulary = int(model.get_output_embeddings().weight.shape[0])
+    stops = StopTable(tokenizer, vocabulary, ends, model.device)
+    batcher = Batcher(Decoder(model, additive), tokenizer, stops, ends, spec.max_batch, threads_of(spec))
+    return EmbeddedEngine(spec.name, tokenizer, batcher, context)
