@@ -77,8 +77,11 @@ def _model_path(key: str, config: ModelConfig) -> str:
             raise ModelError(f"{key}.model: {path} has no config.json; give a Hugging Face model folder")
         return str(path)
     hub_id = _HUB_ID.fullmatch(text) is not None
-    if hub_id and (config.engine not in _IN_PROCESS or _cached(text)):
+    if hub_id and config.engine not in _IN_PROCESS:
         return text
+    snapshot = _cached(text) if hub_id else None
+    if snapshot is not None:
+        return str(snapshot)
     if text.startswith(LAB_PREFIX):
         raise ModelError(f"{key}.model: {text} should lie in {path}, which is not there; reinstall apportion")
     if hub_id:
@@ -90,8 +93,9 @@ def _model_path(key: str, config: ModelConfig) -> str:
     raise ModelError(f"{key}.model: the model folder {path} {what}; give a Hugging Face model folder or a hub id")
 
 
-def _cached(hub_id: str) -> bool:
-    """Whether the hub's local cache has this model."""
+def _cached(hub_id: str) -> Path | None:
+    """The model's folder in the hub's local cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
+    config = try_to_load_from_cache(hub_id, "config.json")
+    return Path(config).parent if isinstance(config, str) else None

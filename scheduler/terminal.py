@@ -15,8 +15,12 @@ _SHOWN_CHARACTERS = 200
 
 def safe(text: str, limit: int = _SHOWN_CHARACTERS) -> str:
     """Untrusted text for a rich console: markup escaped, control characters shown as escapes, cut at `limit`."""
-    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:limit])
-    return escape(printable + ("…" if len(text) > limit else ""))
+    return escape(printable(text[:limit]) + ("…" if len(text) > limit else ""))
+
+
+def printable(text: str) -> str:
+    """Text whose control characters, but for newlines inside it, are shown as escapes: it cannot steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def amount(value: float, unit: str) -> str:
@@ -55,6 +59,12 @@ def duration(seconds: float | None) -> str:
 def error_console() -> Console:
     """Where progress and errors go: standard error, so that standard output stays clean."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def output_console(plain_width: int) -> Console:
+    """Where results go: standard output, `plain_width` columns wide where that is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=plain_width)
 
 
 def _scaled(value: float) -> str:

@@ -1,0 +1,115 @@
+"""What a budget is expected to buy, before any of it is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from apportion.scheduler.allocation import Forecast
+from apportion.scheduler.assemble import Prepared, build_costs, build_policy, prepare
+from apportion.scheduler.expected import FIRST_GUESS_TOKENS
+from apportion.scheduler.spec import JobSpec
+from apportion.scheduler.terminal import amount, count, percent, safe
+
+BUDGET_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Forecast budgets, as multiples of the configured one: enough to see where more stops paying."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseCost:
+    """Expected cost of one purchase, in the budget's unit: mean, least and most over the prompts.
+
+    `affordable` is how many such purchases, one a prompt and cheapest first, the budget covers.
+    """
+
+    arm: str
+    n: int
+    mean: float
+    least: float
+    most: float
+    affordable: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """The plan of a job. `prompt_tokens` is the mean over prompts for each model."""
+
+    spec: JobSpec
+    prompts: int
+    set_aside: int
+    prompt_tokens: dict[str, float]
+    purchases: tuple[PurchaseCost, ...]
+    forecasts: tuple[Forecast, ...]
+
+
+def plan_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> JobPlan:
+    """Plan a job without loading a model or spending anything. Raises what `prepare` and the allocation raise."""
+    prepared = prepare(spec, rows)
+    costs = build_costs(prepared)
+    policy = build_policy(prepared, costs)
+    return JobPlan(
+        spec=spec,
+        prompts=len(prepared.dataset.prompts),
+        set_aside=len(prepared.dataset.set_aside),
+        prompt_tokens={name: float(counts.mean()) for name, counts in prepared.prompt_tokens.items()},
+        purchases=_purchases(prepared),
+        forecasts=policy.forecast([spec.budget * multiple for multiple in BUDGET_MULTIPLES]),
+    )
+
+
+def render(plan: JobPlan) -> RenderableType:
+    """The plan for people."""
+    spec, unit = plan.spec, plan.spec.unit.value
+    tokens = ", ".join(f"{count(round(mean))} as {safe(name)} reads them" for name, mean in plan.prompt_tokens.items())
+    head = [
+        f"{plan.prompts:,} prompts, {plan.set_aside:,} rows set aside; mean prompt tokens: {tokens}",
+        f"budget {amount(spec.budget, unit)}, {amount(spec.budget / plan.prompts, unit)} a prompt",
+        f"until some are seen, responses are taken to have {FIRST_GUESS_TOKENS:.0f} tokens, or max_tokens if less",
+    ]
+    return Group(*map(Text.from_markup, head), _purchase_table(plan), _forecast_table(plan))
+
+
+def _purchases(prepared: Prepared) -> tuple[PurchaseCost, ...]:
+    everyone = np.arange(len(prepared.dataset.prompts), dtype=np.int64)
+    costs = build_costs(prepared)
+    rows: list[PurchaseCost] = []
+    for arm in prepared.spec.arms:
+        for n in arm.amounts:
+            cost = np.sort(costs.predict(everyone, arm.name, n))
+            affordable = int(np.searchsorted(np.cumsum(cost), prepared.spec.budget, side="right"))
+            rows.append(PurchaseCost(arm.name, n, float(cost.mean()), float(cost[0]), float(cost[-1]), affordable))
+    return tuple(rows)
+
+
+def _purchase_table(plan: JobPlan) -> Table:
+    unit = plan.spec.unit.value
+    table = Table(title="What one purchase is expected to cost", title_justify="left")
+    for heading in ("arm", "n", "mean", "least", "most", "of all prompts, the budget buys it for"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    for row in plan.purchases:
+        covered = f"{row.affordable:,} ({percent(row.affordable / plan.prompts)})"
+        costs = (amount(value, unit) for value in (row.mean, row.least, row.most))
+        table.add_row(safe(row.arm), str(row.n), *costs, covered)
+    return table
+
+
+def _forecast_table(plan: JobPlan) -> Table:
+    unit, objective = plan.spec.unit.value, plan.spec.objective
+    table = Table(title=f"Forecast by allocation policy {safe(plan.spec.allocation)}", title_justify="left")
+    for heading in ("budget", "", "expected spending", f"expected {objective}", "90% interval"):
+        table.add_column(heading, justify="right")
+    for forecast in plan.forecasts:
+        table.add_row(
+            f"{forecast.budget / plan.spec.budget:g}x",
+            amount(forecast.budget, unit),
+            amount(forecast.spent, unit),
+            percent(forecast.value),
+            f"{percent(forecast.low)} to {percent(forecast.high)}",
+        )
+    return table
