@@ -1,0 +1,47 @@
+"""The prior of a dataset, fitted to its own evidence: maximum marginal likelihood by EM over the grid (empirical Bayes).
+
+Each step spreads every prompt's posterior over (p, concentration), sums, smooths along p (the EMS variant, Silverman
+et al. 1990) and adds the base prior as pseudo-prompts, so that a few prompts do not make a spike.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apportion.difficulty.belief import World, base_prior, likelihood
+from apportion.difficulty.evidence import Rows
+
+Floats = NDArray[np.float64]
+
+PSEUDO_PROMPTS = 10.0
+"""The base prior counts as this many prompts: forgotten once a hundred have been seen, a guard before."""
+STEPS = 12
+"""EM steps a refresh; they start from the last fit, so that a job converges over its refreshes."""
+SMOOTHING = 0.25
+"""Share of a cell's mass that each smoothing step gives to either neighbour along p."""
+
+
+def smooth(prior: Floats) -> Floats:
+    """Spread mass to both neighbours along p, kept inside the grid, [POINTS, concentrations]."""
+    padded = np.concatenate([prior[:1], prior, prior[-1:]])
+    return np.asarray((1.0 - 2.0 * SMOOTHING) * prior + SMOOTHING * (padded[:-2] + padded[2:]))
+
+
+def fit_prior(rows: Rows, world: World, text: Floats | None = None, base: Floats | None = None) -> Floats:
+    """The prior over p and concentration that the evidence of `rows` favours, [POINTS, concentrations]."""
+    over_pass, over_alpha = likelihood(rows, world)
+    like = np.exp(over_pass - over_pass.max(axis=(1, 2), keepdims=True))
+    table = np.exp(over_alpha - over_alpha.max(axis=(1, 2), keepdims=True))
+    cells = np.swapaxes(like, 1, 2) @ table
+    if text is not None:
+        cells *= text[:, :, None]
+    flat = cells.reshape(len(cells), -1)
+    start = base_prior() if base is None else base
+    prior = world.prior
+    for _ in range(STEPS):
+        inverse = 1.0 / np.maximum(flat @ prior.ravel(), 1e-300)
+        seen = prior * (inverse @ flat).reshape(prior.shape)
+        prior = smooth(seen) + PSEUDO_PROMPTS * start
+        prior = prior / prior.sum()
+    return np.asarray(prior)

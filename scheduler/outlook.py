@@ -1,0 +1,168 @@
+"""What the allocator believes of every prompt's options: value now, gain and cost of each purchase.
+
+Kept as arrays over prompts and brought up to date where something changed: a prompt after its own candidates, all
+prompts after the dataset's beliefs were fitted again. Prompts with nothing to tell them apart are worked out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apportion.difficulty.belief import Belief
+from apportion.difficulty.estimator import Difficulty, Start
+from apportion.difficulty.evidence import Rows
+from apportion.difficulty.race import Race, Weights
+from apportion.difficulty.response import (
+    CoverageResponse,
+    VoteResponse,
+    check_objective,
+    rounded_amounts,
+    standing,
+    strength,
+)
+from apportion.scheduler.allocation import CostModel, Problem
+from apportion.types import Candidate
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+REFRESH_GROWTH = 1.25
+"""The dataset's beliefs are fitted again when a quarter more candidates have been seen."""
+CHUNK = 2048
+"""Prompts worked on at once: their arrays stay within the processor's cache and a few megabytes."""
+TABLE_DRIFT = 0.1
+"""A vote's race is tabulated again when its weights or a candidate's worth moved by this share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One purchase that an arm offers."""
+
+    arm: int
+    name: str
+    n: int
+
+
+def options_of(problem: Problem) -> tuple[Option, ...]:
+    """All purchases of all arms, arms in the config's order and amounts ascending."""
+    return tuple(Option(at, arm.name, n) for at, arm in enumerate(problem.arms) for n in sorted(set(arm.amounts)))
+
+
+class Outlook:
+    """Value, gains and costs of all prompts of a job."""
+
+    def __init__(self, problem: Problem, start: Start) -> None:
+        check_objective(problem.objective)
+        self.problem = problem
+        self.options = options_of(problem)
+        self.difficulty = Difficulty(problem.prompts, problem.arms, start)
+        self.now = np.zeros(problem.prompts)
+        self.gain = np.zeros((problem.prompts, len(self.options)), dtype=np.float32)
+        self.cost = np.zeros((problem.prompts, len(self.options)), dtype=np.float64)
+        self.purchases = np.zeros(problem.prompts, dtype=np.int32)
+        self._fresh = np.zeros(problem.prompts, dtype=bool)
+        self._weighted = np.array([arm.select != "majority" for arm in problem.arms])
+        self._last = np.zeros(problem.prompts, dtype=np.int16)
+        self._races: dict[int, tuple[Race, float]] = {}
+
+    @property
+    def costs(self) -> CostModel:
+        return self.problem.costs
+
+    def observe(self, prompt: int, arm: int, candidates: Sequence[Candidate]) -> None:
+        """Take in the candidates of one purchase."""
+        self.difficulty.observe(prompt, arm, candidates)
+        self.purchases[prompt] += 1
+        self._last[prompt] = arm
+        self._fresh[prompt] = False
+
+    def update_one(self, prompt: int) -> None:
+        """Bring one prompt up to date, costs included."""
+        if self._fresh[prompt]:
+            return
+        self._work_out(slice(prompt, prompt + 1))
+        one = np.array([prompt])
+        for at, option in enumerate(self.options):
+            self.cost[prompt, at] = self.costs.predict(one, option.name, option.n)[0]
+        self._fresh[prompt] = True
+
+    def update(self, prompts: Ints) -> None:
+        """Bring many prompts up to date; fit the dataset's beliefs again where enough has been seen."""
+        if self.difficulty.stale(REFRESH_GROWTH):
+            self.difficulty.refresh()
+            self._fresh[:] = False
+        due = prompts[~self._fresh[prompts]]
+        if self.difficulty.start.text is None:
+            blank = due[self.purchases[due] == 0]
+            if len(blank):
+                self._work_out(blank[:1])
+                self.now[blank], self.gain[blank] = self.now[blank[0]], self.gain[blank[0]]
+            due = due[self.purchases[due] > 0]
+        for begin in range(0, len(due), CHUNK):
+            self._work_out(due[begin : begin + CHUNK])
+        for at, option in enumerate(self.options):
+            self.cost[prompts, at] = self.costs.predict(prompts, option.name, option.n)
+        self._fresh[prompts] = True
+
+    def respond(self, rows: Rows, belief: Belief, last: NDArray[np.int16]) -> tuple[Floats, Floats]:
+        """Value now, [rows], and value after each option, [rows, options]."""
+        lifts, worth = self.difficulty.world.lifts, self.difficulty.worth
+        parts: list[Floats] = []
+        if self.problem.objective == "coverage":
+            for at, arm in enumerate(self.problem.arms):
+                amounts = rounded_amounts(sorted(set(arm.amounts)), worth[at])
+                parts.append(CoverageResponse(amounts, float(lifts[at])).value(rows, belief))
+            return 1.0 - belief.joint[:, -1].sum(axis=1), np.concatenate(parts, axis=1)
+        stands = {}
+        for scores in set(self._by_score().tolist()):
+            stands[scores] = standing(rows, belief, strength(rows, self._weights(scores), scores))
+        for at in range(len(self.problem.arms)):
+            scores = bool(self._by_score()[at])
+            race, used = self._race(at, scores, float(worth[at]))
+            parts.append(VoteResponse(race, float(lifts[at]), used, scores).after(stands[scores]))
+        kinds = self._by_score()[last]
+        now = np.zeros(len(last))
+        for scores, stand in stands.items():
+            now = np.where(kinds == scores, stand.present, now)
+        return now, np.concatenate(parts, axis=1)
+
+    def _by_score(self) -> NDArray[np.bool_]:
+        # Without a scored candidate every selector falls back to the majority.
+        return self._weighted & self.difficulty.scored
+
+    def _weights(self, scores: bool) -> Weights:
+        return self.difficulty.weights if scores else Weights()
+
+    def _race(self, arm: int, scores: bool, worth: float) -> tuple[Race, float]:
+        """The arm's table, and the worth it was made for; made again when either drifted."""
+        weights = self._weights(scores)
+        held = self._races.get(arm)
+        if held is not None and _near(held[0].weights, weights) and abs(held[1] / worth - 1.0) <= TABLE_DRIFT:
+            return held
+        for race, used in self._races.values():
+            same = np.array_equal(race.amounts, rounded_amounts(self.problem.arms[arm].amounts, worth))
+            if same and used == worth and race.weights == weights:
+                self._races[arm] = (race, used)
+                return race, used
+        made = (Race(rounded_amounts(sorted(set(self.problem.arms[arm].amounts)), worth), weights), worth)
+        self._races[arm] = made
+        return made
+
+    def _work_out(self, prompts: Ints | slice) -> None:
+        rows, belief = self.difficulty.belief(prompts)
+        now, after = self.respond(rows, belief, self._last[prompts])
+        self.now[prompts] = now
+        self.gain[prompts] = after - now[:, None]
+
+
+def _near(left: Weights, right: Weights) -> bool:
+    if left == right:
+        return True
+    if left.right_sd == 0.0 or right.right_sd == 0.0:
+        return False
+    pairs = ((left.right, right.right), (left.wrong, right.wrong), (left.right_sd, right.right_sd))
+    return all(abs(a / b - 1.0) <= TABLE_DRIFT for a, b in pairs)
