@@ -62,8 +62,8 @@ class Journal:
         for key, value in identity.items():
             if known.get(key) != value:
                 raise JournalError(
-                    f"{self.path} was written by another job: its {key} is {known.get(key)!r}, this job's is {value!r}. "
-                    "Restore what changed, or choose another output."
+                    f"{self.path} was written by another job: its {key} is {known.get(key)!r}, this job's is "
+                    f"{value!r}. Restore what changed, or choose another output."
                 )
 
     def append(self, events: Iterable[Event]) -> None:
@@ -109,7 +109,9 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _transaction(self) -> _Transaction:
@@ -123,7 +125,9 @@ class _Transaction:
     def __enter__(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._db.execute("COMMIT" if kind is None else "ROLLBACK")
 
 

@@ -82,7 +82,8 @@ class Ledger:
             raise BudgetError(f"cannot reserve {amount} {self.unit}; an amount must be a number of at least 0")
         if not self.covers(amount):
             raise BudgetError(
-                f"cannot reserve {amount:g} {self.unit}: {self.available:g} of {self.budget:g} are left; raise the budget"
+                f"cannot reserve {amount:g} {self.unit}: {self.available:g} of {self.budget:g} are left; "
+                "raise the budget"
             )
         self._held[key] = amount
         self._reserved += amount

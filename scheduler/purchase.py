@@ -41,7 +41,8 @@ class OpenPurchase:
     def reply(self, part: int, reply: Reply | None) -> bool:
         """Keep one reply of the present step, None for a request that failed for good; after the last one, go on.
 
-        A step with a failure ends the purchase with nothing, once all its requests are back. Returns whether it went on.
+        A step with a failure ends the purchase with nothing, once all its requests are back.
+        Returns whether the step was over.
         """
         self._replies[part] = reply
         if len(self._replies) < len(self.requests):

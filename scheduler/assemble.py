@@ -1,0 +1,97 @@
+"""From a job's spec to its machine: reading the data, counting tokens, building costs, allocation and ledger.
+
+Shared by `run`, `plan` and `check`: nothing here loads a model or spends anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apportion.actors.registry import describe
+from apportion.actors.spec import Role
+from apportion.scheduler.allocation import Allocation, Problem
+from apportion.scheduler.allocations import build_allocation
+from apportion.scheduler.dataset import Dataset, read_dataset, set_aside_too_long
+from apportion.scheduler.expected import ExpectedCosts
+from apportion.scheduler.finish import AnswerFinisher
+from apportion.scheduler.ledger import Ledger
+from apportion.scheduler.machine import Machine, Settings
+from apportion.scheduler.meter import Meter
+from apportion.scheduler.spec import JobSpec
+
+SEQUENCES_PER_SLOT = 2.0
+"""Purchases kept under way for each sequence the policy replicas can run at once, divided by `TYPICAL_PURCHASE`: twice
+what fills them, so that a reply is always followed by work that is ready."""
+TYPICAL_PURCHASE = 4
+FEWEST_IN_FLIGHT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job's data and models, read and counted. `prompt_tokens` are [prompts] for each model."""
+
+    spec: JobSpec
+    dataset: Dataset
+    meter: Meter
+    prompt_tokens: dict[str, NDArray[np.float64]]
+
+
+def prepare(spec: JobSpec, rows: Iterable[Any] | None = None) -> Prepared:
+    """Read the dataset and describe the models. Raises DataError, ModelError or ConfigError; spends nothing."""
+    describers = {name: describe(model) for name, model in spec.models.items()}
+    meter = Meter(describers)
+    policies = {name: describers[name] for name, model in spec.models.items() if model.role is Role.POLICY}
+    dataset = set_aside_too_long(read_dataset(spec.dataset, rows), policies)
+    counts = {
+        name: np.array([meter.prompt_tokens(name, prompt.messages) for prompt in dataset.prompts], dtype=np.float64)
+        for name in spec.models
+    }
+    return Prepared(spec, dataset, meter, counts)
+
+
+def build_costs(prepared: Prepared) -> ExpectedCosts:
+    """The job's cost model, before any experience."""
+    return ExpectedCosts(prepared.spec.arms, prepared.meter, prepared.spec.unit, prepared.prompt_tokens)
+
+
+def build_policy(prepared: Prepared, costs: ExpectedCosts) -> Allocation:
+    """The job's allocation policy. Raises ConfigError for settings or a fitted file it cannot use."""
+    spec = prepared.spec
+    problem = Problem(
+        texts=[prompt.text for prompt in prepared.dataset.prompts],
+        arms=spec.arms,
+        costs=costs,
+        budget=spec.budget,
+        objective=spec.objective,
+        seed=spec.seed,
+    )
+    return build_allocation(spec.allocation, spec.allocation_settings, problem, spec.probe, spec.fitted)
+
+
+def build_machine(prepared: Prepared) -> Machine:
+    """A fresh machine over a prepared job."""
+    spec = prepared.spec
+    costs = build_costs(prepared)
+    return Machine(
+        prompts=prepared.dataset.prompts,
+        arms=spec.arms,
+        allocation=build_policy(prepared, costs),
+        ledger=Ledger(spec.budget, spec.unit),
+        meter=prepared.meter,
+        costs=costs,
+        finisher=AnswerFinisher(spec.answer, {arm.name: arm for arm in spec.arms}),
+        settings=Settings(in_flight=in_flight(spec), seed=spec.seed),
+    )
+
+
+def in_flight(spec: JobSpec) -> int:
+    """How many prompts have a purchase under way at once: as configured, else what keeps the replicas busy."""
+    if spec.in_flight is not None:
+        return spec.in_flight
+    slots = sum(model.replicas * model.max_batch for model in spec.models.values() if model.role is Role.POLICY)
+    return max(FEWEST_IN_FLIGHT, int(SEQUENCES_PER_SLOT * slots / TYPICAL_PURCHASE))

@@ -1,0 +1,205 @@
+"""Running a job to its end: `run_job` for the command line, `solve` for a Python pipeline.
+
+Both run the same driver on the same run directory and can be interrupted and called again: what was paid for is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from apportion import __version__
+from apportion.actors.backends import backend_for
+from apportion.configs.build import load_job
+from apportion.configs.load import ConfigSource
+from apportion.scheduler.assemble import Prepared, build_machine, prepare
+from apportion.scheduler.driver import Driver
+from apportion.scheduler.journal import Journal
+from apportion.scheduler.machine import Machine
+from apportion.scheduler.outputs import RunDirectory
+from apportion.scheduler.progress import Display, JobView
+from apportion.scheduler.results import Committed, PromptResult, is_correct, judge
+from apportion.scheduler.spec import JobSpec
+from apportion.scheduler.summary import build_summary
+
+OnResult = Callable[[PromptResult], None]
+
+
+def run_job(spec: JobSpec, display: Display | None = None, rows: Iterable[Any] | None = None) -> dict[str, Any]:
+    """Run a job, or resume it where its run directory has a journal, and return its summary.
+
+    A run directory whose job is complete gives its summary at once and spends nothing. Raises ApportionError; all but
+    EngineErrors come before anything is spent. `rows` replaces the dataset's path.
+    """
+    return asyncio.run(_Job(spec, display, rows, None).run())
+
+
+def solve(
+    rows: Iterable[Mapping[str, Any]], config: ConfigSource, overrides: Sequence[str] = ()
+) -> Iterator[PromptResult]:
+    """Answer rows under one budget, yielding each result as it is committed (not in the order of the rows).
+
+    `config` is a path, the name of a packaged config, or a mapping; its `dataset` says which columns to read. Where it
+    has no `output`, the job is kept in a temporary folder and cannot be resumed. Closing the iterator stops the job.
+    Raises ApportionError, on the first `next` for what is wrong before anything is spent.
+    """
+    with tempfile.TemporaryDirectory(prefix="apportion-") as scratch:
+        spec = load_job(config, [f"output={scratch}", *overrides] if _has_no_output(config) else overrides, True)
+        worker = _Worker(spec, rows)
+        worker.start()
+        try:
+            yield from worker.results()
+        finally:
+            worker.stop()
+
+
+def _has_no_output(config: ConfigSource) -> bool:
+    return isinstance(config, Mapping) and "output" not in config
+
+
+class _Job:
+    """One run of one job in one event loop."""
+
+    def __init__(
+        self, spec: JobSpec, display: Display | None, rows: Iterable[Any] | None, on_result: OnResult | None
+    ) -> None:
+        self._spec = spec
+        self._display = display
+        self._on_result = on_result
+        self._prepared: Prepared = prepare(spec, rows)
+        self._started = time.monotonic()
+        self._results: list[PromptResult] = []
+
+    async def run(self) -> dict[str, Any]:
+        spec, dataset = self._spec, self._prepared.dataset
+        with RunDirectory(spec.output, spec.resolved, dataset.fingerprint) as directory:
+            complete = directory.complete()
+            if complete is not None and self._on_result is None:
+                return complete
+            directory.set_aside(dataset.set_aside)
+            machine = build_machine(self._prepared)
+            backend = backend_for(spec.cluster, tuple(spec.models.values()))
+            with Journal(directory.journal, _identity(spec, dataset.fingerprint)) as journal:
+                driver = Driver(
+                    machine,
+                    backend,
+                    journal,
+                    sink=lambda committed: self._commit(committed, directory),
+                    watch=lambda: self._show(machine, backend.health()),
+                    ordered=spec.ordered,
+                )
+                try:
+                    await driver.run()
+                finally:
+                    await backend.close()
+            summary = self._summary(machine)
+            directory.finish(summary)
+            return summary
+
+    def _commit(self, committed: Committed, directory: RunDirectory) -> None:
+        """The only place where references meet answers: after the decision."""
+        prompt = self._prepared.dataset.prompts[committed.result.index]
+        result = judge(committed.result, prompt, self._spec.answer)
+        correct = [is_correct(candidate.answer, prompt, self._spec.answer) for candidate in committed.candidates]
+        directory.commit(Committed(result, committed.candidates), correct)
+        self._results.append(result)
+        if self._on_result is not None:
+            self._on_result(result)
+
+    def _show(self, machine: Machine, health: Sequence[Any]) -> None:
+        if self._display is None:
+            return
+        scored = [result.correct for result in self._results if result.correct is not None]
+        view = JobView(
+            total=machine.total,
+            done=machine.committed,
+            running=machine.running,
+            waiting=machine.total - machine.committed - machine.running,
+            set_aside=len(self._prepared.dataset.set_aside),
+            budget=self._spec.budget,
+            spent=machine.ledger.spent,
+            unit=self._spec.unit.value,
+            price=machine.allocation.price,
+            tokens=machine.ledger.total.tokens,
+            correct=sum(scored),
+            scored=len(scored),
+            elapsed_s=time.monotonic() - self._started,
+            replicas=(sum(one.alive for one in health), len(health)),
+            restarts=sum(one.restarts for one in health),
+        )
+        self._display(view)
+
+    def _summary(self, machine: Machine) -> dict[str, Any]:
+        ledger = machine.ledger
+        return build_summary(
+            self._results,
+            set_aside=len(self._prepared.dataset.set_aside),
+            budget=ledger.budget,
+            unit=ledger.unit,
+            total=ledger.total,
+            by_arm=ledger.by_arm,
+            by_model=ledger.by_model,
+            by_kind=ledger.by_kind,
+            wall_s=time.monotonic() - self._started,
+            overrun=ledger.overrun,
+        )
+
+
+def _identity(spec: JobSpec, fingerprint: str) -> dict[str, str]:
+    """What a journal's decisions depend on beside the config, which the run directory compares key by key."""
+    fitted = hashlib.blake2b(Path(spec.fitted).read_bytes()).hexdigest()[:16] if spec.fitted is not None else "none"
+    return {"dataset": fingerprint, "fitted": fitted, "version": __version__}
+
+
+class _Worker:
+    """A job in a thread of its own, so that the engines stay busy while the caller handles a result."""
+
+    _END = object()
+
+    def __init__(self, spec: JobSpec, rows: Iterable[Any]) -> None:
+        self._queue: queue.Queue[object] = queue.Queue()
+        self._job = _Job(spec, None, rows, self._queue.put)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._main, name="apportion-job", daemon=True)
+        self._task: asyncio.Task[dict[str, Any]] | None = None
+        self._error: BaseException | None = None
+
+    def start(self) -> None:
+        self._task = self._loop.create_task(self._job.run())
+        self._thread.start()
+
+    def results(self) -> Iterator[PromptResult]:
+        """Each result once; then the job's error is raised where it had one."""
+        while True:
+            item = self._queue.get()
+            if isinstance(item, PromptResult):
+                yield item
+            else:
+                break
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """End the job, whether or not it is done."""
+        if self._task is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join()
+
+    def _main(self) -> None:
+        assert self._task is not None
+        try:
+            self._loop.run_until_complete(self._task)
+        except asyncio.CancelledError:
+            self._error = None
+        except BaseException as error:  # handed to the caller's thread
+            self._error = error
+        finally:
+            self._loop.close()
+            self._queue.put(self._END)
