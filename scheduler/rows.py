@@ -91,7 +91,7 @@ def _jsonl(stream: IO[bytes]) -> Iterator[Row]:
     for line, raw in enumerate(stream, 1):
         text = raw.removeprefix(_UTF8_MARK) if line == 1 else raw
         if text.strip():
-            yield _parse(line, text)
+            yield _parse(line, text.rstrip())
 
 
 def _parse(line: int, raw: bytes) -> Row:
@@ -101,7 +101,9 @@ def _parse(line: int, raw: bytes) -> Row:
         return Row(line, None, f"not UTF-8: byte 0x{raw[error.start]:02x} at column {error.start + 1}")
     except RecursionError:
         return Row(line, None, "broken JSON: nested too deeply")
-    except ValueError as error:
+    except json.JSONDecodeError as error:
+        return Row(line, None, f"broken JSON: {error.msg} at column {error.colno}")
+    except ValueError as error:  # a number of more digits than Python reads
         return Row(line, None, f"broken JSON: {error}")
     if not isinstance(values, dict):
         excerpt = raw.decode("utf-8").strip()[:_EXCERPT]

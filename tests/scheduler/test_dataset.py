@@ -1,0 +1,283 @@
+"""Reading datasets: what becomes a prompt, what is set aside and why, and what stops a job."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apportion.actors.fake import describe
+from apportion.actors.spec import ModelSpec, Role
+from apportion.errors import DataError
+from apportion.scheduler.dataset import Dataset, fingerprint, read_dataset, set_aside_too_long
+from apportion.scheduler.spec import DatasetSpec
+from apportion.types import Message, Prompt
+
+COLUMNS = {"prompt": "q", "id": "name", "reference": "a"}
+
+
+def write(path: Path, *lines: bytes | str | Mapping[str, Any]) -> str:
+    """A file of lines, given as bytes, text, or an object to be written as JSON."""
+    raw = [
+        line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
+        for line in lines
+    ]
+    path.write_bytes(b"\n".join(raw) + b"\n")
+    return str(path)
+
+
+def read(path: str, **spec: Any) -> Dataset:
+    return read_dataset(DatasetSpec(path, **{"prompt": "q", **spec}))
+
+
+def test_rows_become_prompts_with_ids_references_and_metadata(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.jsonl", {"name": 7, "q": "2+2?", "a": 4, "topic": "sums"})
+    dataset = read_dataset(DatasetSpec(path, **COLUMNS))
+    assert dataset.prompts == (Prompt("7", (Message("user", "2+2?"),), "4", {"topic": "sums"}),)
+    assert dataset.set_aside == ()
+    assert dataset.rows == 1
+
+
+def test_a_conversation_is_kept_and_gets_the_system_message_it_lacks(tmp_path: Path) -> None:
+    turns = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "yes"},
+        {"role": "user", "content": "go"},
+    ]
+    own = [{"role": "system", "content": "be rude"}, {"role": "user", "content": "hi"}]
+    dataset = read(write(tmp_path / "d.jsonl", {"q": turns}, {"q": own}), system="be kind")
+    first, second = dataset.prompts
+    assert [m.role for m in first.messages] == ["system", "user", "assistant", "user"]
+    assert first.messages[0].content == "be kind"
+    assert first.text == "go"
+    assert [m.content for m in second.messages] == ["be rude", "hi"]
+
+
+BAD_ROWS: list[tuple[str, bytes | str | dict[str, Any], str]] = [
+    ("broken JSON", '{"name": "x", "q": "hel', "broken JSON: Unterminated string"),
+    ("nested too deeply", '{"q":' + "[" * 200_000, "broken JSON: nested too deeply"),
+    ("not an object", "[1, 2]", "a row must be an object, not list: [1, 2]; write one object a line"),
+    ("not UTF-8", b'{"name": "x", "q": "caf\xe9"}', "not UTF-8: byte 0xe9 at column 24"),
+    ("no prompt", {"name": "x"}, "no prompt in column 'q'"),
+    ("null prompt", {"name": "x", "q": None}, "no prompt in column 'q'"),
+    ("empty prompt", {"name": "x", "q": "  \n"}, "the prompt is empty"),
+    ("prompt of a wrong type", {"name": "x", "q": 5}, "the prompt must be text or a list of messages, not int"),
+    ("no messages", {"name": "x", "q": []}, "the prompt is an empty list of messages"),
+    ("message not an object", {"name": "x", "q": ["hi"]}, "message 1 must be an object with role and content"),
+    ("unknown role", {"name": "x", "q": [{"role": "usr", "content": "hi"}]}, "did you mean 'user'?"),
+    ("content not text", {"name": "x", "q": [{"role": "user", "content": [1]}]}, "must be text, not list"),
+    ("empty message", {"name": "x", "q": [{"role": "user", "content": ""}]}, "message 1 is empty"),
+    (
+        "answered already",
+        {"name": "x", "q": [{"role": "assistant", "content": "a"}]},
+        "the last message is from assistant",
+    ),
+    ("half a surrogate pair", '{"name": "x", "q": "a\\ud800"}', "the prompt is not valid Unicode at character 2"),
+    ("no id", {"q": "hi"}, "no id in column 'name'"),
+    ("blank id", {"name": " ", "q": "hi"}, "no id in column 'name'"),
+    ("id not a scalar", {"name": {"a": 1}, "q": "hi"}, "column 'name' holds a dict"),
+    ("reference not a scalar", {"name": "x", "q": "hi", "a": [1]}, "column 'a' holds a list"),
+    ("duplicate id", {"name": "first", "q": "again"}, "duplicate id 'first', first on line 1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"), [(row, reason) for _, row, reason in BAD_ROWS], ids=[r[0] for r in BAD_ROWS]
+)
+def test_a_bad_row_is_set_aside_with_its_line_and_reason_and_the_others_are_read(
+    tmp_path: Path, row: bytes | str | dict[str, Any], reason: str
+) -> None:
+    good = {"name": "first", "q": "one", "a": 1}, {"name": "last", "q": "two", "a": 2}
+    dataset = read_dataset(DatasetSpec(write(tmp_path / "d.jsonl", good[0], "", row, good[1]), **COLUMNS))
+    assert [prompt.id for prompt in dataset.prompts] == ["first", "last"]
+    assert dataset.lines == (1, 4)
+    (aside,) = dataset.set_aside
+    assert aside.line == 3
+    assert reason in aside.reason
+
+
+def test_an_id_that_could_be_read_is_named_with_the_row_set_aside(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.jsonl", {"name": "good", "q": "hi", "a": 1}, {"name": "bad", "q": ""})
+    assert read_dataset(DatasetSpec(path, **COLUMNS)).set_aside[0].id == "bad"
+
+
+def test_without_an_id_column_a_row_is_named_by_its_line(tmp_path: Path) -> None:
+    dataset = read(write(tmp_path / "d.jsonl", {"q": "a"}, "", "broken", {"q": "b"}))
+    assert [prompt.id for prompt in dataset.prompts] == ["1", "4"]
+
+
+def test_numbers_and_text_that_read_the_same_are_one_id(tmp_path: Path) -> None:
+    dataset = read(write(tmp_path / "d.jsonl", {"i": 1, "q": "a"}, {"i": "1", "q": "b"}), id="i")
+    assert dataset.set_aside[0].reason == "duplicate id '1', first on line 1"
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"prompt": "probelm"},
+            "dataset.prompt: no row has a column 'probelm'; did you mean 'problem'? known: id, problem",
+        ),
+        ({"prompt": "problem", "id": "nr"}, "dataset.id: no row has a column 'nr'; known: id, problem"),
+        ({"prompt": "problem", "reference": "answer"}, "dataset.reference: no row has a column 'answer'"),
+    ],
+)
+def test_a_column_that_no_row_has_is_named_with_those_there(
+    tmp_path: Path, columns: dict[str, str], message: str
+) -> None:
+    path = write(tmp_path / "d.jsonl", {"id": 1, "problem": "a"}, {"id": 2, "problem": "b"})
+    with pytest.raises(DataError) as caught:
+        read_dataset(DatasetSpec(path, **columns))
+    assert message in str(caught.value)
+
+
+def test_a_column_that_some_rows_lack_is_no_error(tmp_path: Path) -> None:
+    dataset = read(write(tmp_path / "d.jsonl", {"q": "a"}, {"q": "b", "a": 3}), reference="a")
+    assert [prompt.reference for prompt in dataset.prompts] == [None, "3"]
+
+
+def test_a_dataset_without_a_usable_row_stops_the_job_and_says_why(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.jsonl", '{"q": ""}', "nonsense")
+    with pytest.raises(
+        DataError, match=r"no usable row among the 2 of .*line 1: the prompt is empty; line 2: broken JSON"
+    ):
+        read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n \n"])
+def test_an_empty_file_stops_the_job(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "d.jsonl").write_bytes(content)
+    with pytest.raises(DataError, match=r"has no rows; give at least one prompt"):
+        read(str(tmp_path / "d.jsonl"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dataset .*nope\.jsonl is not there; correct dataset\.path"):
+        read(str(tmp_path / "nope.jsonl"))
+
+
+def test_gzip_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "d.jsonl.gz", "wb") as stream:
+        stream.write(b'\xef\xbb\xbf{"q": "caf\xc3\xa9"}\r\n{"q": "b"}')
+    assert [prompt.text for prompt in read(str(tmp_path / "d.jsonl.gz")).prompts] == ["café", "b"]
+
+
+def test_a_gzip_that_breaks_off_is_an_error_not_a_short_dataset(tmp_path: Path) -> None:
+    rows = b"".join(b'{"q": "question %d"}\n' % i for i in range(5000))
+    (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(rows)[:-200])
+    with pytest.raises(DataError, match="is damaged"):
+        read(str(tmp_path / "d.jsonl.gz"))
+
+
+def test_a_url_is_read_as_a_file_is(tmp_path: Path) -> None:
+    import fsspec
+
+    with fsspec.open("memory://apportion/d.jsonl", "wb") as stream:
+        stream.write(b'{"q": "far away"}\n')
+    assert read("memory://apportion/d.jsonl").prompts[0].text == "far away"
+    with pytest.raises(DataError, match="is not there"):
+        read("memory://apportion/nothing.jsonl")
+    with pytest.raises(DataError, match="cannot be opened: ValueError: Protocol not known"):
+        read("nosuch://host/d.jsonl")
+
+
+def test_parquet_gives_the_same_prompts_as_jsonl(tmp_path: Path) -> None:
+    rows = [{"name": str(i), "q": f"question {i}", "a": i} for i in range(3000)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    (tmp_path / "d.pq.unnamed").write_bytes((tmp_path / "d.parquet").read_bytes())
+    jsonl = read_dataset(DatasetSpec(write(tmp_path / "d.jsonl", *rows), **COLUMNS))
+    assert read_dataset(DatasetSpec(str(tmp_path / "d.parquet"), **COLUMNS)) == jsonl
+    assert read_dataset(DatasetSpec(str(tmp_path / "d.pq.unnamed"), **COLUMNS)) == jsonl
+
+
+def test_parquet_conversations_nulls_and_bad_bytes(tmp_path: Path) -> None:
+    messages = pa.array([[{"role": "user", "content": "hi"}], None, [{"role": "user", "content": "yo"}]])
+    table = pa.table({"q": messages, "a": pa.array([1.0, 2.0, None])})
+    pq.write_table(table, tmp_path / "chat.parquet")
+    dataset = read(str(tmp_path / "chat.parquet"), reference="a")
+    assert [(prompt.text, prompt.reference) for prompt in dataset.prompts] == [("hi", "1.0"), ("yo", None)]
+    assert dataset.set_aside[0].line == 2
+
+    broken = pa.array([b"ok", b"caf\xe9", b"fine"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"q": broken}), tmp_path / "bytes.parquet")
+    dataset = read(str(tmp_path / "bytes.parquet"))
+    assert [prompt.text for prompt in dataset.prompts] == ["ok", "fine"]
+    assert [(row.line, row.reason) for row in dataset.set_aside] == [(2, "not UTF-8: byte 0xe9 at column 4")]
+
+
+def test_a_file_that_is_not_the_parquet_it_says_is_named(tmp_path: Path) -> None:
+    (tmp_path / "d.parquet").write_text("hello")
+    with pytest.raises(DataError, match=r"d\.parquet cannot be read"):
+        read(str(tmp_path / "d.parquet"))
+
+
+def test_rows_in_memory_are_streamed_and_limited() -> None:
+    drawn = 0
+
+    def rows() -> Any:
+        nonlocal drawn
+        for number in range(100):
+            drawn += 1
+            yield {"q": f"question {number}"}
+
+    dataset = read_dataset(DatasetSpec("<rows>", "q", limit=3), rows())
+    assert [prompt.id for prompt in dataset.prompts] == ["1", "2", "3"]
+    assert drawn == 3
+
+
+@pytest.mark.parametrize("rows", ["data.jsonl", {"q": "one row"}, b"x"])
+def test_rows_that_are_no_rows_are_refused(rows: Any) -> None:
+    with pytest.raises(DataError, match=r"rows are a .*, but must be dicts"):
+        read_dataset(DatasetSpec("<rows>", "q"), rows)
+
+
+def test_a_row_in_memory_that_is_no_dict_is_set_aside() -> None:
+    dataset = read_dataset(DatasetSpec("<rows>", "q"), [{"q": "a"}, "b"])
+    assert [(row.line, row.reason) for row in dataset.set_aside] == [(2, "a row must be a dict, not str")]
+
+
+PROMPTS = st.lists(
+    st.builds(
+        Prompt,
+        st.text(max_size=4),
+        st.lists(st.builds(Message, st.sampled_from(["user", "system"]), st.text(max_size=4)), max_size=3).map(tuple),
+    ),
+    max_size=4,
+)
+
+
+@given(PROMPTS, PROMPTS)
+def test_the_fingerprint_tells_any_two_datasets_apart(left: list[Prompt], right: list[Prompt]) -> None:
+    assert (fingerprint(left) == fingerprint(right)) == (left == right)
+
+
+def fake(context: int) -> Any:
+    return describe(ModelSpec("m", "fake", Role.POLICY, "x", engine_args={"max_model_len": context}))
+
+
+def test_a_prompt_longer_than_the_context_of_any_policy_is_set_aside(tmp_path: Path) -> None:
+    dataset = read(write(tmp_path / "d.jsonl", {"q": "short"}, "nonsense", {"q": "long " * 60}))
+    wide, narrow = fake(4096), fake(40)
+    assert set_aside_too_long(dataset, {"wide": wide}) == dataset
+    fitting = set_aside_too_long(dataset, {"wide": wide, "narrow": narrow})
+    assert [prompt.text for prompt in fitting.prompts] == ["short"]
+    assert [row.line for row in fitting.set_aside] == [2, 3]
+    assert fitting.set_aside[1].reason.startswith("longer than the context of narrow: ")
+    assert fitting.set_aside[1].reason.endswith("tokens and one to answer, of 40")
+    assert fitting.fingerprint == dataset.fingerprint
+
+
+def test_one_token_must_be_left_to_answer(tmp_path: Path) -> None:
+    dataset = read(write(tmp_path / "d.jsonl", {"q": "some words to read"}))
+    tokens = fake(4096).count_prompt(dataset.prompts[0].messages)
+    assert set_aside_too_long(dataset, {"m": fake(tokens + 1)}).prompts == dataset.prompts
+    with pytest.raises(DataError, match=r"no usable row among the 1 of the dataset: line 1: longer than the context"):
+        set_aside_too_long(dataset, {"m": fake(tokens)})
