@@ -7,7 +7,6 @@ tokens, a step by its rows.
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import threading
 import time
@@ -19,6 +18,7 @@ import torch
 
 from apportion.actors.decoding import Decoder, Row
 from apportion.actors.kv import Layers
+from apportion.actors.replies import Outbox, Waiter
 from apportion.actors.stops import StopTable, stop_end
 from apportion.actors.tokens import ChatTokenizer
 from apportion.costs import attended
@@ -39,8 +39,7 @@ class Job:
     request: Generate
     prompt: list[int]
     limit: int
-    future: asyncio.Future[Generated]
-    loop: asyncio.AbstractEventLoop
+    waiter: Waiter[Generated]
     layers: Layers | None = None
     placed: int = 0
     done: dict[int, Completion] = field(default_factory=dict)
@@ -54,9 +53,6 @@ class Job:
         written = [completion.tokens for completion in completions]
         reach = attended(0, prompt) + sum(attended(prompt, tokens) for tokens in written)
         return Generated(completions, Usage(prompt, sum(written), int(reach), 0, self.busy_seconds))
-
-
-Outcome = Generated | EngineError
 
 
 class Batcher:
@@ -80,7 +76,7 @@ class Batcher:
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._waiting: deque[Job] = deque()
         self._running: set[Job] = set()
-        self._outcomes: list[tuple[Job, Outcome]] = []
+        self._outbox: Outbox[Generated] = Outbox()
         self._row_seconds = 0.0
         """what one row would have been charged, had it been live since the start"""
         self._begun: dict[Row, float] = {}
@@ -117,12 +113,12 @@ class Batcher:
                         self._advance()
                 except Exception as error:
                     self._fail_all(f"the model failed on a batch: {type(error).__name__}: {error}")
-                self._deliver()
+                self._outbox.deliver()
             while not self._inbox.empty():
                 job = self._inbox.get()
                 self._waiting.extend([] if job is None else [job])
             self._fail_all("the engine was closed before it had answered")
-            self._deliver()
+            self._outbox.deliver()
 
     def _take(self) -> None:
         """Move what has come to the waiting line; block only where there is nothing to do."""
@@ -213,7 +209,7 @@ class Batcher:
             for job in dict.fromkeys(owners):
                 if len(job.done) == len(job.request.seeds):
                     self._running.discard(job)
-                    self._outcomes.append((job, job.reply()))
+                    self._outbox.add(job.waiter, job.reply())
 
     def _finish(self, slot: int) -> Completion | None:
         """The completion of a sequence whose last token may have ended it, or None where it goes on."""
@@ -241,28 +237,8 @@ class Batcher:
 
     def _fail_all(self, why: str) -> None:
         for job in [*self._running, *(job for job in self._waiting if job not in self._running)]:
-            self._outcomes.append((job, EngineError(why)))
+            self._outbox.add(job.waiter, EngineError(why))
         self._decoder.clear()
         self._begun.clear()
         self._running.clear()
         self._waiting.clear()
-
-    def _deliver(self) -> None:
-        """Hand outcomes to the loops that wait for them, one call a loop."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job, Outcome]]] = {}
-        for job, outcome in self._outcomes:
-            by_loop.setdefault(job.loop, []).append((job, outcome))
-        self._outcomes.clear()
-        for loop, outcomes in by_loop.items():
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_resolve, outcomes)
-
-
-def _resolve(outcomes: list[tuple[Job, Outcome]]) -> None:
-    for job, outcome in outcomes:
-        if job.future.done():
-            continue
-        if isinstance(outcome, Generated):
-            job.future.set_result(outcome)
-        else:
-            job.future.set_exception(outcome)

@@ -20,6 +20,7 @@ from apportion.actors.attention import GROUPED
 from apportion.actors.batching import Batcher, Job
 from apportion.actors.decoding import Decoder
 from apportion.actors.describe import context_length, read_config, weight_files
+from apportion.actors.replies import Waiter
 from apportion.actors.spec import ModelSpec
 from apportion.actors.stops import StopTable
 from apportion.actors.tokens import ChatTokenizer
@@ -84,13 +85,12 @@ class EmbeddedEngine:
                 f"model {self._name!r} was asked for {request.sampling.max_tokens} tokens after a conversation of "
                 f"{len(prompt)}; both must be at least 1 and the context holds {self._context}: shorten the prompt"
             )
-        loop = asyncio.get_running_loop()
-        job = Job(request, prompt, limit, loop.create_future(), loop)
+        job = Job(request, prompt, limit, Waiter.here())
         if not request.seeds:
             return job.reply()
         self._batcher.submit(job)
         try:
-            return await job.future
+            return await job.waiter.future
         except asyncio.CancelledError:
             self._batcher.abandon(job)
             raise
