@@ -102,7 +102,7 @@ def _read(source: ConfigSource) -> tuple[DictConfig, str]:
     except (OmegaConfBaseException, OSError) as error:
         raise ConfigError(f"{path} cannot be read: {_first_line(error)}") from error
     if not isinstance(loaded, DictConfig):
-        raise ConfigError(f"{path} holds a {type(loaded).__name__}, but a config is a mapping of keys to values")
+        raise ConfigError(f"{path} holds a list, but a config is a mapping of keys to values")
     return loaded, str(path)
 
 

@@ -1,0 +1,271 @@
+"""From a config to a job: names, values and files checked against each other before anything is spent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apportion.actors.spec import Role
+from apportion.configs.build import IN_MEMORY, load_job
+from apportion.costs import Unit
+from apportion.errors import ApportionError, ConfigError, DataError, ModelError
+from apportion.lab import lab_path
+from apportion.types import Sampling
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A config with a policy and a scorer, in a directory that holds its dataset and a model folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d.jsonl").write_text('{"prompt": "hi"}\n')
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "config.json").write_text("{}")
+    (tmp_path / "fitted.json").write_text("{}")
+    return {
+        "dataset": {"path": "d.jsonl"},
+        "output": "runs/x",
+        "budget": {"amount": 1.0e9, "unit": "flops"},
+        "models": {
+            "small": {"engine": "fake", "model": "x", "step_separator": "\n"},
+            "prm": {"engine": "fake", "role": "scorer", "model": "y", "aggregate": "min"},
+        },
+        "arms": {
+            "vote": {"strategy": "best_of_n", "policy": "small", "n": [8, 1, 8], "stop": ["END"], "top_p": 0.9},
+            "beam": {
+                "strategy": "beam_search",
+                "policy": "small",
+                "verifier": "prm",
+                "select": "weighted",
+                "width": 4,
+                "n": [4, 16],
+            },
+        },
+    }
+
+
+def test_a_job_is_built_with_everything_in_its_place(config: dict[str, Any], tmp_path: Path) -> None:
+    job = load_job(config, ["difficulty.fitted=fitted.json", "execution.in_flight=5", "execution.ordered=true"])
+    vote, beam = job.arms
+    assert (job.budget, job.unit, job.objective, job.allocation) == (1e9, Unit.FLOPS, "accuracy", "price")
+    assert job.dataset.path == str(tmp_path / "d.jsonl")
+    assert job.fitted == str(tmp_path / "fitted.json")
+    assert job.output == Path("runs/x")
+    assert (job.in_flight, job.ordered, job.cluster) == (5, True, "local")
+    assert {name: model.role for name, model in job.models.items()} == {"small": Role.POLICY, "prm": Role.SCORER}
+    assert vote.amounts == (1, 8), "ascending, each once"
+    assert vote.sampling == Sampling(0.7, 0.9, 2048, ("END",))
+    assert (vote.verifier, vote.aggregate, vote.select) == (None, "last", "majority")
+    assert beam.aggregate == "min", "the verifier's, where the arm names none"
+    assert beam.step_separator == "\n", "the policy model's, where the arm names none"
+    assert beam.strategy.width == 4  # type: ignore[attr-defined]
+
+
+def test_the_arm_has_the_last_word_over_its_models(config: dict[str, Any]) -> None:
+    job = load_job(config, ["arms.beam.aggregate=product", 'arms.beam.step_separator="###"'])
+    assert job.arms[1].aggregate == "product"
+    assert job.arms[1].step_separator == "###"
+
+
+def test_models_that_no_arm_uses_are_neither_loaded_nor_looked_for(config: dict[str, Any]) -> None:
+    job = load_job(config, ["arms.beam=null", "models.prm.engine=embedded", "models.prm.model=/not/there"])
+    assert list(job.models) == ["small"]
+
+
+def test_rows_handed_over_need_no_dataset_path(config: dict[str, Any]) -> None:
+    del config["dataset"]["path"]
+    assert load_job(config, rows_given=True).dataset.path == IN_MEMORY
+    with pytest.raises(ConfigError, match=r"dataset\.path is missing"):
+        load_job(config)
+
+
+def test_lab_names_folders_and_urls_are_found(config: dict[str, Any], tmp_path: Path) -> None:
+    assert load_job(config, ["dataset.path=s3://bucket/d.jsonl"]).dataset.path == "s3://bucket/d.jsonl"
+    job = load_job(config, ["models.small.engine=embedded", "models.small.model=folder"])
+    assert job.models["small"].path == str(tmp_path / "folder")
+
+
+def test_a_hub_model_in_the_local_cache_is_its_snapshot(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "cache" / "models--some--model" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("abc")
+    import huggingface_hub.constants
+    import huggingface_hub.file_download
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    job = load_job(config, ["models.small.engine=embedded", "models.small.model=some/model"])
+    assert job.models["small"].path == str(snapshot)
+
+
+# what is wrong -> what is changed -> the error -> what its message must hold
+WRONG: list[tuple[str, list[str], type[ApportionError], list[str]]] = [
+    ("missing dataset", ["dataset.path=nope.jsonl"], DataError, ["dataset.path: ", "/nope.jsonl is not there"]),
+    ("dataset is a folder", ["dataset.path=folder"], DataError, ["/folder is a folder; give a JSONL or Parquet file"]),
+    ("unknown lab dataset", ["dataset.path=lab:tset"], ConfigError, ["dataset.path", "Did you mean 'lab:test'?"]),
+    ("no rows to read", ["dataset.limit=0"], ConfigError, ["dataset.limit is 0, but must be a number of at least 1"]),
+    (
+        "unknown unit",
+        ["budget.unit=flop"],
+        ConfigError,
+        ["budget.unit: no unit is called 'flop'; did you mean 'flops'?"],
+    ),
+    ("zero budget", ["budget.amount=0"], ConfigError, ["budget.amount is 0, but must be a finite number above 0"]),
+    ("negative budget", ["budget.amount=-5"], ConfigError, ["budget.amount is -5, but must be"]),
+    ("budget not a number", ["budget.amount=.nan"], ConfigError, ["budget.amount is nan, but must be"]),
+    ("infinite budget", ["budget.amount=.inf"], ConfigError, ["budget.amount is inf, but must be"]),
+    ("dollars without a price", ["budget.unit=dollars"], ConfigError, ["models.prm has no price", "dollars_per_hour"]),
+    ("unknown objective", ["objective=acc"], ConfigError, ["objective: no objective is called 'acc'", "'accuracy'"]),
+    ("later objective", ["objective=quota"], ConfigError, ["'quota' cannot be honoured by this version", "coverage"]),
+    ("no arms", ["arms.vote=null", "arms.beam=null"], ConfigError, ["arms is empty; name at least one"]),
+    ("no models", ["models.small=null", "models.prm=null"], ConfigError, ["models is empty; name at least one"]),
+    ("unknown engine", ["models.small.engine=embeded"], ConfigError, ["no engine is called 'embeded'", "'embedded'"]),
+    ("unknown role", ["models.small.role=polic"], ConfigError, ["models.small.role: no role is called 'polic'"]),
+    ("no replicas", ["models.small.replicas=0"], ConfigError, ["models.small.replicas is 0", "at least 1"]),
+    ("negative gpus", ["models.small.gpus=-1"], ConfigError, ["models.small.gpus is -1", "at least 0"]),
+    ("nan price", ["models.small.dollars_per_hour=.nan"], ConfigError, ["models.small.dollars_per_hour is nan"]),
+    (
+        "missing model folder",
+        ["models.small.engine=embedded", "models.small.model=not/there/at-all"],
+        ModelError,
+        ["models.small.model: the model folder ", "/not/there/at-all is not there; give a Hugging Face model folder"],
+    ),
+    (
+        "model is a file",
+        ["models.small.engine=embedded", "models.small.model=./d.jsonl"],
+        ModelError,
+        ["/d.jsonl is a file"],
+    ),
+    (
+        "folder without a model",
+        ["models.small.engine=embedded", "models.small.model=."],
+        ModelError,
+        ["has no config.json; give a Hugging Face model folder"],
+    ),
+    (
+        "hub model that is not here",
+        ["models.small.engine=embedded", "models.small.model=some/model"],
+        ModelError,
+        ["'some/model' is neither a folder of", "downloads nothing; run `hf download some/model` first"],
+    ),
+    (
+        "unknown lab model",
+        ["models.small.engine=embedded", "models.small.model=lab:smal"],
+        ConfigError,
+        ["models.small.model", "Did you mean 'lab:small'?"],
+    ),
+    ("unknown strategy", ["arms.vote.strategy=best_of"], ConfigError, ["'best_of'; did you mean 'best_of_n'?"]),
+    (
+        "unknown policy",
+        ["arms.vote.policy=smal"],
+        ConfigError,
+        ["arms.vote.policy: no model is called 'smal'", "'small'"],
+    ),
+    (
+        "scorer as policy",
+        ["arms.vote.policy=prm"],
+        ConfigError,
+        ["arms.vote.policy: 'prm' has the role scorer", "small"],
+    ),
+    ("unknown verifier", ["arms.beam.verifier=pmr"], ConfigError, ["no model is called 'pmr'", "did you mean 'prm'?"]),
+    (
+        "policy as verifier",
+        ["arms.beam.verifier=small"],
+        ConfigError,
+        ["'small' has the role policy", "needs a scorer"],
+    ),
+    (
+        "missing verifier",
+        ["arms.beam.verifier=null"],
+        ConfigError,
+        ["arms.beam.verifier is missing: beam_search needs a verifier; add `verifier: prm`"],
+    ),
+    (
+        "missing verifier, no scorer",
+        ["arms.beam.verifier=null", "models.prm=null"],
+        ConfigError,
+        ["needs a verifier; add a model with `role: scorer`"],
+    ),
+    (
+        "scores without a verifier",
+        ["arms.vote.select=weighted"],
+        ConfigError,
+        ["arms.vote.select: weighted needs scores"],
+    ),
+    ("unknown selector", ["arms.beam.select=wieghted"], ConfigError, ["arms.beam.select", "did you mean 'weighted'?"]),
+    ("unknown aggregate", ["arms.beam.aggregate=first"], ConfigError, ["arms.beam.aggregate: no aggregate is called"]),
+    ("unknown aggregate of a model", ["models.prm.aggregate=lst"], ConfigError, ["models.prm.aggregate", "'last'"]),
+    ("unknown setting", ["arms.beam.widht=4"], ConfigError, ["unknown key 'arms.beam.widht' (value 4)", "'width'"]),
+    ("mistyped key of an arm", ["arms.vote.selct=x"], ConfigError, ["unknown key 'arms.vote.selct'", "'select'"]),
+    ("setting of a wrong type", ["arms.beam.width=wide"], ConfigError, ["arms.beam.width is 'wide'; it must be"]),
+    ("no amounts", ["arms.vote.n=[]"], ConfigError, ["arms.vote.n is empty"]),
+    ("an amount of none", ["arms.vote.n=[0]"], ConfigError, ["arms.vote.n is 0, but must be a number of at least 1"]),
+    ("an amount the strategy cannot honour", ["arms.beam.n=[4,6]"], ConfigError, ["arms.beam.n: n is 6", "width 4"]),
+    ("negative temperature", ["arms.vote.temperature=-1"], ConfigError, ["arms.vote.temperature is -1"]),
+    (
+        "top_p above 1",
+        ["arms.vote.top_p=1.5"],
+        ConfigError,
+        ["arms.vote.top_p is 1.5, but must be above 0 and at most 1"],
+    ),
+    ("no tokens", ["arms.vote.max_tokens=0"], ConfigError, ["arms.vote.max_tokens is 0"]),
+    ("empty stop string", ["arms.vote.stop=['']"], ConfigError, ["arms.vote.stop holds an empty string"]),
+    ("empty separator", ["arms.vote.step_separator=''"], ConfigError, ["arms.vote.step_separator is empty"]),
+    ("negative probe", ["difficulty.probe=-1"], ConfigError, ["difficulty.probe is -1"]),
+    (
+        "missing fitted policy",
+        ["difficulty.fitted=no.json"],
+        ConfigError,
+        ["difficulty.fitted: ", "/no.json is no file"],
+    ),
+    ("unknown allocation", ["allocation.policy=prize"], ConfigError, ["'prize'; did you mean 'price'?"]),
+    ("unknown kind of answer", ["answer.kind=nummer"], ConfigError, ["answer.kind", "did you mean 'number'?"]),
+    ("unknown setting of answers", ["answer.patern=x"], ConfigError, ["unknown key 'answer.patern'", "'pattern'"]),
+    ("answer setting of a wrong type", ["answer.pattern=3"], ConfigError, ["answer.pattern is 3; it must be"]),
+    ("nothing in flight", ["execution.in_flight=0"], ConfigError, ["execution.in_flight is 0"]),
+    (
+        "no Ray address",
+        ["cluster.address=remote"],
+        ConfigError,
+        ["cluster.address: 'remote' is no Ray address", "ray://"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("overrides", "error", "holds"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG])
+def test_what_cannot_be_run_is_named(
+    config: dict[str, Any], overrides: list[str], error: type[ApportionError], holds: list[str]
+) -> None:
+    with pytest.raises(error) as caught:
+        load_job(config, overrides)
+    for text in holds:
+        assert text in str(caught.value)
+
+
+def test_a_bad_config_is_found_without_importing_a_framework(config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text(json.dumps(config))
+    code = (
+        "import json, sys\n"
+        "from apportion.configs.build import load_job\n"
+        "job = load_job(json.load(open('job.json')))\n"
+        "print([name for name in ('ray', 'torch', 'transformers', 'vllm') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_quickstart_is_a_job_as_soon_as_its_files_are_there() -> None:
+    missing = [name for name in ("lab:test", "lab:small", "lab:prm") if not lab_path(name).exists()]
+    if missing:
+        pytest.skip(f"not made yet: {', '.join(missing)}")
+    job = load_job("quickstart")
+    assert job.dataset.limit == 200
+    assert [arm.strategy.name for arm in job.arms] == ["best_of_n", "beam_search"]
+    assert {arm.step_separator for arm in job.arms} == {"\n"}
