@@ -8,7 +8,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, Literal, TypeVar, cast
 
 from apportion.errors import ConfigError, nearest
@@ -31,10 +31,10 @@ def build(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
         if not _fits(value, hints[key]):
             raise ConfigError(f"{where}.{key} is {value!r}; it must be {_describe(hints[key])}")
         values[key] = float(value) if _takes_float(value, hints[key]) else value
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ConfigError(f"{where} lacks a setting: {error}") from error
+    for name, field in known.items():
+        if name not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise ConfigError(f"{where} lacks the setting {name!r}; it must be {_describe(hints[name])}")
+    return cls(**values)
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

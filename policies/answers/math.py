@@ -25,13 +25,22 @@ FORMULA_CHARACTERS = 300
 NESTING = 12
 """Deeper brackets are compared as text: the parser is recursive."""
 
-POWER = 10_000
-"""The largest product of the numbers in all exponents of a formula that is evaluated: 10^10000 takes microseconds."""
+DIGITS = 100_000
+"""The most digits a formula may have when it is multiplied out; computing so many takes milliseconds."""
+
+SYMBOLIC_POWER = 6
+"""The largest power of brackets with letters in them that is expanded; (a+b+c+d+e)^6 takes seconds, ^30 hours."""
 
 ALARM_SECONDS = 5
 """What math-verify may take for one formula in the main thread; ordinary ones take milliseconds."""
 
-_UNBOUNDED = re.compile(r"\\(?:sum|prod|int|iint|oint|lim|binom|tbinom|dbinom|Gamma|zeta)\b|\d{5,}\s*!|[)}\]!]\s*!")
+_UNBOUNDED = re.compile(
+    r"\\(?:sum|prod|i*int|oint|lim|[td]?binom|Gamma|zeta)(?![A-Za-z])|\d{4,}\s*!|[)}\]!]\s*!|\\sqrt\s*\[(?!\s*\d\s*\])"
+)
+"""Values computed by loops of any length, and roots whose degree may be a fraction, which makes them powers."""
+
+_POWER = re.compile(r"\^|\*\*|\\exp(?![A-Za-z])")
+_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
 _FORMULA = re.compile(r"\$\$([^$]{1,1000})\$\$|\$([^$\n]{1,1000})\$|\\\((.{1,1000}?)\\\)|\\\[(.{1,1000}?)\\\]")
 _SPACING = re.compile(r"\\[,!;: ]|\\(?:left|right|displaystyle|quad|qquad)\b|\s+")
 
@@ -73,7 +82,7 @@ def same_formula(left: str, right: str) -> bool:
     if not (is_safe(left) and is_safe(right)):
         return False
     first, second = read_number(left), read_number(right)
-    if first is not None and second is not None and "%" not in left + right:
+    if first is not None and second is not None and not any(sign in left + right for sign in "%="):
         return first == second
     golds, targets = _parsed(left), _parsed(right)
     if not golds or not targets:
@@ -90,34 +99,43 @@ def is_safe(formula: str) -> bool:
     for character in formula:
         depth += (character in "{([") - (character in "})]")
         deepest = max(deepest, depth)
-    return deepest <= NESTING and _powers(formula) <= POWER
+    return deepest <= NESTING and _powers_are_small(formula)
 
 
-def _powers(formula: str) -> float:
-    """A bound of the product of a formula's exponents; infinite for a power inside an exponent."""
-    product = 1.0
-    for match in re.finditer(r"\^|\*\*", formula):
+def _powers_are_small(formula: str) -> bool:
+    """Whether no power stands in an exponent, and the powers together make a number of bounded size."""
+    nested = plain = 1.0
+    for match in _POWER.finditer(formula):
         exponent = _argument(formula, match.end())
-        if re.search(r"\^|\*\*|!", exponent):
-            return math.inf
-        for number in re.findall(r"\d+", exponent):
-            product *= max(1.0, float(number))
-    return product
+        if "!" in exponent or _POWER.search(exponent):
+            return False
+        size = math.prod(max(1.0, float(number)) for number in re.findall(r"\d+", exponent))
+        if formula[: match.start()].rstrip()[-1:] in (")", "}", "]"):
+            nested *= size
+        else:
+            plain = max(plain, size)
+    if nested > SYMBOLIC_POWER and _LETTER.search(formula):
+        return False
+    longest = max(map(len, re.findall(r"\d+", formula)), default=1)
+    return nested * plain * max(longest, 3000 if "!" in formula else 1) <= DIGITS  # 999! has 2,565 digits
 
 
 def _argument(formula: str, at: int) -> str:
-    """What follows a power sign: a bracketed group, or a run up to the next operator, with a power after it."""
-    rest = formula[at:].lstrip()
-    if rest[:1] not in ("{", "(") or not rest:
-        run = re.match(r"[-+]?[\w.\\]*(?:\s*(?:\^|\*\*|!))?", rest)
-        return run.group(0) if run else ""
-    depth = 0
-    for end, character in enumerate(rest):
-        depth += (character in "{(") - (character in "})")
-        if depth == 0:
-            after = re.match(r"\s*(?:\^|\*\*|!)", rest[end + 1 :])
-            return rest[: end + 1] + (after.group(0) if after else "")
-    return rest
+    """What follows a power sign: a command with its groups, a bracketed group or a run, and a power sign after it."""
+    end, rest = at, len(formula)
+    while end < rest and formula[end] in " +-":
+        end += 1
+    while end < rest and (word := re.match(r"[\w.\\]+\s*", formula[end:])):
+        end += word.end()
+    while end < rest and formula[end] in "{([":
+        depth = 0
+        while end < rest:
+            depth += (formula[end] in "{([") - (formula[end] in "})]")
+            end += 1
+            if depth == 0:
+                break
+    after = re.match(r"\s*(?:\^|\*\*|!)", formula[end:])
+    return formula[at:end] + (after.group(0) if after else "")
 
 
 def _last_formula(text: str) -> str | None:
@@ -133,12 +151,16 @@ def _alarm() -> int | None:
 
 @lru_cache(maxsize=8192)
 def _parsed(formula: str) -> tuple[Any, ...]:
-    """math-verify's expressions for one formula, read both as LaTeX and as plain text; empty where it has none."""
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
+    """math-verify's expressions for one formula; empty where it has none.
+
+    Only its LaTeX grammar is used: its reader of plain expressions hands model text to sympy's `parse_expr`, an eval.
+    """
+    from math_verify import LatexExtractionConfig, parse
 
     _quiet()
-    targets = [LatexExtractionConfig(), ExprExtractionConfig()]
-    return tuple(parse(f"${formula}$", targets, fallback_mode="no_fallback", parsing_timeout=_alarm()))
+    latex = "$" + formula.replace("$", "").replace("**", "^") + "$"
+    targets = [LatexExtractionConfig()]
+    return tuple(parse(latex, targets, fallback_mode="no_fallback", parsing_timeout=_alarm()))
 
 
 def _verified(golds: tuple[Any, ...], targets: tuple[Any, ...]) -> bool:

@@ -1,0 +1,221 @@
+"""Beam search: which beams are kept and widened at each depth, and what its finals say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import pytest
+
+from apportion.errors import ConfigError
+from apportion.policies import conformance
+from apportion.policies.beam_search import BeamSearch
+from apportion.policies.registry import build_strategy
+from apportion.policies.strategy import CutOff, Lengths
+from apportion.types import Completion, Draft, Finish, Generate, Generated, LogprobStats, Reply, Request, Scored, Usage
+
+# A beam is named by its path: `cab` is the second child of the first child of the third first step. A dot marks a
+# beam that ended its turn. `expanded` says which prefixes were asked to continue, and by how many.
+NOTHING_FINISHES_EARLY = """
+depth | written and its score                  | expanded
+0     | a:.1 b:.9 c:.8 d:.2                    | b*2 c*2
+1     | ba:.3 bb:.7 ca:.6 cb:.5                | bb*2 ca*2
+2     | bba.:.4 bbb.:.5 caa.:.9 cab.:.1        |
+finals: caa .9, bbb .5, bba .4, cab .1
+"""
+
+FINISHED_BEAMS_COMPETE_AND_FREE_THEIR_WIDTH = """
+depth | written and its score                  | expanded
+0     | a:.1 b:.9 c:.8 d:.2                    | b*2 c*2
+1     | ba:.3 bb.:.7 ca:.6 cb:.5               | ca*2 cb*1
+2     | caa.:.4 cab:.5 cba.:.9                 | cab*2
+3     | caba.:.6 cabb.:.2                      |
+finals: cba .9, bb .7, caba .6, cabb .2
+"""
+
+A_FINISHED_BEAM_IS_DROPPED_WHERE_PREFIXES_ARE_BETTER = """
+depth | written and its score                  | expanded
+0     | a.:.1 b:.9 c:.8 d:.2                   | b*2 c*2
+1     | ba.:.3 bb.:.3 ca.:.3 cb.:.4            |
+finals: cb .4, ba .3, bb .3, ca .3
+"""
+
+ALL_BUT_THE_WORST_FINISH = """
+depth | written and its score                  | expanded
+0     | a.:.9 b.:.8 c.:.7 d:.1                 | d*1
+1     | da:.2                                  | da*1
+2     | daa.:.95                               |
+finals: daa .95, a .9, b .8, c .7
+"""
+
+DEPTH_RUNS_OUT = """
+depth | written and its score                  | expanded
+0     | a:.1 b:.9 c:.8 d:.2                    | b*2 c*2
+1     | ba:.3 bb:.7 ca:.6 cb:.5                | bb*2 ca*2
+2     | bba.:.4 bbb.:.5 caa.:.9 cab.:.1        |
+finals: caa .9, bbb .5, bba .4, cab .1
+"""
+
+
+@dataclass
+class Script:
+    """A world that follows a table and writes down what was asked of it."""
+
+    table: str
+    scores: dict[str, float] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    asked: list[dict[str, int]] = field(default_factory=list)
+    stops: list[tuple[str, ...]] = field(default_factory=list)
+    scored: list[list[str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for path, dot, score in re.findall(r"([a-z]+)(\.?):(\.\d+)", self.table):
+            self.scores[path] = float(score)
+            if dot:
+                self.ended.add(path)
+
+    @property
+    def rows(self) -> list[tuple[list[str], dict[str, int]]]:
+        rows = []
+        for line in self.table.strip().splitlines()[1:-1]:
+            _, written, expanded = line.split("|")
+            wide = {path: int(width) for path, width in re.findall(r"([a-z]+)\*(\d)", expanded)}
+            rows.append((re.findall(r"([a-z]+)\.?:", written), wide))
+        return rows
+
+    @property
+    def finals(self) -> list[tuple[str, float]]:
+        return [(path, float(score)) for path, score in re.findall(r"([a-z]+) (\.\d+)", self.table.split("finals:")[1])]
+
+    def reply(self, requests: tuple[Request, ...]) -> tuple[Reply, ...]:
+        generates = [request for request in requests if isinstance(request, Generate)]
+        if generates:
+            self.asked.append({request.prefix.replace("\n", ""): len(request.seeds) for request in generates})
+            self.stops.append(generates[0].sampling.stop)
+        return tuple(self._one(request) for request in requests)
+
+    def _one(self, request: Request) -> Reply:
+        usage = Usage(1, 1, 1)
+        if isinstance(request, Generate):
+            path = request.prefix.replace("\n", "")
+            names = [path + chr(ord("a") + at) for at in range(len(request.seeds))]
+            return Generated(tuple(self._piece(name) for name in names), usage)
+        self.scored.append(["".join(steps) for steps in request.responses])
+        # Only the last step's score decides, so the earlier ones are anything.
+        return Scored(tuple((*[0.5] * (len(s) - 1), self.scores["".join(s)]) for s in request.responses), usage)
+
+    def _piece(self, name: str) -> Completion:
+        ended = name in self.ended
+        stats = LogprobStats(-0.1 * len(name), 0.2, 1.0)
+        return Completion(name[-1] + ("" if ended else "\n"), 10, Finish.END if ended else Finish.STOP, stats)
+
+
+def run(strategy: BeamSearch, script: Script, n: int, cut_at: int | None = None) -> tuple[Draft, ...]:
+    plan = strategy.plan(conformance.task(n, verified=True))
+    requests = next(plan)
+    at = 0
+    while True:
+        try:
+            if at == cut_at:
+                plan.throw(CutOff())
+            requests = plan.send(script.reply(requests))
+        except StopIteration as end:
+            drafts: tuple[Draft, ...] = end.value
+            return drafts
+        at += 1
+
+
+def name(draft: Draft) -> str:
+    return "".join(draft.steps)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        NOTHING_FINISHES_EARLY,
+        FINISHED_BEAMS_COMPETE_AND_FREE_THEIR_WIDTH,
+        A_FINISHED_BEAM_IS_DROPPED_WHERE_PREFIXES_ARE_BETTER,
+        ALL_BUT_THE_WORST_FINISH,
+    ],
+)
+def test_schedule(table: str) -> None:
+    script = Script(table)
+    drafts = run(BeamSearch(width=2), script, 4)
+    assert script.asked == [{"": 4}, *[expanded for _, expanded in script.rows if expanded]]
+    assert script.scored == [written for written, _ in script.rows], "each round scores what was written, once"
+    assert [(name(draft), draft.step_scores[-1]) for draft in drafts if draft.step_scores] == script.finals
+    assert all(draft.finish is Finish.END for draft in drafts)
+
+
+def test_last_round_writes_to_the_end() -> None:
+    script = Script(DEPTH_RUNS_OUT)
+    drafts = run(BeamSearch(width=2, depth=3), script, 4)
+    assert script.stops == [("\n",), ("\n",), ()]
+    assert [(name(draft), draft.step_scores[-1]) for draft in drafts if draft.step_scores] == script.finals
+
+
+def test_tokens_stats_and_weight_of_finals() -> None:
+    drafts = {name(draft): draft for draft in run(BeamSearch(width=2), Script(NOTHING_FINISHES_EARLY), 4)}
+    final = drafts["caa"]
+    assert final.tokens == 30
+    assert final.stats is not None
+    assert final.stats.mean_logprob == pytest.approx(-0.2)
+    # c and ca are shared by two finals, the last step is its own: (1/2 + 1/2 + 1) / 3.
+    assert final.weight == pytest.approx(2 / 3)
+
+
+def test_duplicate_prefixes_are_scored_once() -> None:
+    world = conformance.World()
+    conformance.drive(BeamSearch(), conformance.task(64, verified=True), world)
+    for requests in world.requests:
+        for request in requests:
+            if not isinstance(request, Generate):
+                assert len(set(request.responses)) == len(request.responses)
+
+
+@pytest.mark.parametrize(
+    ("cut_at", "left"),
+    [
+        (0, {}),
+        (1, {"a": None, "b": None, "c": None, "d": None}),
+        (2, {"b": 0.9, "c": 0.8}),
+        (3, {"ba": None, "bb": None, "ca": None, "cb": None}),
+        (4, {"bb": 0.7, "ca": 0.6, "cb": 0.5}),
+    ],
+)
+def test_cut_off_returns_what_there_is(cut_at: int, left: dict[str, float | None]) -> None:
+    script = Script(FINISHED_BEAMS_COMPETE_AND_FREE_THEIR_WIDTH)
+    drafts = run(BeamSearch(width=2), script, 4, cut_at)
+    assert {name(d): d.step_scores[-1] if d.step_scores else None for d in drafts} == left
+    assert all(d.finish is (Finish.END if name(d) == "bb" else Finish.LENGTH) for d in drafts)
+
+
+@pytest.mark.parametrize(
+    ("width", "n", "fix"),
+    [(4, 4, None), (4, 16, None), (4, 6, "4 or 8"), (4, 1, "4 or 8"), ("sqrt", 9, None), ("sqrt", 12, "9 or 16")],
+)
+def test_amounts(width: int | str, n: int, fix: str | None) -> None:
+    reason = build_strategy("beam_search", {"width": width}).check(n)
+    assert reason is None if fix is None else reason is not None and reason.endswith(f"use n: {fix}")
+
+
+@pytest.mark.parametrize("settings", [{"width": 1}, {"depth": 0}, {"width": "four"}, {"aggregate_search": "first"}])
+def test_settings_that_cannot_be(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        build_strategy("beam_search", settings)
+
+
+def test_workload_is_the_sum_of_its_rounds() -> None:
+    prompt, step, rounds, n, survivors = 100.0, 40.0, 5, 16, 4
+    work = BeamSearch(width=4).workload(n, Lengths(prompt, step * rounds, rounds), verified=True)
+
+    def read(tokens: float) -> float:
+        return tokens * (tokens + 1) / 2
+
+    prefixes = [prompt + depth * step for depth in range(rounds + 1)]
+    assert work.prompt_tokens == prompt + survivors * sum(prefixes[1:-1])
+    assert work.completion_tokens == n * step * rounds
+    assert work.verifier_tokens == n * sum(prefixes[1:])
+    assert work.verifier_attended == n * sum(map(read, prefixes[1:]))
+    written = n * (read(prefixes[-1]) - read(prompt))
+    assert work.policy_attended == pytest.approx(read(prompt) + survivors * sum(map(read, prefixes[1:-1])) + written)
