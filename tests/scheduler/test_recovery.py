@@ -1,0 +1,185 @@
+"""`kill -9` of the driver at any moment: nothing lost, nothing paid or answered twice, and the same results."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from apportion.actors.fake import describe
+from apportion.actors.spec import ModelSpec, Role
+from apportion.codec import decode_reply
+from apportion.costs import cost_of
+
+KILLS = 20
+PROMPTS = 40
+BUDGET = 40_000
+
+
+def write_job(folder: Path, **changes: Any) -> Path:
+    """A job on the fake engine: all difficulties, voting and beam search under the price policy."""
+    rates = np.linspace(0.05, 0.95, PROMPTS)
+    rows = [{"q": f"question {i} p={rate:.2f} answer={i + 10}", "id": f"q{i}", "a": i + 10} for i, rate in enumerate(rates)]
+    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    slow = {"latency": 0.01, "jitter": 2.0}
+    arm = {"policy": "small", "verifier": "prm", "select": "weighted", "max_tokens": 64, "step_separator": "\n"}
+    config = {
+        "dataset": {"path": str(folder / "data.jsonl"), "prompt": "q", "id": "id", "reference": "a"},
+        "output": str(folder / "run"),
+        "budget": {"amount": BUDGET, "unit": "tokens"},
+        "models": {
+            "small": {"engine": "fake", "model": "fake", "engine_args": slow},
+            "prm": {"engine": "fake", "role": "scorer", "model": "fake", "engine_args": slow},
+        },
+        "arms": {
+            "vote": {"strategy": "best_of_n", "n": [1, 2, 4, 8, 16], **arm},
+            "beam": {"strategy": "beam_search", "width": 2, "n": [4, 8], **arm},
+        },
+        "answer": {"kind": "number"},
+        "allocation": {"policy": "price"},
+        "execution": {"in_flight": 6, "ordered": True},
+        "cluster": {"address": "inline"},
+        **changes,
+    }
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def launch(config: Path, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "apportion", "run", str(config), "--quiet", *overrides]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(config: Path, *overrides: str) -> dict[str, Any]:
+    job = launch(config, *overrides)
+    output, _ = job.communicate(timeout=120)
+    assert job.returncode == 0, output
+    summary: dict[str, Any] = json.loads((run_folder(config) / "summary.json").read_text())
+    return summary
+
+
+def run_folder(config: Path) -> Path:
+    return Path(yaml.safe_load(config.read_text())["output"])
+
+
+def events_in(journal: Path) -> int:
+    try:
+        with sqlite3.connect(f"file:{journal}?mode=ro", uri=True, timeout=5) as db:
+            return int(db.execute("SELECT COUNT(*) FROM events").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0  # not made yet
+
+
+def kill_after(config: Path, events: int) -> bool:
+    """Run until the journal holds more than so many events, then kill -9. False where the job ended before."""
+    job = launch(config)
+    journal = run_folder(config) / "journal.sqlite"
+    while job.poll() is None and events_in(journal) <= events:
+        time.sleep(0.002)
+    if job.poll() is not None:
+        return False
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+    return True
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    return sorted(rows, key=lambda row: row["prompt_id"])
+
+
+def journaled_tokens(journal: Path) -> float:
+    """What the journal says was spent: every reply's cost, added up without the ledger."""
+    profile = describe(ModelSpec("small", "fake", Role.POLICY, "fake")).profile()
+    with sqlite3.connect(journal) as db:
+        bodies = [body for (body,) in db.execute("SELECT body FROM events WHERE kind = 'replied'")]
+    return sum(cost_of(decode_reply(body).usage, profile).tokens for body in bodies)
+
+
+@pytest.mark.slow
+def test_a_driver_killed_at_random_moments_comes_back_to_the_same_results(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    uninterrupted = finish(write_job(whole))
+    total = events_in(whole / "run" / "journal.sqlite")
+    expected = results(whole / "run")
+    order = random.Random(0)
+    kills = 0
+    for attempt in range(KILLS):
+        if kills == KILLS:
+            break
+        folder = tmp_path / f"killed{attempt}"
+        folder.mkdir()
+        config = write_job(folder)
+        moments = sorted(order.sample(range(total - 1), 5))
+        for moment in moments:
+            kills += kill_after(config, moment) if kills < KILLS else 0
+        summary = finish(config)
+        assert results(folder / "run") == expected
+        assert [row["prompt_id"] for row in expected] == sorted(f"q{i}" for i in range(PROMPTS))
+        assert summary["budget"]["spent"] == uninterrupted["budget"]["spent"] <= BUDGET
+        assert summary["spent"]["tokens"] == journaled_tokens(folder / "run" / "journal.sqlite")
+        candidates = pq.read_table(folder / "run" / "candidates.parquet").to_pylist()
+        assert len({(row["prompt_id"], row["index"]) for row in candidates}) == len(candidates)
+        assert candidates == pq.read_table(whole / "run" / "candidates.parquet").to_pylist()
+    assert kills == KILLS
+
+
+def test_a_complete_run_says_so_and_spends_nothing(tmp_path: Path) -> None:
+    config = write_job(tmp_path)
+    first = finish(config)
+    before = events_in(tmp_path / "run" / "journal.sqlite")
+    job = launch(config)
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 0
+    assert "complete" in output
+    assert events_in(tmp_path / "run" / "journal.sqlite") == before
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == first
+
+
+def test_a_run_directory_of_another_config_is_refused_with_what_differs(tmp_path: Path) -> None:
+    config = write_job(tmp_path)
+    assert kill_after(config, 10)
+    job = launch(config, "budget.amount=99999")
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 2
+    assert "budget.amount" in output
+    assert "99999" in output
+    assert "Traceback" not in output
+
+
+def test_a_journal_whose_grants_differ_is_refused(tmp_path: Path) -> None:
+    config = write_job(tmp_path)
+    assert kill_after(config, 10)
+    with sqlite3.connect(tmp_path / "run" / "journal.sqlite") as db:
+        db.execute("UPDATE grants SET n = n + 1 WHERE prompt = 0")
+    job = launch(config)
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 2
+    assert "replaying" in output
+
+
+def test_two_drivers_cannot_share_a_run_directory(tmp_path: Path) -> None:
+    config = write_job(tmp_path)
+    first = launch(config)
+    while events_in(tmp_path / "run" / "journal.sqlite") == 0:
+        time.sleep(0.002)
+    second = launch(config)
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert "another job" in output
+    first.communicate(timeout=60)
+    assert first.returncode == 0
