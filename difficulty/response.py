@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from apportion.difficulty.belief import Belief
 from apportion.difficulty.evidence import Rows
-from apportion.difficulty.grid import LOGIT, POINTS, shifted, sigmoid
+from apportion.difficulty.grid import LOGIT, PASS, POINTS, shifted, sigmoid
 from apportion.difficulty.race import Race, Weights, share_weights
 from apportion.errors import ConfigError, nearest
 
@@ -131,16 +131,19 @@ class VoteResponse:
     def after(self, at: Standing) -> Floats:
         """Expected accuracy after each amount, [rows, amounts], from a standing that arms may share."""
         pairs = np.nonzero(~np.isnan(at.lead))
+        passing = shifted(at.passing, self.lift)
         won = self.race.win(
-            at.lead[pairs] * self.worth,
-            share_weights(at.own[pairs], at.others[pairs]),
-            shifted(at.passing[pairs[0], pairs[1]], self.lift),
+            at.lead[pairs] * self.worth, share_weights(at.own[pairs], at.others[pairs]), passing[pairs[0], pairs[1]]
         )
-        safe = np.clip(won, 1e-9, 1.0)
-        odds = np.zeros((*at.chance.shape, won.shape[1]))
-        np.add.at(odds, (pairs[0], pairs[1]), at.rivals[pairs][:, None] * (1.0 - safe) / safe)
+        # An answer that has not been seen must first be seen; what follows are the odds given that it is.
+        seen = np.ones((*at.chance.shape, won.shape[1]))
+        seen[:, -1] -= passing[:, -1] @ (1.0 - PASS)[:, None] ** self.race.amounts
+        whole = np.maximum(seen[pairs[0], pairs[1]], 1e-9)
+        safe = np.clip(won, 1e-9, whole)
+        odds = np.zeros_like(seen)
+        np.add.at(odds, (pairs[0], pairs[1]), at.rivals[pairs][:, None] * (whole - safe) / safe)
         counted = np.where(at.chance > NEGLIGIBLE, at.chance, 0.0)
-        return np.asarray((counted[..., None] / (1.0 + odds)).sum(axis=1))
+        return np.asarray((counted[..., None] * seen / (1.0 + odds)).sum(axis=1))
 
 
 def strength(rows: Rows, weights: Weights, scores: bool) -> Floats:
