@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 
+from apportion.actors.health import Health
 from apportion.actors.host import Host
 from apportion.actors.spec import ModelSpec
 from apportion.errors import ConfigError, nearest
 from apportion.types import Reply, Request
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """One replica as shown to the user (see `protocols.ReplicaHealth`)."""
-
-    model: str
-    replica: int
-    alive: bool
-    restarts: int
-    in_flight: int
 
 
 class InlineBackend:

@@ -1,0 +1,48 @@
+"""Connecting to Ray, or starting it on this machine for the time of a job."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from apportion.actors.placement import Need, local_cpus
+from apportion.errors import CapacityError
+
+LOCAL = "local"
+
+
+def connect(cluster: str, needs: Sequence[Need] = ()) -> bool:
+    """Connect this process to Ray; True where this call did it and `disconnect` should undo it.
+
+    `local` starts Ray here, with enough logical CPUs for `needs`; it ends with this process, however that ends.
+    `auto` and `HOST:PORT` join a cluster. A process that is connected stays where it is. CapacityError where there is
+    no cluster to join.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return False
+    try:
+        if cluster == LOCAL:
+            ray.init(
+                address="local",
+                num_cpus=local_cpus(needs),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
+        else:
+            ray.init(address=cluster, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise CapacityError(
+            f"cluster: no Ray cluster answers at {cluster!r} ({type(error).__name__}: {error}); "
+            "use `local` to start one here, or `auto` or HOST:PORT of one that runs"
+        ) from error
+    return True
+
+
+def disconnect() -> None:
+    """Leave the cluster; one that was started here stops."""
+    import ray
+
+    ray.shutdown()

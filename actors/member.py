@@ -1,0 +1,123 @@
+"""The driver's side of one replica: starts its actor, sends it requests, takes its replies, and notices its death.
+
+Invariants: a request given to `give` is either answered through `Owner.answered` or handed back through `Owner.died`,
+once; requests of one tick of the event loop travel in one call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from apportion.actors.replica import Loaded, Outcome, Refused, Replica
+from apportion.actors.spec import ModelSpec
+from apportion.actors.work import Work
+from apportion.errors import ConfigError, ModelError, ReplicaDiedError
+
+
+class Owner(Protocol):
+    """Who is told what becomes of the requests."""
+
+    def answered(self, member: Member, work: Work, outcome: Outcome) -> None: ...
+
+    def died(self, member: Member, orphans: list[Work], cause: str) -> None: ...
+
+
+class Member:
+    """One replica of a pool."""
+
+    def __init__(self, index: int, spec: ModelSpec, options: Mapping[str, Any], owner: Owner) -> None:
+        self.index = index
+        self.restarts = 0
+        self.alive = False
+        self.facts: Loaded | None = None
+        self.running: dict[int, Work] = {}
+        self.load = 0
+        self._spec = spec
+        self._options = options
+        self._owner = owner
+        self._actor: Any = None
+        self._outgoing: list[Work] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Start the actor and load the model; ModelError, ConfigError or ReplicaDiedError where that fails."""
+        import ray
+
+        self._actor = ray.remote(Replica).options(**self._options).remote(self._spec)
+        try:
+            facts = await self._actor.load.remote()
+        except ray.exceptions.RayActorError as error:
+            raise ReplicaDiedError(
+                f"replica {self.index} of model {self._spec.name!r} died while it loaded {self._spec.path!r}: {error}. "
+                "Often memory ran out: lower replicas or max_batch, or give it more"
+            ) from error
+        if isinstance(facts, Refused):
+            raise ConfigError(facts.message) if facts.config else ModelError(facts.message)
+        self.facts = facts
+        self.alive = True
+        self._spawn(self._receive(self._actor))
+
+    def give(self, work: Work) -> None:
+        """Send a request at the end of this tick of the event loop."""
+        self.running[work.number] = work
+        self.load += work.size
+        self._outgoing.append(work)
+        if len(self._outgoing) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def stop(self) -> None:
+        """Kill the actor and forget it."""
+        import ray
+
+        self.alive = False
+        for task in self._tasks:
+            task.cancel()
+        if self._actor is not None:
+            ray.kill(self._actor, no_restart=True)
+            self._actor = None
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _flush(self) -> None:
+        batch, self._outgoing = self._outgoing, []
+        if batch and self.alive:
+            self._spawn(self._send(self._actor, [(work.number, work.request) for work in batch]))
+
+    async def _send(self, actor: Any, batch: list[tuple[int, Any]]) -> None:
+        import ray
+
+        try:
+            await actor.put.remote(batch)
+        except ray.exceptions.RayActorError as error:
+            self._bury(actor, error)
+
+    async def _receive(self, actor: Any) -> None:
+        import ray
+
+        while True:
+            try:
+                outcomes = await actor.take.remote()
+            except ray.exceptions.RayActorError as error:
+                self._bury(actor, error)
+                return
+            for number, outcome in outcomes:
+                work = self.running.pop(number)
+                self.load -= work.size
+                self._owner.answered(self, work, outcome)
+
+    def _bury(self, actor: Any, error: Exception) -> None:
+        """Hand back what was in flight. Sender and receiver both notice a death; the first one gets here."""
+        if actor is not self._actor:
+            return
+        self.alive = False
+        self._actor = None
+        orphans = list(self.running.values())
+        self.running.clear()
+        self._outgoing.clear()
+        self.load = 0
+        self._owner.died(self, orphans, " ".join(str(error).split()))
