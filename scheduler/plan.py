@@ -66,13 +66,13 @@ def plan_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> JobPlan:
 def render(plan: JobPlan) -> RenderableType:
     """The plan for people."""
     spec, unit = plan.spec, plan.spec.unit.value
-    tokens = ", ".join(f"{count(round(mean))} as {safe(name)} reads them" for name, mean in plan.prompt_tokens.items())
+    tokens = ", ".join(f"{count(round(mean))} as {name} reads them" for name, mean in plan.prompt_tokens.items())
     head = [
         f"{plan.prompts:,} prompts, {plan.set_aside:,} rows set aside; mean prompt tokens: {tokens}",
         f"budget {amount(spec.budget, unit)}, {amount(spec.budget / plan.prompts, unit)} a prompt",
         f"until some are seen, responses are taken to have {FIRST_GUESS_TOKENS:.0f} tokens, or max_tokens if less",
     ]
-    return Group(*map(Text.from_markup, head), _purchase_table(plan), _forecast_table(plan))
+    return Group(*map(safe, head), Text(), _purchase_table(plan), Text(), _forecast_table(plan))
 
 
 def _purchases(prepared: Prepared) -> tuple[PurchaseCost, ...]:
@@ -101,7 +101,7 @@ def _purchase_table(plan: JobPlan) -> Table:
 
 def _forecast_table(plan: JobPlan) -> Table:
     unit, objective = plan.spec.unit.value, plan.spec.objective
-    table = Table(title=f"Forecast by allocation policy {safe(plan.spec.allocation)}", title_justify="left")
+    table = Table(title=f"Forecast by the allocation policy {plan.spec.allocation}", title_justify="left")
     for heading in ("budget", "", "expected spending", f"expected {objective}", "90% interval"):
         table.add_column(heading, justify="right")
     for forecast in plan.forecasts:

@@ -138,8 +138,11 @@ def render(findings: Findings) -> RenderableType:
         Text(f"dataset: {findings.prompts:,} prompts, {findings.with_reference:,} with a reference"),
         Text(f"budget: {amount(spec.budget, spec.unit.value)}; allocation: {spec.allocation}"),
         _rows_table(findings),
+        Text(),
         _models_table(findings),
+        Text(),
         _arms_table(spec),
+        Text(),
         Text(_cluster_line(findings)),
     ]
     return Group(*parts)
@@ -196,5 +199,6 @@ def _cluster_line(findings: Findings) -> str:
     cpus, gpus = sum(node.cpus for node in findings.nodes), sum(node.gpus for node in findings.nodes)
     need_cpus = sum(model.replicas * model.cpus for model in findings.spec.models.values())
     need_gpus = sum(model.replicas * model.gpus for model in findings.spec.models.values())
-    has = f"{len(findings.nodes)} nodes with {cpus:g} cpus and {gpus:g} gpus"
+    nodes = f"{len(findings.nodes)} {'node' if len(findings.nodes) == 1 else 'nodes'}"
+    has = f"{nodes} with {cpus:g} cpus and {gpus:g} gpus"
     return f"cluster: {has}; needed: {need_cpus:g} cpus and {need_gpus:g} gpus; {flight}"

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from apportion.scheduler.terminal import amount, count, duration, percent
+from apportion.scheduler.terminal import count, duration, percent, spending
 
 LIVE_SECONDS = 0.25
 """Between two drawings of the live display: smooth, and far below 1% of a driver's time."""
@@ -83,7 +83,7 @@ def figures(view: JobView) -> list[tuple[str, str]]:
     """Label and value of everything shown, in order."""
     shown = [
         ("done", f"{view.done:,} of {view.total:,}"),
-        ("spent", f"{amount(view.spent, view.unit)} of {amount(view.budget, view.unit)} ({percent(view.share_spent)})"),
+        ("spent", f"{spending(view.spent, view.budget, view.unit)} ({percent(view.share_spent)})"),
         ("price", f"{_price(view)}"),
         ("speed", f"{count(round(view.tokens_per_second))} tokens/s"),
     ]

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from apportion.costs import Cost, Unit
 from apportion.scheduler.results import PromptResult
-from apportion.scheduler.terminal import amount, count, duration, percent, safe
+from apportion.scheduler.terminal import amount, count, duration, percent, safe, spending
 
 DIFFICULTY_BANDS: tuple[tuple[str, float, float], ...] = (
     ("hard", 0.0, 0.1),
@@ -82,9 +82,7 @@ def closing(summary: Mapping[str, Any], output: str) -> RenderableType:
     line = f"{summary['answered']:,} of {summary['prompts']:,} prompts answered"
     if summary["accuracy"] is not None:
         line += f", {percent(summary['accuracy'])} of {summary['scored']:,} right"
-    spent = (
-        f"{amount(budget['spent'], unit)} of {amount(budget['amount'], unit)} spent in {duration(summary['wall_s'])}"
-    )
+    spent = f"{spending(budget['spent'], budget['amount'], unit)} spent in {duration(summary['wall_s'])}"
     parts: list[RenderableType] = [Text(line), Text(spent)]
     if budget["overrun"] > 0:
         parts.append(Text(f"measured work went {amount(budget['overrun'], unit)} over the budget"))
@@ -92,7 +90,8 @@ def closing(summary: Mapping[str, Any], output: str) -> RenderableType:
         parts.append(Text(f"{summary['set_aside']:,} rows set aside, with reasons, in set_aside.jsonl"))
     if summary["failed"]:
         parts.append(Text(f"{summary['failed']:,} prompts had a request that failed; see error in results.jsonl"))
-    parts += [_difficulty_table(summary), _arm_table(summary), Text(f"results, candidates and the bill: {output}")]
+    tables = (_difficulty_table(summary), Text(), _arm_table(summary))
+    parts += [Text(), *tables, Text(), Text(f"results, candidates and the bill: {output}")]
     return Group(*parts)
 
 

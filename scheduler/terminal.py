@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _PLAIN_BELOW = 10_000.0
@@ -13,9 +13,9 @@ _PLAIN_BELOW = 10_000.0
 _SHOWN_CHARACTERS = 200
 
 
-def safe(text: str, limit: int = _SHOWN_CHARACTERS) -> str:
-    """Untrusted text for a rich console: markup escaped, control characters shown as escapes, cut at `limit`."""
-    return escape(printable(text[:limit]) + ("…" if len(text) > limit else ""))
+def safe(text: str, limit: int = _SHOWN_CHARACTERS) -> Text:
+    """Untrusted text for a rich console: never read as markup, control characters as escapes, cut at `limit`."""
+    return Text(printable(text[:limit]) + ("…" if len(text) > limit else ""))
 
 
 def printable(text: str) -> str:
@@ -32,6 +32,13 @@ def amount(value: float, unit: str) -> str:
     if unit == "gpu_seconds":
         return f"{value / 3600:,.1f} GPU h" if value >= 3600 else f"{value:,.1f} GPU s"
     return f"{_scaled(value)}{unit}"
+
+
+def spending(spent: float, budget: float, unit: str) -> str:
+    """`spent of budget`, the unit written once where both have it."""
+    left, right = amount(spent, unit), amount(budget, unit)
+    suffix = " " + right.rpartition(" ")[2]
+    return f"{left.removesuffix(suffix) if suffix != ' ' + right else left} of {right}"
 
 
 def count(value: float) -> str:

@@ -1,0 +1,130 @@
+"""How a running job is shown."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from apportion.scheduler.progress import PLAIN_SECONDS, JobView, Progress, figures, picture, plain_line
+
+VIEW = JobView(
+    total=200,
+    done=50,
+    running=12,
+    waiting=138,
+    set_aside=3,
+    budget=1.2e12,
+    spent=3.0e11,
+    unit="flops",
+    price=5e-11,
+    tokens=84_000,
+    correct=30,
+    scored=40,
+    elapsed_s=20.0,
+    replicas=(2, 3),
+    restarts=1,
+)
+
+
+def test_the_figures_of_a_job() -> None:
+    assert figures(VIEW) == [
+        ("done", "50 of 200"),
+        ("spent", "300 GFLOPs of 1.20 TFLOPs (25.0%)"),
+        ("price", "0.6 answers per 1% of budget"),
+        ("speed", "4,200 tokens/s"),
+        ("accuracy", "75.0% of 40"),
+        ("in flight", "12 (138 waiting)"),
+        ("replicas", "2 of 3 up, 1 restarts"),
+        ("set aside", "3 rows"),
+        ("time", "20 s, 1 min 00 s left"),
+    ]
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    view = replace(VIEW, scored=0, correct=0, replicas=(0, 0), set_aside=0, price=0.0, done=0, spent=0.0, elapsed_s=0.0)
+    shown = dict(figures(view))
+    assert not {"accuracy", "replicas", "set aside"} & shown.keys()
+    assert shown["price"] == "none"
+    assert shown["time"] == "0 s, ? left"
+    assert view.accuracy is None
+
+
+@pytest.mark.parametrize(
+    ("done", "spent", "left"),
+    [(50, 0.0, 60.0), (0, 6.0e11, 20.0), (100, 3.0e11, 20.0), (200, 3.0e11, 0.0), (10, 1.2e12, 0.0), (0, 0.0, None)],
+)
+def test_a_job_ends_with_its_prompts_or_its_budget(done: int, spent: float, left: float | None) -> None:
+    assert replace(VIEW, done=done, spent=spent).left_s == left
+
+
+def test_a_phase_is_named_first() -> None:
+    assert plain_line(replace(VIEW, note="starting models")).startswith(
+        "starting models | done 50 of 200 | spent 300 G"
+    )
+
+
+def console(terminal: bool) -> tuple[Console, io.StringIO]:
+    stream = io.StringIO()
+    return Console(file=stream, force_terminal=terminal, width=100, soft_wrap=True), stream
+
+
+def test_the_live_picture_holds_every_figure() -> None:
+    shown, stream = console(False)
+    shown.print(picture(VIEW))
+    text = " ".join(stream.getvalue().split())
+    assert all(" ".join(value.split()) in text for _, value in figures(VIEW))
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_without_a_terminal_a_plain_line_is_written_now_and_then_and_at_the_end() -> None:
+    shown, stream = console(False)
+    clock = Clock()
+    with Progress(shown, clock=clock) as progress:
+        for done in (0, 10, 20, 30):
+            progress(replace(VIEW, done=done))
+            clock.now += PLAIN_SECONDS / 2
+    lines = stream.getvalue().splitlines()
+    assert [line.split(" | ")[0] for line in lines] == ["done 0 of 200", "done 20 of 200", "done 30 of 200"]
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_on_a_terminal_the_display_is_redrawn() -> None:
+    shown, stream = console(True)
+    clock = Clock()
+    with Progress(shown, clock=clock) as progress:
+        progress(VIEW)
+        clock.now += 1
+        progress(replace(VIEW, done=77))
+    assert "50 of 200" in stream.getvalue()
+    assert "77 of 200" in stream.getvalue()
+    assert "\x1b[" in stream.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_quiet_is_quiet(terminal: bool) -> None:
+    shown, stream = console(terminal)
+    with Progress(shown, quiet=True) as progress:
+        progress(VIEW)
+    assert stream.getvalue() == ""
+
+
+def test_a_job_that_shows_nothing_draws_nothing() -> None:
+    shown, stream = console(False)
+
+    def fail() -> Any:
+        with Progress(shown):
+            raise ValueError("before the first view")
+
+    with pytest.raises(ValueError, match="before the first view"):
+        fail()
+    assert stream.getvalue() == ""
