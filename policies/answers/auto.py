@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from apportion.policies.answers.locate import compiled, locate, tidy
 from apportion.policies.answers.math import same_formula
-from apportion.policies.answers.number import NumberAnswer, read_number, write_number
+from apportion.policies.answers.number import NumberAnswer, bare_number, read_number, write_number
 from apportion.policies.answers.text import TextAnswer
 
 _LATEX = re.compile(r"[\\^]|\d\s*[-+*/]\s*[\w(]|[\w)]\s*[*=]\s*\w")
@@ -28,6 +28,8 @@ class AutoAnswer:
     def extract(self, text: str) -> str | None:
         """A number in canonical form, or the answer's text with white space collapsed."""
         found = locate(text, self.pattern)
+        if found is None and self.pattern is None:
+            found = bare_number(text)
         if found is None:
             return None
         number = _number(found)

@@ -21,6 +21,9 @@ _CUE = re.compile(
     r"(?:\banswer\b[ \t*_]{0,8}(?::|\bis\b(?:[ \t*_]{0,8}:)?|=)|^[ \t]{0,8}####)[*_ \t]{0,8}\n?([^\n]*)",
     re.IGNORECASE | re.MULTILINE,
 )
+BOXES = 16
+"""Only so many last boxes are looked into; each may be scanned for an answer's length."""
+
 _ASIDE = re.compile(r"\.\s{1,4}I hope\b.*", re.IGNORECASE | re.DOTALL)
 """The prompt of Minerva (Lewkowycz et al. 2022) taught many models to end with "I hope it is correct"."""
 
@@ -65,9 +68,9 @@ def _cued(tail: str) -> str | None:
 
 
 def _boxed(tail: str) -> list[tuple[int, str]]:
-    """Start and content of every balanced box; one that nothing closes within an answer's length is left out."""
+    """Start and content of the last balanced boxes; one that nothing closes within an answer's length is left out."""
     boxes: list[tuple[int, str]] = []
-    for match in _BOXED.finditer(tail):
+    for match in list(_BOXED.finditer(tail))[-BOXES:]:
         depth = 1
         for at in range(match.end(), min(len(tail), match.end() + ANSWER_CHARACTERS)):
             depth += {"{": 1, "}": -1}.get(tail[at], 0)

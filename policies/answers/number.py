@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from apportion.policies.answers.locate import ANSWER_CHARACTERS, READ_CHARACTERS, compiled, locate
+from apportion.policies.answers.locate import ANSWER_CHARACTERS, READ_CHARACTERS, compiled, locate, tidy
 
 DIGITS = 200
 """A number of more digits is not read: no dataset has them, and arithmetic on hostile ones costs time."""
@@ -55,6 +55,12 @@ def read_number(text: str, percent: str = "strip") -> Fraction | None:
     return _value(match, percent)
 
 
+def bare_number(text: str) -> str | None:
+    """The response itself where it is nothing but a number."""
+    whole = tidy(text) if len(text) <= DIGITS else ""
+    return whole if _NUMBER.fullmatch(whole) else None
+
+
 def write_number(value: Fraction) -> str:
     """The canonical form of a number."""
     if value.denominator == 1:
@@ -90,9 +96,9 @@ def _value(match: re.Match[str], percent: str) -> Fraction | None:
 class NumberAnswer:
     """Numeric answers.
 
-    `pattern` is a regex for where the answer stands (last match, group 1). `fallback: last` takes the last number of
-    a response that has no such place; without it such a response has no answer. `percent: strip` reads 50% as 50,
-    `ratio` as 0.5.
+    `pattern` is a regex for where the answer stands (last match, group 1). A response that has no such place has no
+    answer, unless it is nothing but a number, or `fallback: last` takes the last number in it. `percent: strip` reads
+    50% as 50, `ratio` as 0.5.
     """
 
     pattern: str | None = None
@@ -106,6 +112,8 @@ class NumberAnswer:
     def extract(self, text: str) -> str | None:
         """The number in canonical form."""
         place = locate(text, self.pattern)
+        if place is None and self.pattern is None:
+            place = bare_number(text)
         value = read_number(place, self.percent) if place is not None else None
         if place is None and self.fallback == "last":
             value = self._last(text)

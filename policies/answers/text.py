@@ -9,6 +9,9 @@ from typing import Literal
 from apportion.errors import ConfigError
 from apportion.policies.answers.locate import ANSWER_CHARACTERS, compiled, locate, tidy
 
+LETTER_CHARACTERS = 20
+"""A response that is nothing but a letter, with some wrapping, is no longer than this."""
+
 _LATEX_TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox)\s?\{([^{}]*)\}")
 
 
@@ -60,8 +63,11 @@ class ChoiceAnswer:
             compiled(self.pattern)
 
     def extract(self, text: str) -> str | None:
-        """The letter the answer's text begins with or states alone."""
+        """The letter the answer's text begins with or states alone, or that is all of the response."""
         found = locate(text, self.pattern)
+        if found is None and self.pattern is None and len(text) <= LETTER_CHARACTERS:
+            whole = tidy(text)
+            found = whole if re.fullmatch(r"\(?[A-Za-z][).:]?", whole) else None
         return None if found is None else self._letter(found)
 
     def same(self, left: str, right: str) -> bool:
@@ -78,5 +84,5 @@ class ChoiceAnswer:
         if leading is not None:
             return next(group for group in leading.groups() if group).upper()
         # In a sentence only capitals count, not the article "A" or the pronoun "I", and two letters are no answer.
-        stated = set(re.findall(rf"(?<![\w'])(?![AI]\s+[a-z])([{self.letters}])(?![\w'])", text))
+        stated = set(re.findall(rf"(?<![\w'])(?![AI]\s+(?!and\b|or\b)[a-z])([{self.letters}])(?![\w'])", text))
         return stated.pop() if len(stated) == 1 else None

@@ -48,14 +48,6 @@ depth | written and its score                  | expanded
 finals: daa .95, a .9, b .8, c .7
 """
 
-DEPTH_RUNS_OUT = """
-depth | written and its score                  | expanded
-0     | a:.1 b:.9 c:.8 d:.2                    | b*2 c*2
-1     | ba:.3 bb:.7 ca:.6 cb:.5                | bb*2 ca*2
-2     | bba.:.4 bbb.:.5 caa.:.9 cab.:.1        |
-finals: caa .9, bbb .5, bba .4, cab .1
-"""
-
 
 @dataclass
 class Script:
@@ -148,7 +140,7 @@ def test_schedule(table: str) -> None:
 
 
 def test_last_round_writes_to_the_end() -> None:
-    script = Script(DEPTH_RUNS_OUT)
+    script = Script(NOTHING_FINISHES_EARLY)
     drafts = run(BeamSearch(width=2, depth=3), script, 4)
     assert script.stops == [("\n",), ("\n",), ()]
     assert [(name(draft), draft.step_scores[-1]) for draft in drafts if draft.step_scores] == script.finals
