@@ -79,17 +79,15 @@ class BeamSearch:
             raise ConfigError(f"beam_search.depth is {self.depth}; it must be 1 or more")
 
     def plan(self, task: Task) -> Plan:
-        """n drafts, best first; where cut off, the finished beams and the prefixes reached, with finish LENGTH."""
+        """n drafts, best first; where cut off, the last pool, its prefixes with finish LENGTH."""
         scores: Scores = {}
-        shares = [(Beam(), task.n)]
+        shares, pool = [(Beam(), task.n)], list[Beam]()
         for depth in range(self.depth):
             try:
                 pool = yield from self._write(task, shares, depth)
-            except CutOff:
-                return _drafts([beam for beam, _ in shares if beam.pieces], scores)
-            try:
                 yield from _score(task, pool, scores)
             except CutOff:
+                # Also what selection just dropped: a finished beam has an answer, a kept prefix has none yet.
                 return _drafts(pool, scores)
             pool = self._ranked(pool, scores)
             if all(beam.ended for beam in pool):
@@ -153,14 +151,14 @@ class BeamSearch:
         self, task: Task, shares: Sequence[tuple[Beam, int]], depth: int
     ) -> Generator[tuple[Request, ...], tuple[Reply, ...], list[Beam]]:
         """One round: the new pool of n beams, children in their parents' order, finished beams as they are."""
-        last = depth == self.depth - 1
+        last = depth == self.depth - 1 or not task.step_separator
         open_shares: list[tuple[Beam, tuple[int, ...]]] = []
         slot = task.drawn
         for beam, slots in shares:
             if not beam.ended:
                 open_shares.append((beam, tuple(task.seed(slot + i, depth) for i in range(slots))))
             slot += slots
-        stop = task.sampling.stop if last else (*task.sampling.stop, task.step_separator)
+        stop = task.sampling.stop if last else tuple(dict.fromkeys((*task.sampling.stop, task.step_separator)))
         requests = tuple(
             Generate(
                 task.policy,

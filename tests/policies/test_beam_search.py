@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -170,9 +170,9 @@ def test_duplicate_prefixes_are_scored_once() -> None:
     [
         (0, {}),
         (1, {"a": None, "b": None, "c": None, "d": None}),
-        (2, {"b": 0.9, "c": 0.8}),
+        (2, {"b": 0.9, "c": 0.8, "d": 0.2, "a": 0.1}),
         (3, {"ba": None, "bb": None, "ca": None, "cb": None}),
-        (4, {"bb": 0.7, "ca": 0.6, "cb": 0.5}),
+        (4, {"bb": 0.7, "ca": 0.6, "cb": 0.5, "ba": 0.3}),
     ],
 )
 def test_cut_off_returns_what_there_is(cut_at: int, left: dict[str, float | None]) -> None:
@@ -180,6 +180,13 @@ def test_cut_off_returns_what_there_is(cut_at: int, left: dict[str, float | None
     drafts = run(BeamSearch(width=2), script, 4, cut_at)
     assert {name(d): d.step_scores[-1] if d.step_scores else None for d in drafts} == left
     assert all(d.finish is (Finish.END if name(d) == "bb" else Finish.LENGTH) for d in drafts)
+
+
+def test_without_a_separator_it_writes_to_the_end_at_once() -> None:
+    script = Script(NOTHING_FINISHES_EARLY)
+    plan = BeamSearch(width=2).plan(replace(conformance.task(4, verified=True), step_separator=""))
+    script.reply(next(plan))
+    assert script.stops == [()]
 
 
 @pytest.mark.parametrize(
