@@ -1,0 +1,136 @@
+"""Compute the model card's tables: `python -m apportion.lab.card` rewrites them in MODEL_CARD.md.
+
+Sizes and training come from the model folders, pass@1 from the recorded pools, and the reward model's ProcessBench F1
+from samples drawn now on held-out stories. With `--check` nothing is written and a stale card is an error.
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from apportion.lab.models import parameter_count
+from apportion.lab.paths import lab_path
+from apportion.lab.record_pool import read_rows
+from apportion.lab.spread import pass_rates, spread
+from apportion.lab.train_prm import evaluate
+
+CARD: Final = Path(__file__).resolve().parent / "MODEL_CARD.md"
+BEGIN: Final = "<!-- tables: written by apportion.lab.card -->"
+END: Final = "<!-- end of tables -->"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def training_record(name: str) -> dict[str, Any]:
+    """What the training script left in a model's folder."""
+    record: dict[str, Any] = json.loads((lab_path(f"lab:{name}") / "training.json").read_text())
+    return record
+
+
+def sizes() -> str:
+    """Parameters, dimensions and training of the three models."""
+    rows = []
+    for name in ("small", "large", "prm"):
+        folder = lab_path(f"lab:{name}")
+        config, record = json.loads((folder / "config.json").read_text()), training_record(name)
+        dimensions = f"{config['hidden_size']} x {config['num_hidden_layers']}"
+        steps = record["recipe"]["optimizer"]["steps"] if name == "prm" else record["step"]
+        rows.append(
+            [
+                name,
+                f"{parameter_count(folder):,}",
+                dimensions,
+                config["torch_dtype"],
+                f"{steps:,}",
+                f"{record['tokens'] / 1e6:.1f}M",
+                f"{record['seconds'] / 60:.0f}",
+            ]
+        )
+    return table(["model", "parameters", "hidden x layers", "stored as", "steps", "tokens", "minutes, one core"], rows)
+
+
+def by_operations() -> str:
+    """Mean pass@1 on the test pool by number of operations and operand size."""
+    rows = read_rows(lab_path("lab:test"))
+    rates = {arm: pass_rates(lab_path("lab:pool/test"), arm) for arm in ("small", "large")}
+    cells: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        cells["ops", str(row["ops"])].append(row["id"])
+        cells["operand_max", str(row["operand_max"])].append(row["id"])
+        cells["distractors", str(row["distractors"])].append(row["id"])
+        cells["all", ""].append(row["id"])
+    names = {"ops": "operations", "operand_max": "operands to", "distractors": "distractors", "all": "all"}
+    order = sorted(cells, key=lambda cell: (list(names).index(cell[0]), int(cell[1] or 0)))
+    lines = []
+    for cell in order:
+        members = cells[cell]
+        means = [sum(rates[arm][one] for one in members) / len(members) for arm in ("small", "large")]
+        lines.append([f"{names[cell[0]]} {cell[1]}".strip(), str(len(members)), *(f"{mean:.3f}" for mean in means)])
+    return table(["test prompts", "count", "small", "large"], lines)
+
+
+def spreads() -> str:
+    """The required spread of pass@1 against what was recorded."""
+    lines = []
+    for split in ("test", "calibration"):
+        for arm in ("small", "large"):
+            rates = pass_rates(lab_path(f"lab:pool/{split}"), arm)
+            if rates:
+                found = spread(rates)
+                shares = (found.high, found.middle, found.low, found.zero)
+                lines.append([f"{split}, {arm}", *(f"{share:.1%}" for share in shares)])
+    lines.append(["required of small on test", ">= 25%", ">= 25%", ">= 15%", "<= 10%"])
+    return table(["pass@1 of prompts", "0.5 to 1", "0.1 to 0.5", "below 0.1", "exactly 0"], lines)
+
+
+def prm_quality() -> str:
+    """ProcessBench F1 on freshly drawn held-out samples."""
+    result = evaluate(lab_path("lab:prm"))
+    row = [
+        f"{result.erroneous:,}",
+        f"{result.correct:,}",
+        f"{result.found:.3f}",
+        f"{result.passed:.3f}",
+        f"{result.f1:.3f}",
+    ]
+    return table(["wrong samples", "right samples", "first wrong step found", "right passed", "F1"], [row])
+
+
+def tables() -> str:
+    """Everything between the card's markers."""
+    parts = [
+        ("Sizes and training", sizes()),
+        ("Pass@1 at temperature 0.8, test pool", by_operations()),
+        ("Spread of difficulty", spreads()),
+        ("Reward model: ProcessBench, threshold 0.5, held-out stories", prm_quality()),
+    ]
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="fail if the card is not up to date")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    text = CARD.read_text()
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    made = f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
+    if arguments.check and made != text:
+        sys.exit("MODEL_CARD.md is out of date: run python -m apportion.lab.card")
+    CARD.write_text(made)
+    print(made[made.index(BEGIN) : made.index(END)])
+
+
+if __name__ == "__main__":
+    main()

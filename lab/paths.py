@@ -1,0 +1,31 @@
+"""Where the lab's models, dataset and pools lie, by name: `lab_path("lab:small")`.
+
+Paths are resolved from this file, so a name means the same from any working directory, a checkout or a wheel.
+"""
+
+import difflib
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent
+
+_RELATIVE = {
+    "lab:small": "models/small",
+    "lab:large": "models/large",
+    "lab:prm": "models/prm",
+    "lab:test": "data/test.jsonl",
+    "lab:calibration": "data/calibration.jsonl",
+    "lab:pool/test": "pools/test",
+    "lab:pool/calibration": "pools/calibration",
+}
+
+LAB_NAMES: tuple[str, ...] = tuple(_RELATIVE)
+
+
+def lab_path(name: str) -> Path:
+    """The absolute path of a lab asset, or a ValueError that names the ones there are."""
+    relative = _RELATIVE.get(name)
+    if relative is None:
+        nearest = difflib.get_close_matches(name, LAB_NAMES, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"{name!r} is no lab asset; the known ones are {', '.join(LAB_NAMES)}.{hint}")
+    return _ROOT / relative

@@ -1,0 +1,193 @@
+"""Train the process reward model: `python -m apportion.lab.train_prm [--work FOLDER]`.
+
+It starts from the small policy's weights, reads that policy's own samples on training stories, and learns at every
+step whether all steps so far are right. What it is judged on are samples on calibration stories.
+"""
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+
+from apportion.lab import tokenizer as lab_tokenizer
+from apportion.lab.network import Network
+from apportion.lab.paths import lab_path
+from apportion.lab.prm import ProcessRewardModel, Scorer, export_prm, new_prm, padded, prm_text
+from apportion.lab.prm_data import Labelled, draw_stories, labelled_samples
+from apportion.lab.tokenizer import PAD, STEP, token_id
+from apportion.lab.train import Optimizers, Recipe, learning_rate
+
+TEMPERATURES: Final = ((0.8, 12), (1.0, 4))
+# (temperature, samples of each story): mostly as the policy is used, some with more mistakes.
+
+LOG_STEPS: Final = 50
+THRESHOLD: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class PrmRecipe:
+    """How the reward model is trained; `optimizer` is as for the policies."""
+
+    stories: int
+    held_out_stories: int
+    optimizer: Recipe
+
+
+RECIPE: Final = PrmRecipe(
+    stories=12000,
+    held_out_stories=300,
+    optimizer=Recipe(seed=3, steps=1800, batch_tokens=6144, lr=3e-3, ramp_steps=1, decay_steps=900, warmup_steps=50),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessBench:
+    """Accuracy of finding the first wrong step, of passing right solutions, and their harmonic mean."""
+
+    erroneous: int
+    correct: int
+    found: float
+    passed: float
+    f1: float
+    threshold: float
+
+
+def process_bench(scores: list[list[float]], samples: list[Labelled], threshold: float) -> ProcessBench:
+    """ProcessBench F1: the predicted first wrong step is the first whose score is below the threshold."""
+    hits: dict[bool, list[bool]] = {True: [], False: []}
+    for sample, steps in zip(samples, scores, strict=True):
+        predicted = next((index for index, score in enumerate(steps) if score < threshold), None)
+        hits[sample.first_wrong is None].append(predicted == sample.first_wrong)
+    found = sum(hits[False]) / max(1, len(hits[False]))
+    passed = sum(hits[True]) / max(1, len(hits[True]))
+    f1 = 2 * found * passed / (found + passed) if found + passed else 0.0
+    return ProcessBench(len(hits[False]), len(hits[True]), found, passed, f1, threshold)
+
+
+def held_out_samples(count: int) -> list[Labelled]:
+    """Labelled samples of the small policy on calibration stories."""
+    network = Network.load(lab_path("lab:small"))
+    stories = draw_stories(random.Random("prm/held-out"), "calibration", count)
+    return labelled_samples(network, lab_tokenizer.build(), stories, 8, 0.8, seed=11)
+
+
+def evaluate(folder: Path, count: int = RECIPE.held_out_stories, threshold: float = THRESHOLD) -> ProcessBench:
+    """ProcessBench F1 of a shipped reward model on freshly sampled held-out solutions."""
+    samples = held_out_samples(count)
+    scores = Scorer(folder).score([(sample.problem, sample.steps) for sample in samples])
+    return process_bench(scores, samples, threshold)
+
+
+def training_samples(recipe: PrmRecipe, cache: Path) -> list[Labelled]:
+    """Labelled samples of the small policy on training stories, drawn once and kept in the work folder."""
+    if cache.exists():
+        rows = [json.loads(line) for line in cache.read_text().splitlines()]
+        return [Labelled(problem, tuple(steps), wrong) for problem, steps, wrong in rows]
+    network = Network.load(lab_path("lab:small"))
+    stories = draw_stories(random.Random(f"prm/{recipe.optimizer.seed}"), "train", recipe.stories)
+    samples: list[Labelled] = []
+    for index, (temperature, count) in enumerate(TEMPERATURES):
+        samples += labelled_samples(network, lab_tokenizer.build(), stories, count, temperature, seed=1000 * index)
+    lines = [json.dumps([sample.problem, sample.steps, sample.first_wrong]) for sample in samples]
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache.write_text("".join(f"{line}\n" for line in lines))
+    return samples
+
+
+def prm_batches(
+    samples: list[Labelled], tokenizer: Tokenizer, batch_tokens: int, rng: random.Random
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """One epoch of (tokens, mask of step tags, labels of the tags in order)."""
+    encoded = tokenizer.encode_batch([prm_text(sample.problem, sample.steps) for sample in samples])
+    # Ties in length are broken at random, so that a prompt's samples do not share a batch.
+    order = sorted(range(len(samples)), key=lambda index: (len(encoded[index].ids), rng.random()))
+    groups: list[list[int]] = [[]]
+    for index in order:
+        if groups[-1] and len(encoded[index].ids) * (len(groups[-1]) + 1) > batch_tokens:
+            groups.append([])
+        groups[-1].append(index)
+    rng.shuffle(groups)
+    tag, pad = token_id(tokenizer, STEP), token_id(tokenizer, PAD)
+    for group in groups:
+        tokens = padded([encoded[index].ids for index in group], pad)
+        labels = [label for index in group for label in samples[index].labels()]
+        yield tokens, tokens == tag, torch.tensor(labels)
+
+
+def start_model(tokenizer: Tokenizer) -> ProcessRewardModel:
+    """The small policy's decoder under a new head; the step tag starts as the newline it stands for."""
+    model = new_prm(attention="lab_causal")
+    weights = load_file(lab_path("lab:small") / "model.safetensors")
+    model.model.load_state_dict({name.removeprefix("model."): weight for name, weight in weights.items()})
+    embedding = model.model.embed_tokens.weight
+    with torch.no_grad():
+        embedding[token_id(tokenizer, STEP)] = embedding[tokenizer.encode("\n").ids[0]]
+    return model
+
+
+def train(recipe: PrmRecipe, work: Path) -> tuple[ProcessRewardModel, dict[str, object]]:
+    """The trained model and a record of its training."""
+    torch.manual_seed(recipe.optimizer.seed)
+    tokenizer = lab_tokenizer.build()
+    samples = training_samples(recipe, work / "prm-samples.jsonl")
+    rng = random.Random(recipe.optimizer.seed)
+    model = start_model(tokenizer)
+    optimizers = Optimizers(model, recipe.optimizer)
+    begun = time.monotonic()
+    step = tokens_seen = 0
+    running = 0.0
+    while step < recipe.optimizer.steps:
+        for tokens, wanted, labels in prm_batches(samples, tokenizer, recipe.optimizer.batch_tokens, rng):
+            if step >= recipe.optimizer.steps:
+                break
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(tokens, wanted)
+            loss = F.cross_entropy(logits.float(), labels)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizers.step(learning_rate(recipe.optimizer, step))
+            step += 1
+            tokens_seen += tokens.numel()
+            running += float(loss.detach())
+            if step % LOG_STEPS == 0:
+                rate = tokens_seen / (time.monotonic() - begun)
+                print(f"step {step} loss {running / LOG_STEPS:.4f} tokens {tokens_seen} {rate:.0f}/s", flush=True)
+                running = 0.0
+                if step % (6 * LOG_STEPS) == 0:
+                    export_prm(model, work / "prm")
+    record = {
+        "recipe": asdict(recipe),
+        "samples": len(samples),
+        "wrong_samples": sum(sample.first_wrong is not None for sample in samples),
+        "tokens": tokens_seen,
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+    return model.eval(), record
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("lab-work"), help="folder for samples and checkpoints")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model, record = train(RECIPE, arguments.work)
+    folder = lab_path("lab:prm")
+    export_prm(model, folder)
+    result = evaluate(folder)
+    (folder / "training.json").write_text(json.dumps({**record, "held_out": asdict(result)}, indent=2) + "\n")
+    print(result)
+
+
+if __name__ == "__main__":
+    main()
