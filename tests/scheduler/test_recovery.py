@@ -24,16 +24,18 @@ from apportion.codec import decode_reply
 from apportion.costs import cost_of
 
 KILLS = 20
-PROMPTS = 40
-BUDGET = 40_000
+PROMPTS = 24
+BUDGET = 18_000
 
 
 def write_job(folder: Path, **changes: Any) -> Path:
     """A job on the fake engine: all difficulties, voting and beam search under the price policy."""
     rates = np.linspace(0.05, 0.95, PROMPTS)
-    rows = [{"q": f"question {i} p={rate:.2f} answer={i + 10}", "id": f"q{i}", "a": i + 10} for i, rate in enumerate(rates)]
+    rows = [
+        {"q": f"question {i} p={rate:.2f} answer={i + 10}", "id": f"q{i}", "a": i + 10} for i, rate in enumerate(rates)
+    ]
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    slow = {"latency": 0.01, "jitter": 2.0}
+    slow = {"latency": 0.005, "jitter": 2.0}
     arm = {"policy": "small", "verifier": "prm", "select": "weighted", "max_tokens": 64, "step_separator": "\n"}
     config = {
         "dataset": {"path": str(folder / "data.jsonl"), "prompt": "q", "id": "id", "reference": "a"},
