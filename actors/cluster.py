@@ -14,7 +14,8 @@ LOCAL = "local"
 def connect(cluster: str, needs: Sequence[Need] = ()) -> bool:
     """Connect this process to Ray; True where this call did it and `disconnect` should undo it.
 
-    `local` starts Ray here, with enough logical CPUs for `needs`; it ends with this process, however that ends.
+    `local` starts Ray here, with enough logical CPUs for `needs`; it ends with this process, however that ends
+    (after a kill -9 two of Ray's agents look for their server for about a minute before they go too).
     `auto` and `HOST:PORT` join a cluster. A process that is connected stays where it is. CapacityError where there is
     no cluster to join.
     """
@@ -29,10 +30,10 @@ def connect(cluster: str, needs: Sequence[Need] = ()) -> bool:
                 num_cpus=local_cpus(needs),
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level=logging.WARNING,
+                logging_level=logging.ERROR,
             )
         else:
-            ray.init(address=cluster, log_to_driver=False, logging_level=logging.WARNING)
+            ray.init(address=cluster, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise CapacityError(
             f"cluster: no Ray cluster answers at {cluster!r} ({type(error).__name__}: {error}); "

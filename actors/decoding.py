@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from apportion.actors.kv import LENGTH_STEP, Layers, SlotCache, split
@@ -45,25 +46,22 @@ class Decoder:
         self.rows: list[Row] = []
         self._longest = 0
         self._heated = self._cut = False
-        self._allocate(0, 0)
+        self._numbers = torch.zeros(KIND + 1, 0, dtype=torch.long, device=self._device)
+        self._shapes = torch.zeros(2, 0, device=self._device)
+        self._sums = torch.zeros(0, STATISTICS, device=self._device)
+        self._history = torch.zeros(0, 0, dtype=torch.long, device=self._device)
+        self._every = torch.arange(0, device=self._device)
+        self._positions = torch.arange(0, device=self._device)
 
-    def _allocate(self, slots: int, length: int) -> None:
-        """Grow the state tensors, keeping live sequences."""
-        live = len(self.rows)
-        old = (self._numbers, self._shapes, self._sums, self._history) if live else None
-        device = self._device
-        self._numbers = torch.zeros(6, slots, dtype=torch.long, device=device)
-        self._shapes = torch.ones(2, slots, device=device)
-        self._sums = torch.zeros(slots, STATISTICS, device=device)
-        self._history = torch.zeros(slots, length, dtype=torch.long, device=device)
-        self._every = torch.arange(slots, device=device)
-        self._positions = torch.arange(length + LENGTH_STEP, device=device)
-        if old is not None:
-            numbers, shapes, sums, history = old
-            self._numbers[:, :live] = numbers[:, :live]
-            self._shapes[:, :live] = shapes[:, :live]
-            self._sums[:live] = sums[:live]
-            self._history[:live, : history.shape[1]] = history[:live]
+    def _grow(self, slots: int, length: int) -> None:
+        """Enlarge the state tensors, keeping what is in them."""
+        more = slots - self._numbers.shape[1]
+        self._numbers = pad(self._numbers, (0, more))
+        self._shapes = pad(self._shapes, (0, more))
+        self._sums = pad(self._sums, (0, 0, 0, more))
+        self._history = pad(self._history, (0, length - self._history.shape[1], 0, more))
+        self._every = torch.arange(slots, device=self._device)
+        self._positions = torch.arange(length, device=self._device)
 
     @property
     def live(self) -> int:
@@ -89,7 +87,7 @@ class Decoder:
         reach = max(self._longest, length) + LENGTH_STEP // 2
         self._cache.reserve(end, reach, layers, live)
         if end > self._numbers.shape[1] or self._cache.length > self._history.shape[1]:
-            self._allocate(self._cache.slots, self._cache.length)
+            self._grow(self._cache.slots, self._cache.length)
         self._cache.place(slice(live, end), layers)
         values = [[row.seed, prompt[-1], length, 0, row.limit, row.kind] for row in rows]
         self._numbers[:, live:end] = torch.tensor(values, dtype=torch.long).T.to(self._device)
@@ -129,7 +127,7 @@ class Decoder:
         live, reach = len(tokens), self._longest + 1
         if reach > self._cache.length:
             self._cache.reserve(live, reach, tuple((layer.keys, layer.values) for layer in self._cache.layers), live)
-            self._allocate(self._cache.slots, self._cache.length)
+            self._grow(self._cache.slots, self._cache.length)
         self._cache.point(self._every[:live], lengths, reach)
         mask = (self._positions[:reach] <= lengths[:, None])[:, None, None, :]
         if self._additive_mask:

@@ -30,12 +30,14 @@ class Cursor:
     reach: int = 0
 
 
-class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
+class SlotLayer(CacheLayerMixin):
     """One layer's keys and values, [slots, kv heads, positions, width]."""
 
     def __init__(self, cursor: Cursor) -> None:
         super().__init__()
         self.cursor = cursor
+        self.keys: Any = None
+        self.values: Any = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Slots are allocated when sequences are placed, never by a forward pass."""
@@ -88,7 +90,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         self.is_initialized = True
 
 
-class SlotCache(Cache):  # type: ignore[misc]
+class SlotCache(Cache):
     """All layers' slots."""
 
     def __init__(self, layers: int, device: torch.device) -> None:
@@ -109,7 +111,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         if length > self.length:
             length = max(length, self.length * 3 // 2)
             self.length = -(-length // LENGTH_STEP) * LENGTH_STEP
-        self.slots = max(slots, min(2 * self.slots, slots * 2)) if slots > self.slots else self.slots
+        self.slots = max(slots, self.slots * 3 // 2) if slots > self.slots else self.slots
         for layer, sample in zip(self.layers, like, strict=True):
             layer.resize(self.slots, self.length, sample, keep)
 
