@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,24 +11,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from apportion.actors.backends import INLINE
+from apportion.actors.cluster import connect, disconnect
+from apportion.actors.placement import Need, Node, cluster_nodes, shortage
 from apportion.actors.spec import ModelSpec
-from apportion.errors import CapacityError
-from apportion.scheduler.assemble import in_flight, prepare
+from apportion.scheduler.assemble import build_costs, build_policy, in_flight, prepare
 from apportion.scheduler.dataset import SetAside
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.terminal import amount, count, safe
 
 SHOWN_ROWS = 20
 """Rows set aside that are listed; a run writes them all to set_aside.jsonl."""
-INLINE = "inline"
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """What one machine of the cluster has."""
-
-    cpus: float
-    gpus: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +51,7 @@ class Findings:
 def check_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> Findings:
     """Look at everything a job needs. Raises DataError, ModelError, ConfigError, or CapacityError for no cluster."""
     prepared = prepare(spec, rows)
+    build_policy(prepared, build_costs(prepared))
     facts = tuple(
         ModelFacts(
             model,
@@ -68,7 +61,7 @@ def check_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> Findings:
         )
         for name, model in spec.models.items()
     )
-    nodes = None if spec.cluster == INLINE else cluster_nodes(spec.cluster)
+    nodes = None if spec.cluster == INLINE else _nodes(spec)
     return Findings(
         spec=spec,
         prompts=len(prepared.dataset.prompts),
@@ -76,59 +69,18 @@ def check_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> Findings:
         with_reference=sum(prompt.reference is not None for prompt in prepared.dataset.prompts),
         models=facts,
         nodes=nodes,
-        shortage=None if nodes is None else shortage(tuple(spec.models.values()), nodes),
+        shortage=None if nodes is None else shortage([Need.of(model) for model in spec.models.values()], nodes),
     )
 
 
-def shortage(models: Sequence[ModelSpec], nodes: Sequence[Node]) -> str | None:
-    """What the cluster lacks to hold every replica, each on one node; None where all fit.
-
-    Largest replicas are placed first, each on the fullest node that holds it, as a placement group would be.
-    """
-    for kind in ("gpus", "cpus"):
-        needed = sum(model.replicas * float(getattr(model, kind)) for model in models)
-        there = sum(float(getattr(node, kind)) for node in nodes)
-        if needed > there:
-            who = ", ".join(
-                f"{model.name} {model.replicas} x {getattr(model, kind):g}" for model in models if getattr(model, kind)
-            )
-            return f"{needed:g} {kind} are needed ({who}) and the cluster has {there:g}; lower replicas or {kind}"
-    free = [[node.gpus, node.cpus] for node in nodes]
-    for model in sorted(models, key=lambda one: (one.gpus, one.cpus), reverse=True):
-        for _ in range(model.replicas):
-            fitting = [node for node in free if node[0] >= model.gpus and node[1] >= model.cpus]
-            if not fitting:
-                return (
-                    f"no node has {model.gpus:g} gpus and {model.cpus:g} cpus left for a replica of {model.name}, "
-                    "though the cluster as a whole has enough; lower gpus or cpus a replica, or the replicas"
-                )
-            node = min(fitting)
-            node[0] -= model.gpus
-            node[1] -= model.cpus
-    return None
-
-
-def cluster_nodes(address: str) -> tuple[Node, ...]:
-    """The nodes of a Ray cluster, or of this machine for `local`. Raises CapacityError where none can be reached."""
-    import ray
-
-    joined = not ray.is_initialized()
-    if joined:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False) if (
-                address == "local"
-            ) else ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise CapacityError(
-                f"cluster.address: no Ray cluster at {address!r} ({error}); start one with `ray start --head`, "
-                "or use cluster.address=local"
-            ) from error
+def _nodes(spec: JobSpec) -> tuple[Node, ...]:
+    """The nodes a job would run on: those of the cluster it names, or this machine as a Ray of our own sees it."""
+    here = connect(spec.cluster, [Need.of(model) for model in spec.models.values()])
     try:
-        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return tuple(cluster_nodes())
     finally:
-        if joined:
-            ray.shutdown()
-    return tuple(Node(float(one.get("CPU", 0.0)), float(one.get("GPU", 0.0))) for one in alive)
+        if here:
+            disconnect()
 
 
 def render(findings: Findings) -> RenderableType:
@@ -193,12 +145,14 @@ def _arms_table(spec: JobSpec) -> Table:
 
 
 def _cluster_line(findings: Findings) -> str:
-    flight = f"{in_flight(findings.spec):,} prompts in flight"
+    spec = findings.spec
+    flight = f"{in_flight(spec):,} prompts in flight"
     if findings.nodes is None:
         return f"cluster: none, models run in this process; {flight}"
     cpus, gpus = sum(node.cpus for node in findings.nodes), sum(node.gpus for node in findings.nodes)
-    need_cpus = sum(model.replicas * model.cpus for model in findings.spec.models.values())
-    need_gpus = sum(model.replicas * model.gpus for model in findings.spec.models.values())
+    needs = [Need.of(model) for model in spec.models.values()]
+    need_cpus = sum(need.replicas * need.cpus for need in needs)
+    need_gpus = sum(need.replicas * need.gpus for need in needs)
     nodes = f"{len(findings.nodes)} {'node' if len(findings.nodes) == 1 else 'nodes'}"
     has = f"{nodes} with {cpus:g} cpus and {gpus:g} gpus"
     return f"cluster: {has}; needed: {need_cpus:g} cpus and {need_gpus:g} gpus; {flight}"
