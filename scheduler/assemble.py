@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from apportion.actors.registry import describe
 from apportion.actors.spec import Role
+from apportion.errors import BudgetError
 from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.allocations import build_allocation
 from apportion.scheduler.dataset import Dataset, read_dataset, set_aside_too_long
@@ -60,8 +61,12 @@ def build_costs(prepared: Prepared) -> ExpectedCosts:
 
 
 def build_policy(prepared: Prepared, costs: ExpectedCosts) -> Allocation:
-    """The job's allocation policy. Raises ConfigError for settings or a fitted file it cannot use."""
+    """The job's allocation policy.
+
+    Raises ConfigError for settings or a fitted file it cannot use, BudgetError for a budget that buys nothing.
+    """
     spec = prepared.spec
+    _check_budget(prepared, costs)
     problem = Problem(
         texts=[prompt.text for prompt in prepared.dataset.prompts],
         arms=spec.arms,
@@ -87,6 +92,19 @@ def build_machine(prepared: Prepared) -> Machine:
         finisher=AnswerFinisher(spec.answer, {arm.name: arm for arm in spec.arms}),
         settings=Settings(in_flight=in_flight(spec), seed=spec.seed),
     )
+
+
+def _check_budget(prepared: Prepared, costs: ExpectedCosts) -> None:
+    """A job must be able to buy its cheapest purchase at least once."""
+    spec = prepared.spec
+    everyone = np.arange(len(prepared.dataset.prompts))
+    offers = [(float(costs.predict(everyone, arm.name, arm.amounts[0]).min()), arm) for arm in spec.arms]
+    cheapest, arm = min(offers, key=lambda offer: offer[0])
+    if cheapest > spec.budget:
+        raise BudgetError(
+            f"budget.amount {spec.budget:g} {spec.unit} is less than the cheapest purchase, {arm.amounts[0]} of arm "
+            f"{arm.name!r}, is expected to cost ({cheapest:g}); raise the budget, or lower max_tokens or n"
+        )
 
 
 def in_flight(spec: JobSpec) -> int:

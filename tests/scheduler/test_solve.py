@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import apportion
-from apportion.errors import ConfigError, DataError
+from apportion.errors import BudgetError, ConfigError, DataError
 
 ARM = {"policy": "small", "select": "majority", "max_tokens": 64, "step_separator": "\n"}
 
@@ -78,6 +78,7 @@ def test_an_output_makes_the_job_resumable(tmp_path: Any) -> None:
         ([], {}, DataError, "has no rows"),
         ([{"id": "x", "a": 1}], {}, DataError, "no row has a column 'q'"),
         ("data.jsonl", {}, DataError, "dataset.path"),
+        (rows(2), {"budget": {"amount": 5, "unit": "tokens"}}, BudgetError, "less than the cheapest purchase, 1 of"),
     ],
 )
 def test_what_is_wrong_is_named_before_anything_is_spent(
