@@ -21,7 +21,7 @@ from apportion.scheduler.dataset import Dataset, fingerprint, read_dataset, set_
 from apportion.scheduler.spec import DatasetSpec
 from apportion.types import Message, Prompt
 
-COLUMNS = {"prompt": "q", "id": "name", "reference": "a"}
+COLUMNS: dict[str, Any] = {"prompt": "q", "id": "name", "reference": "a"}
 
 
 def write(path: Path, *lines: bytes | str | Mapping[str, Any]) -> str:
@@ -131,7 +131,7 @@ def test_numbers_and_text_that_read_the_same_are_one_id(tmp_path: Path) -> None:
     ],
 )
 def test_a_column_that_no_row_has_is_named_with_those_there(
-    tmp_path: Path, columns: dict[str, str], message: str
+    tmp_path: Path, columns: dict[str, Any], message: str
 ) -> None:
     path = write(tmp_path / "d.jsonl", {"id": 1, "problem": "a"}, {"id": 2, "problem": "b"})
     with pytest.raises(DataError) as caught:
