@@ -19,8 +19,8 @@ import torch
 from apportion.actors.decoding import Decoder, Row
 from apportion.actors.kv import Layers
 from apportion.actors.replies import Outbox, Waiter
-from apportion.actors.stops import StopTable, stop_end
-from apportion.actors.tokens import ChatTokenizer
+from apportion.actors.stops import StopTable
+from apportion.actors.tokens import ChatTokenizer, stop_end
 from apportion.costs import attended
 from apportion.errors import EngineError
 from apportion.types import Completion, Finish, Generate, Generated, LogprobStats, Usage

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Self
 
 from apportion.actors.spec import ModelSpec
+from apportion.actors.tokens import stop_end
 from apportion.costs import ModelProfile, attended
 from apportion.errors import ConfigError, EngineError, nearest
 from apportion.types import Completion, Finish, Generate, Generated, LogprobStats, Messages, Score, Scored, Usage
@@ -216,8 +217,9 @@ class FakeEngine(_FakeModel):
                 finish = Finish.END
                 break
             text += token
-            if any(text.endswith(stop) for stop in request.sampling.stop):
-                finish = Finish.STOP
+            cut = stop_end(text, request.sampling.stop)
+            if cut is not None:
+                text, finish = text[:cut], Finish.STOP
                 break
         certainty = 1.0 + 0.2 * rng.random() + (0.1 if self._right(request, text) else 0.0)
         return Completion(text, tokens, finish, LogprobStats(-0.4 / certainty, 0.5 / certainty, certainty))

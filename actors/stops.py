@@ -16,12 +16,6 @@ UNDECODED = "\ufffd"
 # What the bytes of an unfinished character decode to.
 
 
-def stop_end(text: str, stops: Sequence[str]) -> int | None:
-    """Where the first stop string in `text` ends, or None."""
-    ends = [found + len(stop) for stop in stops if stop and (found := text.find(stop)) >= 0]
-    return min(ends, default=None)
-
-
 class StopTable:
     """Which tokens may end a completion, for every set of stop strings seen so far."""
 

@@ -17,6 +17,12 @@ DETOKENIZE_CONTEXT = 4
 # Prompt tokens decoded in front of a completion, so that decoders that trim a leading blank do not trim the text's.
 
 
+def stop_end(text: str, stops: Sequence[str]) -> int | None:
+    """Where the first stop string in `text` ends, or None."""
+    ends = [found + len(stop) for stop in stops if stop and (found := text.find(stop)) >= 0]
+    return min(ends, default=None)
+
+
 class ChatTokenizer:
     """Renders, encodes and decodes for one model folder."""
 
