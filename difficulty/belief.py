@@ -7,7 +7,8 @@ right one" (or 0, "the right one has not been seen"):
 
 Wrong answers collide as in a Chinese restaurant process: a small concentration alpha means that they tend to agree
 (a tempting mistake), a large one that each is wrong in its own way. p and alpha are on grids with a joint prior, which
-is fitted to the dataset (`apportion.difficulty.prior`). Arms share the prompt: arm a passes at sigmoid(logit p + lift_a).
+is fitted to the dataset (`apportion.difficulty.prior`). Arms share the prompt's difficulty: arm a passes at
+sigmoid(logit p + lift_a).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ CONCENTRATIONS: Floats = np.array([0.3, 1.0, 3.0, 10.0, 30.0, 100.0])
 SCORE_CORRELATION = 0.3
 """A verifier that likes one response to a prompt likes its kin: many scores of one answer are worth about three."""
 
+BASE_CONCENTRATIONS: Floats = np.array([0.05, 0.08, 0.2, 0.27, 0.2, 0.2])
+"""About what labelled pools show. Agreement alone cannot tell a shared mistake from a right answer; this can."""
 BASE_MEAN = 0.5
 BASE_STRENGTH = 1.2
 """Before any evidence pass rates are spread with weight at both ends, as they are in every pool we have seen."""
@@ -37,7 +40,7 @@ BASE_STRENGTH = 1.2
 def base_prior() -> Floats:
     """The prior before any evidence, [POINTS, concentrations], summing to 1."""
     over_pass = beta_on_grid(BASE_MEAN, BASE_STRENGTH)
-    return np.outer(over_pass, np.full(len(CONCENTRATIONS), 1.0 / len(CONCENTRATIONS)))
+    return np.outer(over_pass, BASE_CONCENTRATIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def collisions(votes: Floats) -> Floats:
 
     Ewens' formula with real-valued sizes: alpha^k Gamma(alpha) / Gamma(alpha + N) prod_i Gamma(n_i), answer j left out.
     """
-    rows, answers = votes.shape
+    rows = len(votes)
     size = np.concatenate([votes, np.zeros((rows, 1))], axis=1)
     table = np.where(size > 0, gammaln(np.maximum(size, 1.0)), 0.0)
     seats = np.minimum(size, 1.0)
@@ -121,7 +124,7 @@ def likelihood(rows: Rows, world: World) -> tuple[Floats, Floats]:
 
 
 def believe(rows: Rows, world: World, text: Floats | None = None) -> Belief:
-    """The posterior of some prompts. `text` multiplies the prior over p by what each prompt's text says, [rows, POINTS]."""
+    """The posterior of some prompts. `text` multiplies the prior over p for each prompt, [rows, POINTS]."""
     over_pass, over_alpha = likelihood(rows, world)
     peak_pass = over_pass.max(axis=(1, 2), keepdims=True)
     peak_alpha = over_alpha.max(axis=(1, 2), keepdims=True)

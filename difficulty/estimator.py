@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from apportion.difficulty.belief import Belief, Calibration, World, base_prior, believe, expected_pass
 from apportion.difficulty.evidence import Evidence, Rows
 from apportion.difficulty.grid import score_logit
-from apportion.difficulty.learn import ScoreTotals, fit_calibration, fit_lift, fit_weights
-from apportion.difficulty.prior import fit_prior
+from apportion.difficulty.learn import DEFAULT_WEIGHTS, ScoreTotals, fit_calibration, fit_lift, fit_weights
+from apportion.difficulty.prior import PSEUDO_PROMPTS, TRAINED_PSEUDO_PROMPTS, fit_prior
 from apportion.difficulty.race import Weights
 from apportion.policies.arm import Arm
 from apportion.types import Candidate
@@ -47,7 +47,7 @@ class Start:
     deviations: Floats
     """how far each arm's lift may be from `lifts`; 0 fixes it"""
     text: NDArray[np.float32] | None = None
-    weights: Weights = Weights(0.6, 0.25, 0.4, 0.25)
+    weights: Weights = DEFAULT_WEIGHTS
     trained: bool = False
     """whether it was fitted on labelled candidates"""
 
@@ -129,7 +129,8 @@ class Difficulty:
         if len(seen) > most:
             seen = seen[np.linspace(0, len(seen) - 1, most).astype(np.int64)]
         rows, text = self.evidence.rows(seen), self._text(seen)
-        prior = fit_prior(rows, self.world, text, self.start.prior)
+        pseudo = TRAINED_PSEUDO_PROMPTS if self.start.trained else PSEUDO_PROMPTS
+        prior = fit_prior(rows, self.world, text, self.start.prior, pseudo)
         self.world = replace(self.world, prior=prior)
         if self.scored:
             votes_only = believe(rows, replace(self.world, calibration=Calibration(0.0, 0.0)), text)

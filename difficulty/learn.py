@@ -19,6 +19,8 @@ from apportion.difficulty.race import Weights
 Floats = NDArray[np.float64]
 
 DEFAULT = Calibration()
+DEFAULT_WEIGHTS = Weights(0.6, 0.25, 0.4, 0.25)
+"""Scores of right and wrong candidates before any was seen: a verifier that is better than nothing."""
 PSEUDO_CANDIDATES = 100.0
 """The default calibration counts as this many scored candidates."""
 MOST_SLOPE = 1.0
@@ -66,7 +68,7 @@ def fit_weights(rows: Rows, belief: Belief, totals: ScoreTotals) -> Weights:
     """Mean and spread of the scores of right and of wrong candidates, for a vote weighted by scores."""
     many, above, few, below = _halves(rows.score, rows, belief)
     if totals.count < 1.0 or many + few < 1.0:
-        return Weights(0.6, 0.25, 0.4, 0.25)
+        return DEFAULT_WEIGHTS
     trust = many / (many + 20.0), few / (few + 20.0)
     mean = (many * above + few * below) / (many + few)
     right = trust[0] * above + (1.0 - trust[0]) * min(1.0, 1.2 * mean)

@@ -1,4 +1,4 @@
-"""The prior of a dataset, fitted to its own evidence: maximum marginal likelihood by EM over the grid (empirical Bayes).
+"""The prior of a dataset, fitted to its own evidence by EM over the grid (empirical Bayes).
 
 Each step spreads every prompt's posterior over (p, concentration), sums, smooths along p (the EMS variant, Silverman
 et al. 1990) and adds the base prior as pseudo-prompts, so that a few prompts do not make a spike.
@@ -16,8 +16,11 @@ Floats = NDArray[np.float64]
 
 PSEUDO_PROMPTS = 10.0
 """The base prior counts as this many prompts: forgotten once a hundred have been seen, a guard before."""
-STEPS = 12
-"""EM steps a refresh; they start from the last fit, so that a job converges over its refreshes."""
+STEPS = 15
+"""EM steps. The mean pass rate and the concentration trade off along a nearly flat ridge of the likelihood: stopping
+early keeps the fit near the base prior along it, and starting afresh makes it independent of when it is called."""
+TRAINED_PSEUDO_PROMPTS = 100.0
+"""A base prior fitted on labels counts as this many: a job's own votes may correct it, slowly."""
 SMOOTHING = 0.25
 """Share of a cell's mass that each smoothing step gives to either neighbour along p."""
 
@@ -28,8 +31,18 @@ def smooth(prior: Floats) -> Floats:
     return np.asarray((1.0 - 2.0 * SMOOTHING) * prior + SMOOTHING * (padded[:-2] + padded[2:]))
 
 
-def fit_prior(rows: Rows, world: World, text: Floats | None = None, base: Floats | None = None) -> Floats:
-    """The prior over p and concentration that the evidence of `rows` favours, [POINTS, concentrations]."""
+def fit_prior(
+    rows: Rows,
+    world: World,
+    text: Floats | None = None,
+    base: Floats | None = None,
+    pseudo: float = PSEUDO_PROMPTS,
+) -> Floats:
+    """The prior over p and concentration that the evidence of `rows` favours, [POINTS, concentrations].
+
+    p and concentration are independent in it: else a group of prompts with one shared wrong answer each explains
+    agreement as well as right answers do. `base` counts as `pseudo` prompts.
+    """
     over_pass, over_alpha = likelihood(rows, world)
     like = np.exp(over_pass - over_pass.max(axis=(1, 2), keepdims=True))
     table = np.exp(over_alpha - over_alpha.max(axis=(1, 2), keepdims=True))
@@ -38,10 +51,11 @@ def fit_prior(rows: Rows, world: World, text: Floats | None = None, base: Floats
         cells *= text[:, :, None]
     flat = cells.reshape(len(cells), -1)
     start = base_prior() if base is None else base
-    prior = world.prior
+    prior = start
     for _ in range(STEPS):
         inverse = 1.0 / np.maximum(flat @ prior.ravel(), 1e-300)
         seen = prior * (inverse @ flat).reshape(prior.shape)
-        prior = smooth(seen) + PSEUDO_PROMPTS * start
-        prior = prior / prior.sum()
+        total = smooth(seen) + pseudo * start
+        total = total / total.sum()
+        prior = np.outer(total.sum(axis=1), total.sum(axis=0))
     return np.asarray(prior)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from apportion.difficulty.belief import Belief
 from apportion.difficulty.evidence import Rows
 from apportion.difficulty.grid import LOGIT, PASS, POINTS, shifted, sigmoid
-from apportion.difficulty.race import Race, Weights, share_weights
+from apportion.difficulty.race import UNSEEN_LEAD, Race, Weights, share_weights
 from apportion.errors import ConfigError, nearest
 
 Floats = NDArray[np.float64]
@@ -60,10 +60,17 @@ class Standing:
     """how many rivals of this kind there are, [rows, hypotheses, rivals]"""
     present: Floats
     """probability that the leading answer is right now, [rows]"""
+    empty: NDArray[np.bool_]
+    """whether no answer has been seen, [rows]"""
+    collisions: Floats
+    """probability of each concentration given p, before any evidence, [POINTS, concentrations]"""
 
 
-def standing(rows: Rows, belief: Belief, strength: Floats) -> Standing:
-    """Sort the answers of each prompt by `strength`, their votes in units of one vote, [rows, answers]."""
+def standing(rows: Rows, belief: Belief, strength: Floats, prior: Floats) -> Standing:
+    """Sort the answers of each prompt by `strength`, their votes in units of one vote, [rows, answers].
+
+    `prior` is the dataset's over pass rate and concentration, [POINTS, concentrations].
+    """
     votes = rows.votes
     count, answers = votes.shape
     order = np.argsort(-strength, axis=1, kind="stable")
@@ -101,16 +108,18 @@ def standing(rows: Rows, belief: Belief, strength: Floats) -> Standing:
     rivals = np.ones((count, width + 1, width + 1))
     rivals[:, :, LEADERS] = tail
     rivals[:, LEADERS, LEADERS] = tail[:, 0] - 1.0
-    rivals[:, :, width] = 1.0 + concentration
-    # An unseen right answer that stays unseen does not tie with an unseen rival: it has lost.
-    lead[:, width, width] = -0.5
+    lead[:, width, width] = UNSEEN_LEAD
     real = np.concatenate([sizes > 0, np.ones((count, 1), dtype=bool)], axis=1)
     here = (chance > NEGLIGIBLE)[:, :, None] & real[:, :, None] & real[:, None, :]
     here[:, np.arange(LEADERS), np.arange(LEADERS)] = False
     here &= rivals > 0.0
     tied = (marks >= marks[:, :1] - 1e-9) & (sizes > 0)
     present = (chance[:, :width] * tied).sum(axis=1) / np.maximum(tied.sum(axis=1), 1)
-    return Standing(chance, passing, np.where(here, lead, np.nan), own, seats - own, rivals, present)
+    empty = ~(votes > 0).any(axis=1)
+    here[empty] = False
+    given = prior / prior.sum(axis=1, keepdims=True)
+    lead = np.where(here, lead, np.nan)
+    return Standing(chance, passing, lead, own, seats - own, rivals, present, empty, given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +132,14 @@ class VoteResponse:
     race: Race
     lift: float
     worth: float
-    scores: bool
-
-    def value(self, rows: Rows, belief: Belief) -> Floats:
-        return self.after(standing(rows, belief, strength(rows, self.race.weights, self.scores)))
 
     def after(self, at: Standing) -> Floats:
         """Expected accuracy after each amount, [rows, amounts], from a standing that arms may share."""
         pairs = np.nonzero(~np.isnan(at.lead))
         passing = shifted(at.passing, self.lift)
         won = self.race.win(
-            at.lead[pairs] * self.worth, share_weights(at.own[pairs], at.others[pairs]), passing[pairs[0], pairs[1]]
+            np.where(at.lead[pairs] == UNSEEN_LEAD, UNSEEN_LEAD, at.lead[pairs] * self.worth),
+            share_weights(at.own[pairs], at.others[pairs]), passing[pairs[0], pairs[1]]
         )
         # An answer that has not been seen must first be seen; what follows are the odds given that it is.
         seen = np.ones((*at.chance.shape, won.shape[1]))
@@ -143,7 +149,11 @@ class VoteResponse:
         odds = np.zeros_like(seen)
         np.add.at(odds, (pairs[0], pairs[1]), at.rivals[pairs][:, None] * (whole - safe) / safe)
         counted = np.where(at.chance > NEGLIGIBLE, at.chance, 0.0)
-        return np.asarray((counted[..., None] * seen / (1.0 + odds)).sum(axis=1))
+        value = (counted[..., None] * seen / (1.0 + odds)).sum(axis=1)
+        if at.empty.any():
+            first = np.einsum("kpa,pa->pk", self.race.opening, at.collisions)
+            value[at.empty] = passing[at.empty, -1] @ first
+        return np.asarray(value)
 
 
 def strength(rows: Rows, weights: Weights, scores: bool) -> Floats:
@@ -174,13 +184,6 @@ def check_objective(name: str) -> None:
     """Raises ConfigError unless the objective has a response."""
     if name not in OBJECTIVES:
         raise ConfigError(f"objective {name!r} is unknown: {nearest(name, OBJECTIVES)}")
-
-
-def present(rows: Rows, belief: Belief, objective: str, weights: Weights, scores: bool) -> Floats:
-    """Expected objective of some prompts if they bought no more, [rows]."""
-    if objective == "coverage":
-        return np.asarray(1.0 - belief.joint[:, -1].sum(axis=1))
-    return standing(rows, belief, strength(rows, weights, scores)).present
 
 
 def rounded_amounts(amounts: Sequence[int], worth: float) -> Floats:

@@ -1,4 +1,4 @@
-"""The allocation policies by name, as `allocation.policy` in a config chooses them. To add one: a file, and a line here."""
+"""The allocation policies by name, chosen by the config's `allocation.policy`. To add one: a file, and a line here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from apportion.difficulty.estimator import Start, default_start
+from apportion.difficulty.fitted import load
 from apportion.errors import ConfigError, nearest
 from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Problem
@@ -38,5 +39,5 @@ def build_allocation(
         raise ConfigError(f"allocation.policy {name!r} is unknown: {nearest(name, ALLOCATIONS)}")
     if not problem.arms:
         raise ConfigError("the job has no arms; name at least one under `arms`")
-    start = default_start(problem.arms)
+    start = default_start(problem.arms) if fitted_path is None else load(fitted_path).start(problem.arms, problem.texts)
     return ALLOCATIONS[name](settings, problem, probe, start)

@@ -119,11 +119,13 @@ class Outlook:
             return 1.0 - belief.joint[:, -1].sum(axis=1), np.concatenate(parts, axis=1)
         stands = {}
         for scores in set(self._by_score().tolist()):
-            stands[scores] = standing(rows, belief, strength(rows, self._weights(scores), scores))
+            stands[scores] = standing(
+                rows, belief, strength(rows, self._weights(scores), scores), self.difficulty.world.prior
+            )
         for at in range(len(self.problem.arms)):
             scores = bool(self._by_score()[at])
             race, used = self._race(at, scores, float(worth[at]))
-            parts.append(VoteResponse(race, float(lifts[at]), used, scores).after(stands[scores]))
+            parts.append(VoteResponse(race, float(lifts[at]), used).after(stands[scores]))
         kinds = self._by_score()[last]
         now = np.zeros(len(last))
         for scores, stand in stands.items():

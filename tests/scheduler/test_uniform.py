@@ -1,0 +1,83 @@
+"""Uniform: the same for everyone, all of the budget, never more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulated import PerSample, World, arm, play, problem
+
+from apportion.errors import ConfigError
+from apportion.policies.arm import Arm
+from apportion.policies.best_of_n import BestOfN
+from apportion.scheduler.allocation import Rest
+from apportion.scheduler.allocations import build_allocation
+from apportion.types import Sampling
+
+
+@given(prompts=st.integers(1, 12), budget=st.integers(1, 90))
+@settings(max_examples=20, deadline=None)
+def test_it_spends_the_whole_budget_and_differs_by_one_at_most(prompts, budget):
+    world = World.of(np.full(prompts, 0.5))
+    played = play(build_allocation("uniform", {}, problem(prompts, budget), 4), world, budget)
+    assert played.spent == budget
+    assert played.costs.max() - played.costs.min() <= 1
+    assert len(played.offers) == min(prompts, budget)
+
+
+def test_it_works_out_n_again_when_costs_turn_out_otherwise():
+    class Doubled(PerSample):
+        def predict(self, prompts, arm, n):
+            return np.full(len(prompts), float(n) * self.each)
+
+    costs = Doubled()
+    world = World.of(np.full(40, 0.5))
+    policy = build_allocation("uniform", {}, problem(40, 400.0, costs=costs), 4)
+    costs.each = 2.0
+    played = play(policy, world, 400.0, cost=costs)
+    assert played.spent <= 400.0
+    assert played.spent >= 360.0
+    assert min(len(group) for group in played.candidates) >= 4
+
+
+def test_a_fixed_n_and_another_arm_are_settings():
+    first, second = arm("cheap"), arm("dear")
+    policy = build_allocation("uniform", {"arm": "dear", "n": 3}, problem(2, 100.0, first, second), 4)
+    offer = policy.offer(0, 100.0)
+    assert (offer.purchase.arm, offer.purchase.n) == ("dear", 3)
+    played = play(policy, World.of([0.5, 0.5]), 100.0)
+    assert played.spent == 6.0
+    assert policy.offer(0, 94.0) is Rest.STOP
+
+
+def test_an_amount_the_strategy_refuses_is_never_bought():
+    @dataclass(frozen=True, slots=True)
+    class Fours(BestOfN):
+        name: ClassVar[str] = "fours"
+
+        def check(self, n: int) -> str | None:
+            return None if n % 4 == 0 and n else f"n is {n}; use a multiple of 4"
+
+    fours = Arm("f", Fours(), "m", None, "majority", "last", (4,), Sampling())
+    played = play(build_allocation("uniform", {}, problem(10, 67.0, fours), 4), World.of(np.full(10, 0.5)), 67.0)
+    assert {offer.purchase.n for _, offer in played.offers} == {4, 8}
+    assert 64.0 <= played.spent <= 67.0
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        build_allocation("uniform", {"n": 6}, problem(10, 67.0, fours), 4)
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ConfigError, match=r"'votes'.*did you mean 'vote'"):
+        build_allocation("uniform", {"arm": "votes"}, problem(2, 10.0), 4)
+    with pytest.raises(ConfigError, match="at least 1"):
+        build_allocation("uniform", {"n": 0}, problem(2, 10.0), 4)
+    with pytest.raises(ConfigError, match=r"no setting 'm'"):
+        build_allocation("uniform", {"m": 1}, problem(2, 10.0), 4)
+    with pytest.raises(ConfigError, match=r"'unifrom' is unknown.*did you mean 'uniform'"):
+        build_allocation("unifrom", {}, problem(2, 10.0), 4)
+    with pytest.raises(ConfigError, match="objective 'acuracy' is unknown"):
+        build_allocation("uniform", {}, problem(2, 10.0, objective="acuracy"), 4)
