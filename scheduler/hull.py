@@ -65,3 +65,30 @@ def hulls(cost: Floats, gain: Floats) -> Hulls:
     prompt, option, run, rise = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.argsort(prompt, kind="stable")
     return Hulls(prompt[order], option[order], run[order], rise[order])
+
+
+def hull_of(cost: list[float], gain: list[float], most: float) -> list[tuple[int, float, float]]:
+    """The hull of one prompt's options that cost at most `most`: steps of (option, cost, gain), ratios falling.
+
+    The same as `hulls`, without its arrays, which cost more than the work for a single prompt.
+    """
+    steps: list[tuple[int, float, float]] = []
+    at_cost = at_gain = 0.0
+    open_options = [at for at, one in enumerate(cost) if one <= most and gain[at] > 0.0]
+    while open_options:
+        best, best_slope, further = -1, 0.0, []
+        for at in open_options:
+            run, rise = cost[at] - at_cost, gain[at] - at_gain
+            if run <= 0.0 or rise <= 0.0:
+                continue
+            further.append(at)
+            slope = rise / run
+            level = best >= 0 and slope >= best_slope * (1.0 - 1e-12)
+            if slope > best_slope * (1.0 + 1e-12) or (level and cost[at] > cost[best]):
+                best, best_slope = at, max(slope, best_slope)
+        if best < 0:
+            break
+        steps.append((best, cost[best] - at_cost, gain[best] - at_gain))
+        at_cost, at_gain = cost[best], gain[best]
+        open_options = further
+    return steps

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apportion.difficulty.belief import expected_pass
 from apportion.difficulty.estimator import Start
 from apportion.errors import ConfigError
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.forecasts import forecast_plan
-from apportion.scheduler.hull import Hulls, hulls
+from apportion.scheduler.hull import hull_of, hulls
 from apportion.scheduler.knapsack import price_for
 from apportion.scheduler.outlook import Outlook
 from apportion.types import Candidate, Purchase
@@ -55,36 +54,27 @@ class Price:
         if self._stopped[prompt]:
             return Rest.STOP
         outlook.update_one(prompt)
-        gain = outlook.gain[prompt].astype(np.float64)
-        cost = outlook.cost[prompt]
-        if gain.max() < SETTLED_GAIN:
+        gain: list[float] = outlook.gain[prompt].tolist()
+        cost: list[float] = outlook.cost[prompt].tolist()
+        if max(gain) < SETTLED_GAIN:
             self._stopped[prompt] = True
             return Rest.STOP
-        steps = hulls(np.where(cost <= most, cost, np.inf)[None], gain[None])
-        if not len(steps.option):
-            return Rest.WAIT
-        taken = self._taken(prompt, steps)
-        if taken is None:
-            return Rest.WAIT
-        option = outlook.options[taken]
-        return Offer(Purchase(option.name, option.n), float(gain[taken]), float(cost[taken]))
-
-    def _taken(self, prompt: int, steps: Hulls) -> int | None:
-        """The option to buy now; None where none is worth the price."""
-        ratio = steps.ratio
         # The step at the margin has exactly the price.
-        worth = int(np.count_nonzero(ratio >= self._price * (1.0 - 1e-9)))
-        if worth == 0:
-            return None
-        if self._outlook.purchases[prompt] == 0:
-            return self._first(steps, worth)
-        return int(steps.option[worth - 1 if self._settings.grow else 0])
+        least = self._price * (1.0 - 1e-9)
+        worth = [option for option, run, rise in hull_of(cost, gain, most) if rise >= least * run]
+        if not worth:
+            return Rest.WAIT
+        taken = worth[-1] if self._settings.grow else worth[0]
+        if outlook.purchases[prompt] == 0:
+            taken = self._first(worth)
+        option = outlook.options[taken]
+        return Offer(Purchase(option.name, option.n), gain[taken], cost[taken])
 
-    def _first(self, steps: Hulls, worth: int) -> int:
+    def _first(self, worth: list[int]) -> int:
         """The probe: the largest worthwhile purchase of the best arm that is no larger than it."""
         options = self._outlook.options
-        best = int(steps.option[0])
-        for option in steps.option[1:worth].tolist():
+        best = worth[0]
+        for option in worth[1:]:
             if options[option].arm == options[best].arm and options[option].n <= self._probe:
                 best = option
         return best
@@ -107,6 +97,3 @@ class Price:
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
         active = np.flatnonzero(~self._stopped)
         return forecast_plan(self._outlook, active, budgets)
-
-
-__all__ = ["Price", "PriceSettings", "expected_pass"]

@@ -97,12 +97,14 @@ def play(policy: Allocation, world: World, budget: float, cost=None, order=None)
     costs, offers, left, since = np.zeros(prompts), [], budget, 0
     open_prompts = list(order)
     policy.reprice(left)
+    idle = False
     while open_prompts:
         found = [(prompt, policy.offer(prompt, left)) for prompt in open_prompts]
         open_prompts = [prompt for prompt, offer in found if offer is not Rest.STOP]
         ready = sorted(((-o.ratio, at, p, o) for at, (p, o) in enumerate(found) if isinstance(o, Offer)))
-        if not ready:
+        if not ready and idle:
             break
+        idle = not ready
         for _, _, prompt, offer in ready[: max(4, prompts // 8)]:
             if offer.cost > left:
                 continue
@@ -114,7 +116,7 @@ def play(policy: Allocation, world: World, budget: float, cost=None, order=None)
             left -= paid
             offers.append((prompt, offer))
             since += 1
-        if since * 4 >= prompts:
+        if since * 16 >= prompts or idle:
             policy.reprice(left)
             since = 0
     return Played(candidates, budget - left, costs, offers)
