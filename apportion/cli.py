@@ -100,7 +100,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     was_complete = read_summary(spec.output) is not None
     try:
-        with Progress(error_console(), quiet=arguments.quiet) as display:
+        with Progress(error_console(), arguments.quiet, first="preparing the job") as display:
             summary = run_job(spec, display=display)
     except KeyboardInterrupt:
         _complain(f"apportion: stopped; everything so far is kept in {spec.output}: run the same command to resume")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
+from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -114,19 +115,22 @@ def picture(view: JobView) -> RenderableType:
     values = dict(figures(view))
     bars.add_row("prompts", done, Text(values.pop("done")))
     bars.add_row("budget", spent, Text(values.pop("spent")))
-    rest = "   ".join(f"{label} {value}" for label, value in values.items())
-    return Group(bars, Text(f"{view.note}   {rest}" if view.note else rest))
+    rest = [Text(f"{label} {value}") for label, value in values.items()]
+    return Group(bars, Columns([Text(view.note), *rest] if view.note else rest, padding=(0, 3)))
 
 
 class Progress:
     """Shows snapshots on a console; use as a context manager and call it with each `JobView`.
 
-    `clock` is in seconds; it decides only how often something is drawn.
+    `first` is shown until the first snapshot. `clock` is in seconds; it decides only how often something is drawn.
     """
 
-    def __init__(self, console: Console, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, console: Console, quiet: bool = False, first: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console
         self._quiet = quiet
+        self._first = first
         self._clock = clock
         self._last = float("-inf")
         self._view: JobView | None = None
@@ -135,7 +139,10 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._live is not None:
-            self._live.start()
+            self._live.update(Text(self._first))
+            self._live.start(refresh=True)
+        elif self._first and not self._quiet:
+            self._console.print(self._first, markup=False, soft_wrap=True)
         return self
 
     def __exit__(
@@ -161,7 +168,7 @@ class Progress:
         if self._live is not None:
             self._live.update(picture(view), refresh=True)
         else:
-            self._console.print(plain_line(view), markup=False)
+            self._console.print(plain_line(view), markup=False, soft_wrap=True)
 
 
 def _price(view: JobView) -> str:

@@ -65,7 +65,7 @@ def duration(seconds: float | None) -> str:
 
 def error_console() -> Console:
     """Where progress and errors go: standard error, so that standard output stays clean."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False)
 
 
 def output_console(plain_width: int) -> Console:

@@ -69,7 +69,7 @@ def test_a_phase_is_named_first() -> None:
 
 def console(terminal: bool) -> tuple[Console, io.StringIO]:
     stream = io.StringIO()
-    return Console(file=stream, force_terminal=terminal, width=100, soft_wrap=True), stream
+    return Console(file=stream, force_terminal=terminal, width=100), stream
 
 
 def test_the_live_picture_holds_every_figure() -> None:
@@ -89,19 +89,20 @@ class Clock:
 def test_without_a_terminal_a_plain_line_is_written_now_and_then_and_at_the_end() -> None:
     shown, stream = console(False)
     clock = Clock()
-    with Progress(shown, clock=clock) as progress:
+    with Progress(shown, first="starting", clock=clock) as progress:
         for done in (0, 10, 20, 30):
             progress(replace(VIEW, done=done))
             clock.now += PLAIN_SECONDS / 2
     lines = stream.getvalue().splitlines()
-    assert [line.split(" | ")[0] for line in lines] == ["done 0 of 200", "done 20 of 200", "done 30 of 200"]
+    assert [line.split(" | ")[0] for line in lines] == ["starting", "done 0 of 200", "done 20 of 200", "done 30 of 200"]
     assert "\x1b" not in stream.getvalue()
 
 
 def test_on_a_terminal_the_display_is_redrawn() -> None:
     shown, stream = console(True)
     clock = Clock()
-    with Progress(shown, clock=clock) as progress:
+    with Progress(shown, first="starting", clock=clock) as progress:
+        assert "starting" in stream.getvalue()
         progress(VIEW)
         clock.now += 1
         progress(replace(VIEW, done=77))
@@ -113,7 +114,7 @@ def test_on_a_terminal_the_display_is_redrawn() -> None:
 @pytest.mark.parametrize("terminal", [True, False])
 def test_quiet_is_quiet(terminal: bool) -> None:
     shown, stream = console(terminal)
-    with Progress(shown, quiet=True) as progress:
+    with Progress(shown, quiet=True, first="starting") as progress:
         progress(VIEW)
     assert stream.getvalue() == ""
 
