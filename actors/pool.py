@@ -16,7 +16,7 @@ from apportion.actors.cluster import connect, disconnect
 from apportion.actors.health import Health
 from apportion.actors.member import Member
 from apportion.actors.placement import Need, reserve
-from apportion.actors.replica import Outcome, Refused
+from apportion.actors.replica import Loaded, Outcome, Refused
 from apportion.actors.routing import choose, load_of
 from apportion.actors.spec import ModelSpec
 from apportion.actors.work import DEATHS_ALONE, Work, fits
@@ -198,6 +198,13 @@ class RayBackend:
     def health(self) -> Sequence[Health]:
         """Every replica of every model."""
         return [entry for pool in self._pools.values() for entry in pool.health()]
+
+    def places(self) -> dict[str, list[Loaded | None]]:
+        """Where each replica of each model runs; None where it is not up."""
+        return {
+            name: [member.facts if member.alive else None for member in pool.members]
+            for name, pool in self._pools.items()
+        }
 
     async def close(self) -> None:
         """Kill the replicas, free their room, and stop Ray where `start` started it."""

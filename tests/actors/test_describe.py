@@ -1,0 +1,115 @@
+"""Describing model folders from their files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from actor_world import conversation
+
+from apportion.actors.describe import active_parameters, describe
+from apportion.actors.spec import ModelSpec, Role
+from apportion.errors import ModelError
+
+
+def spec_of(folder: Path, role: Role = Role.POLICY, engine: str = "embedded", **engine_args: object) -> ModelSpec:
+    return ModelSpec("m", engine, role, str(folder), engine_args=engine_args)
+
+
+def write_weights(file: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, file)
+
+
+def test_profile_counts_what_is_multiplied(policy_folder: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(policy_folder)
+    profile = describe(spec_of(policy_folder)).profile()
+    # The head is tied to the lookup, so all of the parameters are multiplied once.
+    assert profile.active_parameters == sum(weight.numel() for weight in model.parameters())
+    assert (profile.layers, profile.attention_width, profile.context, profile.gpus) == (2, 32, 256, 1.0)
+
+
+def test_lookup_is_left_out_and_head_is_in(tmp_path: Path) -> None:
+    shapes = {"model.embed_tokens.weight": (10, 4), "lm_head.weight": (10, 4), "model.layers.0.mlp.weight": (4, 8)}
+    write_weights(tmp_path / "model.safetensors", shapes)
+    files = [tmp_path / "model.safetensors"]
+    assert active_parameters({}, files, Role.POLICY) == 40 + 32
+    assert active_parameters({}, files, Role.SCORER) == 32
+
+
+def test_a_mixture_counts_the_experts_a_token_visits(tmp_path: Path) -> None:
+    experts = {f"model.layers.0.mlp.experts.{index}.w.weight": (4, 5) for index in range(8)}
+    write_weights(tmp_path / "a.safetensors", {"lm_head.weight": (10, 4), **experts})
+    write_weights(tmp_path / "b.safetensors", {"model.layers.0.mlp.shared_expert.w.weight": (3, 3)})
+    config = {"num_experts": 8, "num_experts_per_tok": 2}
+    files = sorted(tmp_path.glob("*.safetensors"))
+    assert active_parameters(config, files, Role.POLICY) == 40 + 2 * 20 + 9
+
+
+def test_context_is_the_least_of_what_limits_it(policy_folder: Path, tmp_path: Path) -> None:
+    assert describe(spec_of(policy_folder, max_model_len=100)).profile().context == 100
+    assert describe(spec_of(policy_folder, max_model_len=10_000)).profile().context == 256
+    folder = tmp_path / "sliding"
+    shutil.copytree(policy_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"sliding_window": 64, "layer_types": ["full_attention", "sliding_attention"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert describe(spec_of(folder)).profile().context == 64
+    assert describe(spec_of(folder, engine="vllm")).profile().context == 256
+
+
+def test_counts_are_the_tokenizers(policy_folder: Path) -> None:
+    described = describe(spec_of(policy_folder))
+    # "A", "n", "n", " has", " ", "1", "2", " boxes", "." and the template's newline
+    assert described.count_prompt(conversation("Ann has 12 boxes.")) == 10
+    assert described.count_text(" boxes\n") == 2
+
+
+def test_describing_and_counting_import_no_torch(policy_folder: Path) -> None:
+    code = (
+        "import sys; from apportion.actors.describe import describe; "
+        "from apportion.actors.spec import ModelSpec, Role; "
+        f"d = describe(ModelSpec('m', 'embedded', Role.POLICY, {str(policy_folder)!r})); d.count_text('x'); "
+        "print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("remove", "rule"),
+    [
+        (".", r"there is no folder.*give a local model folder"),
+        ("config.json", r"has no config.json.*point `model` at"),
+        ("model.safetensors", r"no \*\.safetensors.*convert"),
+        ("tokenizer.json", r"has no tokenizer; copy"),
+    ],
+)
+def test_what_is_missing_is_named(policy_folder: Path, tmp_path: Path, remove: str, rule: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(policy_folder, folder)
+    target = folder / remove
+    if target.is_dir():
+        shutil.rmtree(target)
+    else:
+        target.unlink()
+    with pytest.raises(ModelError, match=rule):
+        describe(spec_of(folder))
+
+
+def test_broken_files_are_named(policy_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(policy_folder, folder)
+    (folder / "model.safetensors").write_bytes(b"\xff" * 40)
+    with pytest.raises(ModelError, match="no safetensors file"):
+        describe(spec_of(folder))
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="not valid JSON"):
+        describe(spec_of(folder))
