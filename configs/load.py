@@ -7,9 +7,10 @@ secret is kept as it was written in `resolved`, so that the run directory's conf
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 import yaml
@@ -27,6 +28,7 @@ PACKAGED = Path(__file__).resolve().parent
 
 _SECRET_KEYS = ("dataset.path", "cluster.address")
 _SECRET_SECTION = "engine_args"
+_INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def load_config(source: ConfigSource, overrides: Sequence[str] = ()) -> LoadedCo
         plain = cast("dict[str, Any]", OmegaConf.to_container(written, resolve=True))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{name}: {error.full_key or 'the config'}: {_first_line(error)}") from error
-    merged = _typed(conform(plain), name)
+    merged = _typed(conform(_literal(plain)), name)
     job = cast("JobConfig", OmegaConf.to_object(merged))
     resolved = flatten(cast("dict[str, Any]", OmegaConf.to_container(merged)))
     kept = cast("dict[str, Any]", OmegaConf.to_container(written, resolve=False))
@@ -129,6 +131,21 @@ def _dotlist(overrides: Sequence[str]) -> DictConfig:
         return OmegaConf.from_dotlist(list(overrides))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"one of the overrides {' '.join(overrides)!r} is not YAML: {_first_line(error)}") from error
+
+
+def _literal(value: Any, key: str = "") -> Any:
+    """Plain values only, and text that happens to read like an interpolation escaped: it was resolved already."""
+    if isinstance(value, Mapping):
+        return {name: _literal(inner, f"{key}.{name}" if key else str(name)) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_literal(inner, key) for inner in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, str):
+        return _INTERPOLATION.sub(r"\1\1\\${", value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    raise ConfigError(f"{key} is {value!r}, a {type(value).__name__}, but a config holds only what YAML can: give text")
 
 
 def _keep_written(resolved: Any, written: Any, key: str) -> Any:

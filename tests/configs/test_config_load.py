@@ -97,6 +97,18 @@ def test_a_secret_from_the_environment_is_used_and_never_kept(monkeypatch: pytes
     assert loaded.resolved["seed"] == 5
 
 
+@pytest.mark.parametrize("text", ["${HOME} costs", r"\${x}", r"a\\${x", "$x$ and {y}", "${oc.env:APPORTION_TEST_KEY}"])
+def test_text_from_the_environment_is_never_read_as_an_interpolation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    monkeypatch.setenv("APPORTION_TEST_KEY", text)
+    loaded = load_config(WHOLE, ["dataset.system=${oc.env:APPORTION_TEST_KEY}", "answer.pattern=${dataset.system}"])
+    assert loaded.job.dataset.system == text
+    assert loaded.job.answer.settings == {"pattern": text}
+    again = load_config(written(tmp_path, yaml.safe_dump(dict(loaded.resolved))))
+    assert again.job == loaded.job
+
+
 def test_a_packaged_name_wins_over_a_folder_or_file_of_that_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +196,14 @@ def test_a_config_that_is_not_there_is_named_with_the_packaged_ones(
         load_config(tmp_path)
 
 
-def test_a_value_that_yaml_cannot_hold_is_named() -> None:
-    with pytest.raises(ConfigError, match="seed"):
-        load_config({**WHOLE, "seed": object()})
+@pytest.mark.parametrize("value", [object(), b"bytes", {1, 2}])
+def test_a_value_that_yaml_cannot_hold_is_named(value: Any) -> None:
+    with pytest.raises(ConfigError, match="pattern"):
+        load_config({**WHOLE, "answer": {"pattern": value}})
+
+
+def test_paths_from_python_are_text(tmp_path: Path) -> None:
+    config = {**WHOLE, "output": tmp_path, "answer": {"pattern": tmp_path}}
+    loaded = load_config(config)
+    assert loaded.job.output == loaded.job.answer.settings["pattern"] == str(tmp_path)
+    yaml.safe_dump(dict(loaded.resolved))
