@@ -96,6 +96,11 @@ class Batcher:
         job.abandoned = True
         self._abandoned.set()
 
+    @property
+    def live(self) -> int:
+        """Sequences that run now."""
+        return self._decoder.live
+
     def close(self) -> None:
         """Stop the thread; jobs that are not done fail."""
         self._inbox.put(None)

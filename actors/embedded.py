@@ -95,6 +95,11 @@ class EmbeddedEngine:
             self._batcher.abandon(job)
             raise
 
+    @property
+    def live(self) -> int:
+        """Sequences that run now."""
+        return self._batcher.live
+
     async def close(self) -> None:
         """Stop the worker thread and let go of the model."""
         await asyncio.to_thread(self._batcher.close)

@@ -1,0 +1,225 @@
+"""The embedded engine against transformers' own generation, and against itself in other batches."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from actor_world import conversation, write_policy
+
+from apportion.actors.conformance import check_engine
+from apportion.actors.embedded import EmbeddedEngine, build_engine
+from apportion.actors.host import Host
+from apportion.actors.registry import describe
+from apportion.actors.spec import ModelSpec, Role
+from apportion.errors import ConfigError, EngineError, ModelError
+from apportion.types import Finish, Generate, Generated, Sampling
+
+PROBLEMS = tuple(f"Ann has {number} boxes." + " She wins many." * (number % 5) for number in range(12))
+
+
+def using(spec: ModelSpec, work: Callable[[EmbeddedEngine], Awaitable[Any]]) -> Any:
+    """Run `work` on an engine of its own and close it."""
+
+    async def run() -> Any:
+        engine = build_engine(spec)
+        try:
+            return await work(engine)
+        finally:
+            await engine.close()
+
+    return asyncio.run(run())
+
+
+def requests(count: int = 12, seeds: int = 4, tokens: int = 30) -> list[Generate]:
+    return [
+        Generate("policy", conversation(PROBLEMS[index]), tuple(range(seeds)), Sampling(1.0, 1.0, tokens + index))
+        for index in range(count)
+    ]
+
+
+async def all_of(engine: EmbeddedEngine, asked: Sequence[Generate]) -> list[Generated]:
+    return list(await asyncio.gather(*map(engine.generate, asked)))
+
+
+def texts(replies: Sequence[Generated]) -> list[list[str]]:
+    return [[completion.text for completion in reply.completions] for reply in replies]
+
+
+def test_conformance(policy: ModelSpec) -> None:
+    using(policy, lambda engine: check_engine(engine, describe(policy)))
+
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "qwen2": {},
+    "llama": {"num_key_value_heads": 4},
+    "mistral": {"sliding_window": None},
+    "gemma2": {"head_dim": 8, "sliding_window": 256, "query_pre_attn_scalar": 8},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8},
+}
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_greedy_text_and_statistics_are_those_of_transformers(model_type: str, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = write_policy(tmp_path / model_type, model_type, sharpness=1.5, **ARCHITECTURES[model_type])
+    spec = ModelSpec("policy", "embedded", Role.POLICY, str(folder))
+    asked = [replace(request, sampling=Sampling(0.0, max_tokens=12), seeds=(1,)) for request in requests(5)]
+    replies = using(spec, lambda engine: all_of(engine, asked))
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    from apportion.actors.tokens import ChatTokenizer
+
+    tokenizer = ChatTokenizer(folder)
+    for request, reply in zip(asked, replies, strict=True):
+        prompt = tokenizer.encode_prompt(request.messages)
+        ids = torch.tensor([prompt])
+        with torch.inference_mode():
+            whole = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12)[0]
+            log_probabilities = model(whole[None]).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
+        (completion,) = reply.completions
+        written = whole[len(prompt) :].tolist()
+        assert completion.tokens == len(written)
+        assert completion.text == tokenizer.decode(written)
+        mean = log_probabilities.gather(1, whole[len(prompt) :, None]).mean()
+        entropy = -(log_probabilities.exp() * log_probabilities).sum(-1).mean()
+        certainty = -log_probabilities.mean() - torch.tensor(log_probabilities.shape[1]).log()
+        assert completion.stats is not None
+        assert completion.stats.mean_logprob == pytest.approx(float(mean), abs=1e-3)
+        assert completion.stats.mean_entropy == pytest.approx(float(entropy), abs=1e-3)
+        assert completion.stats.self_certainty == pytest.approx(float(certainty), abs=1e-3)
+
+
+def test_batch_size_changes_nothing_but_time(policy: ModelSpec) -> None:
+    wide = using(policy, lambda engine: all_of(engine, requests()))
+    narrow = using(replace(policy, max_batch=3), lambda engine: all_of(engine, requests()))
+    assert texts(narrow) == texts(wide)
+    for left, right in zip(wide, narrow, strict=True):
+        assert replace(left.usage, busy_seconds=0.0) == replace(right.usage, busy_seconds=0.0)
+
+
+def test_arrival_in_the_middle_changes_nothing(policy: ModelSpec) -> None:
+    async def staggered(engine: EmbeddedEngine) -> list[Generated]:
+        tasks = []
+        for request in requests():
+            tasks.append(asyncio.ensure_future(engine.generate(request)))
+            await asyncio.sleep(0.003)
+        return list(await asyncio.gather(*tasks))
+
+    together = using(policy, lambda engine: all_of(engine, requests()))
+    assert texts(using(replace(policy, max_batch=9), staggered)) == texts(together)
+
+
+def test_end_token_ends_and_is_counted(policy_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "ends"
+    shutil.copytree(policy_folder, folder)
+    generation = json.loads((folder / "generation_config.json").read_text())
+    # Every printable character is an end token, so nothing can be written.
+    generation["eos_token_id"] = list(range(4, 105))
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    spec = ModelSpec("policy", "embedded", Role.POLICY, str(folder))
+    (reply,) = using(spec, lambda engine: all_of(engine, requests(1)))
+    assert {(c.text, c.finish) for c in reply.completions} == {("", Finish.END)}
+    assert reply.usage.completion_tokens == sum(completion.tokens for completion in reply.completions)
+
+
+def test_the_context_ends_a_completion(policy: ModelSpec) -> None:
+    spec = replace(policy, engine_args={"max_model_len": 40})
+    prompt = describe(spec).count_prompt(conversation(PROBLEMS[0]))
+    (reply,) = using(spec, lambda engine: all_of(engine, requests(1, tokens=500)))
+    assert {completion.finish for completion in reply.completions} <= {Finish.LENGTH, Finish.END}
+    assert max(completion.tokens for completion in reply.completions) == 40 - prompt
+
+
+def test_busy_seconds_are_shared_out_whole(policy: ModelSpec) -> None:
+    async def work(engine: EmbeddedEngine) -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        replies = await all_of(engine, requests())
+        return sum(reply.usage.busy_seconds for reply in replies), loop.time() - began
+
+    busy, wall = using(policy, work)
+    assert 0.2 * wall < busy <= wall
+
+
+def test_a_cancelled_request_leaves_the_batch(policy: ModelSpec) -> None:
+    async def work(engine: EmbeddedEngine) -> list[Generated]:
+        endless = replace(requests(1)[0], seeds=tuple(range(64)), sampling=Sampling(1.0, max_tokens=200))
+        given_up = asyncio.ensure_future(engine.generate(endless))
+        await asyncio.sleep(0.02)
+        given_up.cancel()
+        replies = await all_of(engine, requests(4))
+        assert given_up.cancelled()
+        assert engine.live == 0
+        return replies
+
+    assert texts(using(policy, work)) == texts(using(policy, lambda engine: all_of(engine, requests(4))))
+
+
+def test_a_failing_model_fails_its_requests_and_no_others(policy: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    from apportion.actors import batching
+
+    async def work(engine: EmbeddedEngine) -> tuple[list[Any], list[Generated]]:
+        def broken(*_: Any) -> None:
+            raise RuntimeError("out of memory")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(batching.Decoder, "step", broken)
+            failed = await asyncio.gather(*map(engine.generate, requests(3)), return_exceptions=True)
+        return failed, await all_of(engine, requests(3))
+
+    failed, answered = using(policy, work)
+    assert [type(error) for error in failed] == [EngineError] * 3
+    assert "out of memory" in str(failed[0])
+    assert texts(answered) == texts(using(policy, lambda engine: all_of(engine, requests(3))))
+
+
+def test_closing_fails_what_is_in_flight(policy: ModelSpec) -> None:
+    async def run() -> list[Any]:
+        engine = build_engine(policy)
+        tasks = [asyncio.ensure_future(engine.generate(request)) for request in requests(3, tokens=200)]
+        await asyncio.sleep(0.01)
+        await engine.close()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        with pytest.raises(EngineError, match="closed"):
+            await engine.generate(requests(1)[0])
+        return outcomes
+
+    assert all(isinstance(outcome, EngineError) for outcome in asyncio.run(run()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "rule"),
+    [
+        ({"max_model_length": 9}, ConfigError, "did you mean 'max_model_len'"),
+        ({"dtype": "int8"}, ConfigError, "float32, bfloat16, float16"),
+    ],
+)
+def test_wrong_settings(policy: ModelSpec, settings: dict[str, Any], error: type[Exception], rule: str) -> None:
+    with pytest.raises(error, match=rule):
+        build_engine(replace(policy, engine_args=settings))
+
+
+def test_a_folder_without_weights_is_named(policy_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(policy_folder, folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"no \*.safetensors"):
+        Host.load(ModelSpec("policy", "embedded", Role.POLICY, str(folder)))
+
+
+def test_weights_that_do_not_fit_are_named(policy_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(policy_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_size": 64}))
+    with pytest.raises(ModelError, match=r"does not load with the embedded engine"):
+        Host.load(ModelSpec("policy", "embedded", Role.POLICY, str(folder)))
