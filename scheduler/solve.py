@@ -76,6 +76,7 @@ class _Job:
         self._prepared: Prepared = prepare(spec, rows)
         self._started = time.monotonic()
         self._results: list[PromptResult] = []
+        self._correct = self._scored = 0
 
     async def run(self) -> dict[str, Any]:
         spec, dataset = self._spec, self._prepared.dataset
@@ -110,13 +111,14 @@ class _Job:
         correct = [is_correct(candidate.answer, prompt, self._spec.answer) for candidate in committed.candidates]
         directory.commit(Committed(result, committed.candidates), correct)
         self._results.append(result)
+        self._correct += result.correct is True
+        self._scored += result.correct is not None
         if self._on_result is not None:
             self._on_result(result)
 
     def _show(self, machine: Machine, health: Sequence[Any]) -> None:
         if self._display is None:
             return
-        scored = [result.correct for result in self._results if result.correct is not None]
         view = JobView(
             total=machine.total,
             done=machine.committed,
@@ -128,8 +130,8 @@ class _Job:
             unit=self._spec.unit.value,
             price=machine.allocation.price,
             tokens=machine.ledger.total.tokens,
-            correct=sum(scored),
-            scored=len(scored),
+            correct=self._correct,
+            scored=self._scored,
             elapsed_s=time.monotonic() - self._started,
             replicas=(sum(one.alive for one in health), len(health)),
             restarts=sum(one.restarts for one in health),
