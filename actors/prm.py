@@ -225,7 +225,8 @@ def load_model(spec: ModelSpec, settings: EmbeddedSettings) -> tuple[ProcessRewa
     try:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        raise ModelError(f"models.{spec.name}: the weights in {folder} do not fit its config.json: {error}") from error
+        why = " ".join(str(error).split())
+        raise ModelError(f"models.{spec.name}: the weights in {folder} do not fit its config.json: {why}") from error
     return model.to(stored if dtype == "auto" else dtype).eval(), device
 
 

@@ -83,7 +83,7 @@ def write_prm(folder: Path) -> Path:
     width = SHAPE["hidden_size"]
     head = torch.nn.Sequential(torch.nn.Linear(width, width), torch.nn.ReLU(), torch.nn.Linear(width, 2))
     weights = {f"model.{name}": weight * 4 for name, weight in model.state_dict().items()}
-    weights |= {f"score.{name}": weight * 4 for name, weight in head.state_dict().items()}
+    weights |= {f"score.{name}": weight for name, weight in head.state_dict().items()}
     save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / "model.safetensors")
     (folder / "config.json").write_text(
         json.dumps({**config.to_dict(), "architectures": ["Qwen2ForProcessRewardModel"], "num_labels": 2})

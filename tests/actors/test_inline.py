@@ -1,0 +1,63 @@
+"""The backend in this process."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from actor_world import conversation, fake
+
+from apportion.actors.backends import backend_for
+from apportion.actors.conformance import check_engine, check_scorer, over
+from apportion.actors.inline import InlineBackend
+from apportion.actors.registry import describe
+from apportion.actors.spec import ModelSpec, Role
+from apportion.errors import ConfigError, EngineError, ModelError
+from apportion.types import Generate, Sampling, Score
+
+
+def test_conformance_through_the_backend(policy: ModelSpec, prm: ModelSpec) -> None:
+    async def run() -> None:
+        backend = backend_for("inline", [policy, prm])
+        await backend.start()
+        await check_engine(over(backend), describe(policy))
+        await check_scorer(over(backend), describe(prm))
+        await backend.close()
+
+    asyncio.run(run())
+
+
+def test_health_counts_what_is_in_flight() -> None:
+    async def run() -> None:
+        backend = InlineBackend([fake(hang_on="forever"), fake("prm", Role.SCORER)])
+        assert [entry.alive for entry in backend.health()] == [False, False]
+        await backend.start()
+        task = backend.submit(Generate("policy", conversation("forever"), (1,), Sampling()), 0)
+        await asyncio.sleep(0)
+        assert [(e.model, e.alive, e.in_flight) for e in backend.health()] == [("policy", True, 1), ("prm", True, 0)]
+        await backend.close()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+
+
+def test_errors_are_engine_errors_with_the_cause() -> None:
+    async def run() -> None:
+        backend = InlineBackend([fake(poison="bad")])
+        await backend.start()
+        with pytest.raises(EngineError, match="'bad'"):
+            await backend.submit(Generate("policy", conversation("bad"), (1,), Sampling()), 0)
+        with pytest.raises(EngineError, match="has the role policy and was sent a Score"):
+            await backend.submit(Score("policy", conversation("x"), ()), 0)
+        with pytest.raises(ConfigError, match="did you mean 'policy'"):
+            backend.submit(Generate("polcy", conversation("x"), (1,), Sampling()), 0)
+        await backend.close()
+
+    asyncio.run(run())
+
+
+def test_a_model_that_does_not_load() -> None:
+    backend = InlineBackend([fake(broken="the disk is full")])
+    with pytest.raises(ModelError, match="does not load with the fake engine: RuntimeError: the disk is full"):
+        asyncio.run(backend.start())
