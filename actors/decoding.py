@@ -126,7 +126,7 @@ class Decoder:
         """Logits float32 [live, vocabulary] of the token after `tokens`, which stand at positions `lengths`."""
         live, reach = len(tokens), self._longest + 1
         if reach > self._cache.length:
-            self._cache.reserve(live, reach, tuple((layer.keys, layer.values) for layer in self._cache.layers), live)
+            self._cache.reserve(live, reach, tuple((layer.keys[0], layer.values[0]) for layer in self._cache.layers), live)
             self._grow(self._cache.slots, self._cache.length)
         self._cache.point(self._every[:live], lengths, reach)
         mask = (self._positions[:reach] <= lengths[:, None])[:, None, None, :]

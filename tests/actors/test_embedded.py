@@ -118,6 +118,18 @@ def test_arrival_in_the_middle_changes_nothing(policy: ModelSpec) -> None:
     assert texts(using(replace(policy, max_batch=9), staggered)) == texts(together)
 
 
+def test_long_completions_outgrow_the_first_allocation(policy: ModelSpec) -> None:
+    async def work(engine: EmbeddedEngine) -> list[Generated]:
+        long = [replace(request, sampling=Sampling(1.0, max_tokens=220)) for request in requests(3)]
+        return [await engine.generate(long[0]), *await all_of(engine, long[1:])]
+
+    replies = using(policy, work)
+    assert max(completion.tokens for reply in replies for completion in reply.completions) == 220
+    for reply, short in zip(replies, using(policy, lambda engine: all_of(engine, requests(3))), strict=True):
+        for completion, start in zip(reply.completions, short.completions, strict=True):
+            assert completion.text.startswith(start.text)
+
+
 def test_end_token_ends_and_is_counted(policy_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "ends"
     shutil.copytree(policy_folder, folder)
