@@ -33,7 +33,7 @@ class Shape:
 
 SHAPES: Final = {
     "small": Shape(hidden=96, layers=4, heads=3, kv_heads=1, intermediate=256, dtype="float32"),
-    "large": Shape(hidden=256, layers=6, heads=4, kv_heads=1, intermediate=704, dtype="bfloat16"),
+    "large": Shape(hidden=256, layers=6, heads=8, kv_heads=1, intermediate=736, dtype="bfloat16"),
 }
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
+from apportion.lab.make_data import draw_mixed
 from apportion.lab.network import Network
 from apportion.lab.prm import split_steps
 from apportion.lab.sampling import complete
-from apportion.lab.stories import MAX_DISTRACTORS, MAX_OPS, OPERAND_SIZES, Split, Story, draw_in_split
+from apportion.lab.stories import Split, Story
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,8 @@ def first_wrong_step(steps: Sequence[str], solution: str) -> int | None:
 
 
 def draw_stories(rng: random.Random, split: Split, count: int) -> list[Story]:
-    """Stories over all knobs evenly."""
-    return [
-        draw_in_split(rng, split, rng.randint(1, MAX_OPS), rng.choice(OPERAND_SIZES), rng.randint(0, MAX_DISTRACTORS))
-        for _ in range(count)
-    ]
+    """Stories with the datasets' mix of difficulties."""
+    return [draw_mixed(rng, split) for _ in range(count)]
 
 
 def labelled_samples(

@@ -19,7 +19,8 @@ from transformers import AttentionInterface, Qwen2ForCausalLM
 
 from apportion.lab import tokenizer as lab_tokenizer
 from apportion.lab.batches import IGNORED, Batch, pool_batches
-from apportion.lab.models import SHAPES, export, new_model
+from apportion.lab.growing import grow
+from apportion.lab.models import SHAPES, export, load_model, new_model
 from apportion.lab.paths import lab_path
 from apportion.lab.stories import MAX_OPS
 
@@ -40,11 +41,21 @@ class Recipe:
     warmup_steps: int = 100
     weight_decay: float = 0.02
     muon: bool = True
+    grow_from: str | None = None
 
 
 RECIPES: Final = {
-    "small": Recipe(seed=1, steps=3000, batch_tokens=4096, lr=8e-3, ramp_steps=700, decay_steps=900),
-    "large": Recipe(seed=2, steps=1600, batch_tokens=4096, lr=4e-3, ramp_steps=500, decay_steps=550, warmup_steps=50),
+    "small": Recipe(seed=1, steps=2400, batch_tokens=4096, lr=8e-3, ramp_steps=700, decay_steps=750),
+    "large": Recipe(
+        seed=2,
+        steps=1150,
+        batch_tokens=4096,
+        lr=4e-3,
+        ramp_steps=0,
+        decay_steps=1000,
+        warmup_steps=50,
+        grow_from="small",
+    ),
 }
 
 
@@ -159,13 +170,15 @@ def load_checkpoint(work: Path, model: Qwen2ForCausalLM, optimizers: Optimizers)
 def train(name: str, recipe: Recipe, work: Path) -> Qwen2ForCausalLM:
     """Train to the recipe's end, with checkpoints at pool boundaries."""
     model = new_model(SHAPES[name], recipe.seed, attention="lab_causal")
+    if recipe.grow_from is not None:
+        grow(load_model(lab_path(f"lab:{recipe.grow_from}")), model, recipe.seed)
     optimizers = Optimizers(model, recipe)
     progress = load_checkpoint(work, model, optimizers)
     tokenizer = lab_tokenizer.build()
     saved = last = time.monotonic()
     running = 0.0
     while progress.step < recipe.steps:
-        max_ops = min(MAX_OPS, 2 + (MAX_OPS - 2) * progress.step // recipe.ramp_steps)
+        max_ops = min(MAX_OPS, 2 + (MAX_OPS - 2) * progress.step // recipe.ramp_steps) if recipe.ramp_steps else MAX_OPS
         for batch in pool_batches(tokenizer, f"{name}/{recipe.seed}/{progress.pool}", max_ops, recipe.batch_tokens):
             if progress.step >= recipe.steps:
                 break
