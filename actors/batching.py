@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import torch
 
 from apportion.actors.decoding import Decoder, Row
-from apportion.actors.kv import Layers
+from apportion.actors.kv import Known, Layers
+from apportion.actors.prefixes import PrefixCache
 from apportion.actors.replies import Outbox, Waiter
 from apportion.actors.stops import StopTable
 from apportion.actors.tokens import ChatTokenizer, stop_end
@@ -41,6 +42,7 @@ class Job:
     limit: int
     waiter: Waiter[Generated]
     layers: Layers | None = None
+    cached: int = 0
     placed: int = 0
     done: dict[int, Completion] = field(default_factory=dict)
     busy_seconds: float = 0.0
@@ -49,10 +51,10 @@ class Job:
     def reply(self) -> Generated:
         """All completions, in the order of their seeds, and what they cost."""
         completions = tuple(self.done[index] for index in range(len(self.request.seeds)))
-        prompt = len(self.prompt)
+        prompt, cached = len(self.prompt), self.cached
         written = [completion.tokens for completion in completions]
-        reach = attended(0, prompt) + sum(attended(prompt, tokens) for tokens in written)
-        return Generated(completions, Usage(prompt, sum(written), int(reach), 0, self.busy_seconds))
+        reach = attended(cached, prompt - cached) + sum(attended(prompt, tokens) for tokens in written)
+        return Generated(completions, Usage(prompt - cached, sum(written), int(reach), cached, self.busy_seconds))
 
 
 class Batcher:
@@ -64,6 +66,7 @@ class Batcher:
         tokenizer: ChatTokenizer,
         stops: StopTable,
         end_ids: Sequence[int],
+        prefixes: PrefixCache,
         max_batch: int,
         threads: int,
     ) -> None:
@@ -71,6 +74,7 @@ class Batcher:
         self._tokenizer = tokenizer
         self._stops = stops
         self._end_ids = frozenset(end_ids)
+        self._prefixes = prefixes
         self._max_batch = max_batch
         self._threads = threads
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -167,18 +171,29 @@ class Batcher:
                 job.layers = None
 
     def _prefill(self, jobs: list[Job]) -> None:
-        """Run the prompts of jobs, alike lengths together."""
-        jobs.sort(key=lambda job: len(job.prompt))
-        while jobs:
-            widest = len(jobs[-1].prompt)
-            group = [jobs.pop() for _ in range(min(len(jobs), max(1, PREFILL_TOKENS // widest)))]
+        """Run what has not been run of the prompts of jobs, alike lengths together."""
+        todo: list[tuple[Job, Known]] = []
+        for job in jobs:
+            known = self._prefixes.find(job.prompt[:-1]) or (0, ())
+            job.cached = known[0]
+            if known[1] and known[0] == len(job.prompt) - 1:
+                job.layers = known[1]
+            else:
+                todo.append((job, known))
+        # Prompts that continue something go first and apart: their pass needs a mask, which the others' do not.
+        todo.sort(key=lambda entry: (entry[1][0] > 0, len(entry[0].prompt)))
+        while todo:
+            widest, continues = len(todo[-1][0].prompt), todo[-1][1][0] > 0
+            alike = sum((known[0] > 0) == continues for _, known in todo)
+            group = [todo.pop() for _ in range(min(alike, max(1, PREFILL_TOKENS // widest)))]
             began = time.perf_counter()
-            for job, layers in zip(group, self._decoder.prefill([job.prompt for job in group]), strict=True):
-                job.layers = layers
-            spent = time.perf_counter() - began
-            tokens = sum(len(job.prompt) for job in group)
-            for job in group:
-                job.busy_seconds += spent * len(job.prompt) / tokens
+            layers = self._decoder.prefill([job.prompt for job, _ in group], [known for _, known in group])
+            for (job, _), own in zip(group, layers, strict=True):
+                job.layers = own
+                self._prefixes.keep(job.prompt[:-1], own)
+            share = (time.perf_counter() - began) / sum(len(job.prompt) - job.cached for job, _ in group)
+            for job, _ in group:
+                job.busy_seconds += share * (len(job.prompt) - job.cached)
 
     def _place(self, job: Job, count: int) -> None:
         sampling = job.request.sampling
@@ -225,6 +240,9 @@ class Batcher:
         cut = stop_end(text, row.owner.request.sampling.stop)
         if cut is not None:
             text, finish = text[:cut], Finish.STOP
+            if self._prefixes.open:
+                # Whoever stops in the middle is likely to go on from there.
+                self._prefixes.keep([*row.owner.prompt, *tokens[:-1]], self._decoder.keep(slot))
         elif ended:
             finish = Finish.END
         elif len(tokens) >= row.limit:

@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from apportion.actors.kv import LENGTH_STEP, Layers, SlotCache, split
+from apportion.actors.kv import LENGTH_STEP, Known, Layers, SlotCache, join, split, stack
 from apportion.actors.sampling import draw, uniform
 
 SEED, LAST, LENGTH, DRAWN, LIMIT, KIND = range(6)
@@ -68,17 +68,47 @@ class Decoder:
         """Sequences that run."""
         return len(self.rows)
 
-    def prefill(self, prompts: Sequence[Sequence[int]]) -> list[Layers]:
-        """Run prompts up to their last token, in one forward pass; keys and values of each."""
-        lengths = [len(prompt) - 1 for prompt in prompts]
+    def prefill(self, prompts: Sequence[Sequence[int]], known: Sequence[Known]) -> list[Layers]:
+        """Run prompts up to their last token, in one forward pass; keys and values of each.
+
+        `known` gives for each prompt how many of its tokens were run before, and their keys and values.
+        """
+        past, lengths = max(length for length, _ in known), [len(prompt) - 1 for prompt in prompts]
+        new = [length - begun for length, (begun, _) in zip(lengths, known, strict=True)]
         # A prompt of one token has nothing to run; it rides along as padding, so that shapes are known.
-        tokens = torch.zeros(len(prompts), max(1, *lengths), dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            tokens[row, : len(prompt) - 1] = torch.tensor(prompt[:-1], dtype=torch.long)
+        tokens = torch.zeros(len(prompts), max(1, *new), dtype=torch.long)
+        for row, (prompt, (begun, _)) in enumerate(zip(prompts, known, strict=True)):
+            tokens[row, : new[row]] = torch.tensor(prompt[begun:-1], dtype=torch.long)
+        tokens = tokens.to(self._device)
         cache = DynamicCache()
-        # Padding on the right needs no mask under causal attention: what it computes is never read.
-        self._model(input_ids=tokens.to(self._device), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        return split(cache, lengths)
+        if not past:
+            # Padding on the right needs no mask under causal attention: what it computes is never read.
+            self._model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            return split(cache, lengths)
+        begun = torch.tensor([length for length, _ in known], device=self._device)
+        for index, (keys, values) in enumerate(stack([layers for _, layers in known], past)):
+            cache.update(keys, values, index)
+        steps = torch.arange(tokens.shape[1], device=self._device)
+        old = (torch.arange(past, device=self._device) < begun[:, None])[:, None, None, :]
+        own = (steps <= steps[:, None])[None, None]
+        shape = (len(prompts), 1, len(steps), -1)
+        self._model(
+            input_ids=tokens,
+            attention_mask=self._mask(torch.cat((old.expand(shape), own.expand(shape)), dim=-1)),
+            position_ids=begun[:, None] + steps,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return join(cache, past, [length for length, _ in known], new)
+
+    def _mask(self, attends: torch.Tensor) -> torch.Tensor:
+        """A mask as the model's attention takes it, from one that is True where a query attends."""
+        if not self._additive_mask:
+            return attends
+        dtype = self._model.dtype
+        floor = torch.finfo(dtype).min
+        return torch.zeros(attends.shape, dtype=dtype, device=self._device).masked_fill(~attends, floor)
 
     def place(self, prompt: Sequence[int], layers: Layers, rows: Sequence[Row]) -> None:
         """Begin sequences that share a prompt."""
@@ -126,13 +156,12 @@ class Decoder:
         """Logits float32 [live, vocabulary] of the token after `tokens`, which stand at positions `lengths`."""
         live, reach = len(tokens), self._longest + 1
         if reach > self._cache.length:
-            self._cache.reserve(live, reach, tuple((layer.keys[0], layer.values[0]) for layer in self._cache.layers), live)
+            self._cache.reserve(
+                live, reach, tuple((layer.keys[0], layer.values[0]) for layer in self._cache.layers), live
+            )
             self._grow(self._cache.slots, self._cache.length)
         self._cache.point(self._every[:live], lengths, reach)
-        mask = (self._positions[:reach] <= lengths[:, None])[:, None, None, :]
-        if self._additive_mask:
-            floor = torch.finfo(self._model.dtype).min
-            mask = torch.zeros(mask.shape, dtype=self._model.dtype, device=self._device).masked_fill(~mask, floor)
+        mask = self._mask((self._positions[:reach] <= lengths[:, None])[:, None, None, :])
         output = self._model(
             input_ids=tokens[:, None],
             attention_mask=mask,

@@ -20,6 +20,7 @@ from apportion.actors.attention import GROUPED
 from apportion.actors.batching import Batcher, Job
 from apportion.actors.decoding import Decoder
 from apportion.actors.describe import context_length, read_config, weight_files
+from apportion.actors.prefixes import PrefixCache
 from apportion.actors.replies import Waiter
 from apportion.actors.spec import ModelSpec
 from apportion.actors.stops import StopTable
@@ -41,6 +42,9 @@ class EmbeddedSettings:
     dtype: str | None = None
     """`float32`, `bfloat16` or `float16`; by default float32 on a CPU and the folder's own type on CUDA"""
     chat_template: str | None = None
+    prefix_cache_mb: int = 256
+    """keys and values kept of prompts and steps that may be continued; 0 keeps none, and then a request costs the
+    same whatever ran before it"""
 
     @classmethod
     def of(cls, spec: ModelSpec) -> Self:
@@ -156,5 +160,6 @@ def build_engine(spec: ModelSpec) -> EmbeddedEngine:
     ends = end_tokens(model, tokenizer)
     vocabulary = int(model.get_output_embeddings().weight.shape[0])
     stops = StopTable(tokenizer, vocabulary, ends, model.device)
-    batcher = Batcher(Decoder(model, additive), tokenizer, stops, ends, spec.max_batch, threads_of(spec))
+    prefixes = PrefixCache(settings.prefix_cache_mb * 2**20)
+    batcher = Batcher(Decoder(model, additive), tokenizer, stops, ends, prefixes, spec.max_batch, threads_of(spec))
     return EmbeddedEngine(spec.name, tokenizer, batcher, context)

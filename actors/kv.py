@@ -19,6 +19,9 @@ LENGTH_STEP = 64
 Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 """keys and values of one sequence, each [kv heads, positions, width], for every layer"""
 
+Known = tuple[int, Layers]
+"""how many tokens of a prompt were run before, and their keys and values; (0, ()) where none were"""
+
 
 @dataclass(slots=True)
 class Cursor:
@@ -137,4 +140,28 @@ def split(cache: Cache, lengths: Sequence[int]) -> list[Layers]:
     return [
         tuple((layer.keys[row, :, :length], layer.values[row, :, :length]) for layer in cache.layers)
         for row, length in enumerate(lengths)
+    ]
+
+
+def stack(pasts: Sequence[Layers], length: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Sequences run before as one batch a layer, [sequences, kv heads, length, width], zeros on the right."""
+    some = next(layers for layers in pasts if layers)
+    batch = []
+    for index, samples in enumerate(some):
+        padded = [sample.new_zeros(len(pasts), sample.shape[0], length, sample.shape[2]) for sample in samples]
+        for row, layers in enumerate(pasts):
+            for target, part in zip(padded, layers[index] if layers else (), strict=False):
+                target[row, :, : part.shape[1]] = part
+        batch.append((padded[0], padded[1]))
+    return batch
+
+
+def join(cache: Cache, past: int, begun: Sequence[int], new: Sequence[int]) -> list[Layers]:
+    """The sequences of a pass that continued others: each one's `begun` old positions, then its `new` ones."""
+
+    def whole(part: torch.Tensor, row: int) -> torch.Tensor:
+        return torch.cat((part[row, :, : begun[row]], part[row, :, past : past + new[row]]), dim=1)
+
+    return [
+        tuple((whole(layer.keys, row), whole(layer.values, row)) for layer in cache.layers) for row in range(len(new))
     ]

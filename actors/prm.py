@@ -34,8 +34,8 @@ LABELS = 2
 IGNORED_WEIGHTS = frozenset({"lm_head.weight"})
 # Published folders carry the policy's output head along; a reward model has no use for it.
 
-FORWARD_TOKENS = 8192
-# Padded tokens in one forward pass; bounds its memory.
+FORWARD_TOKENS = 4096
+# Padded tokens in one forward pass: more gain nothing, and would keep short requests waiting.
 
 
 class ProcessRewardModel(torch.nn.Module):

@@ -1,0 +1,105 @@
+"""The prefix cache: found where it begins a prompt, bounded, and invisible in what is written."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import torch
+from actor_world import conversation
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apportion.actors.embedded import EmbeddedEngine, build_engine
+from apportion.actors.prefixes import PrefixCache
+from apportion.actors.registry import describe
+from apportion.actors.spec import ModelSpec
+from apportion.costs import attended
+from apportion.types import Finish, Generate, Generated, Sampling
+
+PROBLEM = conversation("Ann has 12 boxes. She wins many. How many boxes now?")
+
+
+def layers_of(tokens: list[int]) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+    return ((torch.tensor(tokens, dtype=torch.float32)[None, :, None], torch.zeros(1, len(tokens), 1)),)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), max_size=12), st.lists(st.integers(0, 2)))
+def test_find_gives_the_longest_beginning(kept: list[list[int]], prompt: list[int]) -> None:
+    cache = PrefixCache(10**6)
+    for tokens in kept:
+        cache.keep(tokens, layers_of(tokens))
+    longest = max((len(tokens) for tokens in kept if prompt[: len(tokens)] == tokens), default=0)
+    found = cache.find(prompt)
+    if longest == 0:
+        assert found is None
+    else:
+        assert found is not None
+        assert found[0] == longest
+        assert found[1][0][0][0, :, 0].tolist() == prompt[:longest]
+
+
+def test_the_least_recently_used_goes_first_and_size_is_bounded() -> None:
+    cache = PrefixCache(3 * 2 * 4 * 10)
+    for first in range(3):
+        cache.keep([first] * 10, layers_of([first] * 10))
+    assert cache.find([0] * 12) is not None
+    cache.keep([3] * 10, layers_of([3] * 10))
+    assert [cache.find([first] * 12) is not None for first in range(4)] == [True, False, True, True]
+    assert cache.size_bytes == 3 * 2 * 4 * 10
+    cache.keep([9] * 1000, layers_of([9] * 1000))
+    assert cache.find([9] * 1000) is None
+
+
+def test_what_is_kept_holds_no_larger_tensor() -> None:
+    cache = PrefixCache(10**6)
+    ((keys, values),) = layers_of(list(range(100)))
+    cache.keep([0, 1], ((keys[:, :2], values[:, :2]),))
+    found = cache.find([0, 1])
+    assert found is not None
+    assert found[1][0][0].untyped_storage().nbytes() == 8
+
+
+def walk(spec: ModelSpec) -> list[Generated]:
+    """A prompt, the prompt again, then three steps of a search over it, then prompts that share only a part."""
+
+    async def run() -> list[Generated]:
+        engine: EmbeddedEngine = build_engine(spec)
+        step = Sampling(1.0, 1.0, 60, stop=tuple("dituDITU123"))
+        replies = [
+            await engine.generate(Generate("policy", PROBLEM, (1, 2), Sampling(1.0, max_tokens=10))),
+            await engine.generate(Generate("policy", PROBLEM, (3, 4, 5), step)),
+        ]
+        for depth in range(3):
+            grown = [c.text for c in replies[-1].completions if c.finish is Finish.STOP]
+            replies.append(await engine.generate(Generate("policy", PROBLEM, (depth, 9), step, prefix=grown[0])))
+        prefixes = ["xyz", "xyzxyz", "other text", ""]
+        replies += await asyncio.gather(
+            *(engine.generate(Generate("policy", PROBLEM, (7, 8), step, prefix=prefix)) for prefix in prefixes)
+        )
+        await engine.close()
+        return replies
+
+    return asyncio.run(run())
+
+
+def test_a_cache_changes_what_is_paid_and_nothing_that_is_written(policy: ModelSpec) -> None:
+    cached = walk(policy)
+    plain = walk(replace(policy, engine_args={"prefix_cache_mb": 0}))
+    assert [[c.text for c in r.completions] for r in cached] == [[c.text for c in r.completions] for r in plain]
+    prompt = describe(policy).count_prompt(PROBLEM)
+    assert [reply.usage.cached_tokens for reply in plain] == [0] * len(plain)
+    # The second request finds the whole prompt but its last token, which every sequence reads for itself.
+    assert cached[1].usage.cached_tokens == prompt - 1
+    # A continued step finds all that was written before it.
+    first_step = next(c for c in cached[1].completions if c.finish is Finish.STOP)
+    assert cached[2].usage.cached_tokens == prompt + first_step.tokens - 1
+    assert cached[2].usage.prompt_tokens == 1
+    # Texts that nobody wrote share the prompt's part.
+    assert cached[-4].usage.cached_tokens == prompt - 1
+    for with_cache, without in zip(cached, plain, strict=True):
+        whole = with_cache.usage.prompt_tokens + with_cache.usage.cached_tokens
+        assert whole == without.usage.prompt_tokens
+        saved = attended(0, with_cache.usage.cached_tokens)
+        assert with_cache.usage.attended == without.usage.attended - saved
