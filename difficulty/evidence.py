@@ -20,6 +20,10 @@ MOST_ANSWERS = 64
 """Distinct answers remembered for a prompt; a prompt with more has no agreement worth knowing. Later ones count as
 wrong answers that agree with nothing."""
 
+UNPARSED_WORTH = 0.25
+"""An unreadable answer is wrong, but says little of how hard its prompt is: mostly it is a matter of form. (On the
+addsub pool a prompt with one unreadable answer beside two that agree is as good as one without.)"""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -38,9 +42,9 @@ class Rows:
     best: NDArray[np.float64]
     """greatest score, [rows, answers]; -inf where there is none"""
     total: NDArray[np.float64]
-    """weight of all candidates, [rows, arms]"""
+    """weight of all candidates as evidence, [rows, arms]"""
     unparsed: NDArray[np.float64]
-    """weight of the candidates that agree with nothing, [rows]"""
+    """part of it from candidates that agree with nothing, [rows]"""
 
     @property
     def votes(self) -> NDArray[np.float64]:
@@ -95,11 +99,12 @@ class Evidence:
         """Count candidates of one arm; each is worth its `Draft.weight`."""
         for candidate in candidates:
             weight = candidate.draft.weight
-            self.total[prompt, arm] += weight
             slot = None if candidate.answer is None else self._slot(prompt, candidate.answer)
             if slot is None:
-                self.unparsed[prompt] += weight
+                self.unparsed[prompt] += weight * UNPARSED_WORTH
+                self.total[prompt, arm] += weight * UNPARSED_WORTH
                 continue
+            self.total[prompt, arm] += weight
             self._count[prompt, slot, arm] += weight
             self._tally[prompt, slot] += 1.0
             if candidate.score is not None:

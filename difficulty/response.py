@@ -139,7 +139,8 @@ class VoteResponse:
         passing = shifted(at.passing, self.lift)
         won = self.race.win(
             np.where(at.lead[pairs] == UNSEEN_LEAD, UNSEEN_LEAD, at.lead[pairs] * self.worth),
-            share_weights(at.own[pairs], at.others[pairs]), passing[pairs[0], pairs[1]]
+            share_weights(at.own[pairs], at.others[pairs]),
+            passing[pairs[0], pairs[1]],
         )
         # An answer that has not been seen must first be seen; what follows are the odds given that it is.
         seen = np.ones((*at.chance.shape, won.shape[1]))

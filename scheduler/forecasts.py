@@ -18,7 +18,7 @@ NINETY = 1.645
 """Standard deviations on either side that hold 90% of a normal distribution."""
 PRIOR_DEVIATION = 0.2
 """How far the mean pass rate of an unknown dataset may be from what is assumed before a sample is drawn."""
-LABEL_FREE_DEVIATION = 0.03
+LABEL_FREE_DEVIATION = 0.06
 """What agreement alone cannot tell: whether a dataset's favourite answers are its right ones."""
 
 

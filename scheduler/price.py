@@ -22,13 +22,15 @@ from apportion.types import Candidate, Purchase
 
 SETTLED_GAIN = 1e-4
 """A prompt whose best purchase adds less than this to its expected objective is settled, or hopeless."""
+DEARER = 1.25
+"""A part of a purchase may cost this much more a sample than the whole: about what looking again saves."""
 
 
 @dataclass(frozen=True, slots=True)
 class PriceSettings:
-    """`grow` buys all steps that beat the price at once, rather than the best one and then looking again."""
+    """`stride` is the share of a worthwhile purchase that is bought before looking again: 1 buys it whole."""
 
-    grow: bool = False
+    stride: float = 0.25
 
 
 class Price:
@@ -64,19 +66,34 @@ class Price:
         worth = [option for option, run, rise in hull_of(cost, gain, most) if rise >= least * run]
         if not worth:
             return Rest.WAIT
-        taken = worth[-1] if self._settings.grow else worth[0]
-        if outlook.purchases[prompt] == 0:
-            taken = self._first(worth)
+        aim = worth[0]
+        first = outlook.purchases[prompt] == 0
+        taken = self._first(worth) if first else self._stride(aim, cost)
         option = outlook.options[taken]
-        return Offer(Purchase(option.name, option.n), gain[taken], cost[taken])
+        return Offer(Purchase(option.name, option.n), gain[aim] / cost[aim] * cost[taken], cost[taken])
+
+    def _stride(self, aim: int, cost: list[float]) -> int:
+        """The first part of the purchase aimed at: what it shows may make the rest needless.
+
+        The whole, where the parts would cost much more than it (each purchase reads the prompt again).
+        """
+        options = self._outlook.options
+        target = options[aim].n * self._settings.stride
+        part = aim
+        while part > 0 and options[part - 1].arm == options[aim].arm and options[part].n > max(target, 1.0):
+            part -= 1
+        dearer = cost[part] / options[part].n > DEARER * cost[aim] / options[aim].n
+        return aim if dearer else part
 
     def _first(self, worth: list[int]) -> int:
         """The probe: the largest worthwhile purchase of the best arm that is no larger than it."""
         options = self._outlook.options
         best = worth[0]
-        for option in worth[1:]:
+        for option in worth:
             if options[option].arm == options[best].arm and options[option].n <= self._probe:
                 best = option
+        while best > 0 and options[best - 1].arm == options[best].arm and options[best].n > self._probe:
+            best -= 1
         return best
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:

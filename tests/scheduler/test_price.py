@@ -105,7 +105,7 @@ def test_what_is_believed_right_is_right_as_often():
     policy = build_allocation("price", {}, problem(300, 1800.0), 2)
     played = play(policy, world, 1800.0)
     (now,) = policy.forecast([0.0])
-    assert now.value == pytest.approx(played.right().mean(), abs=0.06)
+    assert now.value == pytest.approx(played.right().mean(), abs=0.1)
     assert now.low <= played.right().mean() <= now.high
 
 
