@@ -19,7 +19,7 @@ from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.allocations import build_allocation
 from apportion.scheduler.dataset import Dataset, read_dataset, set_aside_too_long
 from apportion.scheduler.expected import ExpectedCosts
-from apportion.scheduler.finish import AnswerFinisher
+from apportion.scheduler.finish import Finisher
 from apportion.scheduler.ledger import Ledger
 from apportion.scheduler.machine import Machine, Settings
 from apportion.scheduler.meter import Meter
@@ -89,7 +89,7 @@ def build_machine(prepared: Prepared) -> Machine:
         ledger=Ledger(spec.budget, spec.unit),
         meter=prepared.meter,
         costs=costs,
-        finisher=AnswerFinisher(spec.answer, {arm.name: arm for arm in spec.arms}),
+        finisher=Finisher(spec.answer, {arm.name: arm for arm in spec.arms}),
         settings=Settings(in_flight=in_flight(spec), seed=spec.seed),
     )
 

@@ -15,8 +15,8 @@ from apportion.scheduler.results import Committed, PromptResult
 from apportion.types import Candidate, Draft
 
 
-class AnswerFinisher:
-    """The machine's `Finisher`: answers are read by the job's answer type and chosen by an arm's selector.
+class Finisher:
+    """Answers are read by the job's answer type and chosen by an arm's selector.
 
     The selector is that of the arm bought last, and it sees every candidate of the prompt, whichever arm drew it.
     """

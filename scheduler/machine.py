@@ -12,20 +12,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from apportion.errors import JournalError
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import Task
 from apportion.scheduler.allocation import Allocation, Offer, Rest
-from apportion.scheduler.events import Commit, Dispatch, Event, Granted, Instruction, Replied, RequestId
+from apportion.scheduler.events import Dispatch, Event, Granted, Instruction, Replied, RequestId
 from apportion.scheduler.expected import ExpectedCosts
+from apportion.scheduler.finish import Finisher
 from apportion.scheduler.ledger import Account, Ledger
 from apportion.scheduler.meter import Meter, kind_of
 from apportion.scheduler.prompt_state import PromptState
 from apportion.scheduler.purchase import OpenPurchase
 from apportion.scheduler.queue import OfferQueue
-from apportion.types import Candidate, Draft, Prompt, Request
+from apportion.types import Prompt, Request
 
 REPRICINGS = 48
 """The price is solved again this many times per pass over the prompts: often enough that a price never rests on
@@ -34,14 +34,6 @@ FEWEST_PURCHASES_BETWEEN_REPRICINGS = 4
 REOPENING_FALL = 0.95
 """Parked prompts are looked at again when the price has fallen to this share of its highest since the last look: a
 look costs an offer for each of them, and smaller falls are made good at the end of the job."""
-
-
-class Finisher(Protocol):
-    """Turns drafts into candidates and candidates into a committed result; see `apportion.scheduler.finish`."""
-
-    def candidates(self, state: PromptState, arm: Arm, number: int, drafts: Sequence[Draft]) -> list[Candidate]: ...
-
-    def commit(self, state: PromptState, difficulty: float, reason: str) -> Commit: ...
 
 
 @dataclass(frozen=True, slots=True)

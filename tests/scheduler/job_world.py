@@ -19,7 +19,7 @@ from apportion.policies.registry import answer_type, build_strategy
 from apportion.scheduler.allocation import Allocation, Forecast, Offer, Problem, Rest
 from apportion.scheduler.driver import Driver
 from apportion.scheduler.expected import ExpectedCosts
-from apportion.scheduler.finish import AnswerFinisher
+from apportion.scheduler.finish import Finisher
 from apportion.scheduler.journal import Journal
 from apportion.scheduler.ledger import Ledger
 from apportion.scheduler.machine import Machine, Settings
@@ -139,7 +139,7 @@ class World:
         self.allocation = (
             self.allocate(problem) if self.allocate is not None else ScriptedAllocation(problem, self.script)
         )
-        finisher = AnswerFinisher(answer_type("number", {}), {arm.name: arm for arm in self.arms})
+        finisher = Finisher(answer_type("number", {}), {arm.name: arm for arm in self.arms})
         ledger = Ledger(self.budget, self.unit)
         settings = Settings(in_flight=self.in_flight, seed=0)
         return Machine(self.prompts, self.arms, self.allocation, ledger, meter, costs, finisher, settings)
