@@ -48,6 +48,8 @@ class Start:
     """how far each arm's lift may be from `lifts`; 0 fixes it"""
     text: NDArray[np.float32] | None = None
     weights: Weights = DEFAULT_WEIGHTS
+    unparsed: float = 0.05
+    """probability that a wrong response has no readable answer"""
     trained: bool = False
     """whether it was fitted on labelled candidates"""
 
@@ -73,7 +75,7 @@ class Difficulty:
         self.arms = tuple(arms)
         self.start = start
         self.evidence = Evidence(prompts, len(arms))
-        self.world = World(lifts=start.lifts.copy(), prior=start.prior, calibration=start.calibration)
+        self.world = World(start.lifts.copy(), start.prior, start.calibration, start.unparsed)
         self.weights = start.weights
         self.scored = False
         self._totals = ScoreTotals()

@@ -80,6 +80,7 @@ class FittedPolicy:
             deviations=deviations,
             text=None if self.text is None else self.text.factor(texts),
             weights=self.weights or base.weights,
+            unparsed=self.unparsed,
             trained=True,
         )
 
