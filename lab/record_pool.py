@@ -21,8 +21,9 @@ from apportion.lab import tokenizer as lab_tokenizer
 from apportion.lab.models import SAMPLING_TEMPERATURE
 from apportion.lab.network import Network
 from apportion.lab.paths import lab_path
-from apportion.lab.prm import Scorer, split_steps
-from apportion.lab.sampling import CHUNK_ROWS, Completion, complete
+from apportion.lab.prm import split_steps
+from apportion.lab.sampling import CHUNK_PROMPTS, Completion, complete
+from apportion.lab.scoring import PoolScorer
 
 ANSWER: Final = re.compile(r"Answer: (-?[0-9]+)")
 SCORE_DIGITS: Final = 3
@@ -57,53 +58,51 @@ def parse_answer(text: str) -> str | None:
     return str(int(match.group(1))) if match else None
 
 
-def candidate_rows(
-    arm: str, prompts: list[dict[str, str]], completions: list[list[Completion]], scorer: Scorer
-) -> list[Row]:
-    """Pool rows of a chunk; identical solutions of a prompt are scored once."""
-    texts = {(index, done.text): split_steps(done.text) for index, rows in enumerate(completions) for done in rows}
-    keys = [key for key, steps in texts.items() if steps]
-    scores = dict(
-        zip(keys, scorer.score([(prompts[index]["problem"], texts[index, text]) for index, text in keys]), strict=True)
-    )
+def candidate_rows(arm: str, prompt: dict[str, str], drawn: list[Completion], scorer: PoolScorer) -> list[Row]:
+    """One prompt's rows of the pool; a completion without a step scores zero."""
+    steps = [split_steps(done.text) for done in drawn]
+    scored = iter(scorer.score(prompt["problem"], [one for one in steps if one]))
     rows: list[Row] = []
-    for index, (prompt, drawn) in enumerate(zip(prompts, completions, strict=True)):
-        for place, done in enumerate(drawn):
-            answer = parse_answer(done.text) if done.finished else None
-            steps = scores.get((index, done.text), [0.0])
-            rows.append(
-                {
-                    "prompt_id": prompt["id"],
-                    "arm": arm,
-                    "index": place,
-                    "answer": answer,
-                    "correct": answer == prompt["answer"],
-                    "tokens": done.tokens,
-                    "score": round(steps[-1], SCORE_DIGITS),
-                    "score_min": round(min(steps), SCORE_DIGITS),
-                    "score_mean": round(sum(steps) / len(steps), SCORE_DIGITS),
-                }
-            )
+    for place, (done, one) in enumerate(zip(drawn, steps, strict=True)):
+        answer = parse_answer(done.text) if done.finished else None
+        scores = next(scored) if one else [0.0]
+        rows.append(
+            {
+                "prompt_id": prompt["id"],
+                "arm": arm,
+                "index": place,
+                "answer": answer,
+                "correct": answer == prompt["answer"],
+                "tokens": done.tokens,
+                "score": round(scores[-1], SCORE_DIGITS),
+                "score_min": round(min(scores), SCORE_DIGITS),
+                "score_mean": round(sum(scores) / len(scores), SCORE_DIGITS),
+            }
+        )
     return rows
 
 
 def record_arm(
-    arm: str, samples: int, prompts: list[dict[str, str]], work: Path, tokenizer: Tokenizer, scorer: Scorer
+    arm: str, samples: int, prompts: list[dict[str, str]], work: Path, tokenizer: Tokenizer, scorer: PoolScorer
 ) -> pa.Table:
     """All candidates of one arm, chunk by chunk."""
     network = Network.load(lab_path(f"lab:{arm}"))
     ordered = sorted(prompts, key=lambda row: (len(row["problem"]), row["id"]))
-    size = max(1, CHUNK_ROWS // samples)
     tables: list[pa.Table] = []
     begun, drawn_tokens = time.monotonic(), 0
     work.mkdir(parents=True, exist_ok=True)
-    for start in range(0, len(ordered), size):
+    for start in range(0, len(ordered), CHUNK_PROMPTS):
         part = work / f"{arm}-{samples}-{start:05d}.parquet"
         if not part.exists():
-            chunk = ordered[start : start + size]
+            chunk = ordered[start : start + CHUNK_PROMPTS]
             problems = [row["problem"] for row in chunk]
             completions = complete(network, tokenizer, problems, samples, SAMPLING_TEMPERATURE, seed=start)
-            table = pa.Table.from_pylist(candidate_rows(arm, chunk, completions, scorer), schema=CANDIDATES)
+            rows = [
+                row
+                for prompt, drawn in zip(chunk, completions, strict=True)
+                for row in candidate_rows(arm, prompt, drawn, scorer)
+            ]
+            table = pa.Table.from_pylist(rows, schema=CANDIDATES)
             pq.write_table(table, part.with_suffix(".part"))
             part.with_suffix(".part").rename(part)
             drawn_tokens += sum(done.tokens for rows in completions for done in rows)
@@ -139,7 +138,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     prompts = read_rows(lab_path(f"lab:{arguments.split}"))
-    scorer = Scorer(lab_path("lab:prm"))
+    scorer = PoolScorer(lab_path("lab:prm"))
     tokenizer = lab_tokenizer.build()
     work = arguments.work / "pools" / arguments.split
     tables = []

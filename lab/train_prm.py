@@ -26,7 +26,7 @@ from apportion.lab.prm_data import Labelled, draw_stories, labelled_samples
 from apportion.lab.tokenizer import PAD, STEP, token_id
 from apportion.lab.train import Optimizers, Recipe, learning_rate
 
-TEMPERATURES: Final = ((0.8, 8), (1.0, 3))
+TEMPERATURES: Final = ((0.8, 12), (1.0, 4))
 # (temperature, samples of each story): mostly as the policy is used, some with more mistakes.
 
 LOG_STEPS: Final = 50
@@ -43,9 +43,9 @@ class PrmRecipe:
 
 
 RECIPE: Final = PrmRecipe(
-    stories=4000,
+    stories=7000,
     held_out_stories=200,
-    optimizer=Recipe(seed=3, steps=1200, batch_tokens=6144, lr=4e-3, ramp_steps=0, decay_steps=600, warmup_steps=50),
+    optimizer=Recipe(seed=3, steps=2000, batch_tokens=6144, lr=4e-3, ramp_steps=0, decay_steps=1000, warmup_steps=50),
 )
 
 

@@ -12,6 +12,7 @@ from apportion.lab.network import Network
 from apportion.lab.paths import lab_path
 from apportion.lab.prm import Scorer, prm_text, split_steps
 from apportion.lab.prm_data import Labelled, draw_stories, first_wrong_step, labelled_samples
+from apportion.lab.scoring import PoolScorer
 from apportion.lab.tokenizer import STEP
 from apportion.lab.train_prm import THRESHOLD, process_bench
 
@@ -79,3 +80,12 @@ def test_it_separates_right_from_wrong_steps_of_real_samples() -> None:
     means = {label: sum(values) / len(values) for label, values in by_label.items()}
     assert means[1] - means[0] > 0.4
     assert process_bench(scores, samples, THRESHOLD).f1 > LEAST_F1
+
+
+def test_pool_scorer_agrees_with_the_plain_one() -> None:
+    folder, problem = lab_path("lab:prm"), "Ann has 12 boxes. She buys 5 more. How many boxes does Ann have now?"
+    solutions = [["12 + 5 = 17", "Answer: 17"], ["12 + 5 = 18", "Answer: 18"], ["Answer: 3"], ["12 + 5 = 17"]]
+    plain = Scorer(folder).score([(problem, steps) for steps in solutions])
+    shared = PoolScorer(folder).score(problem, solutions)
+    for one, other in zip(plain, shared, strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
