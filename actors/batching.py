@@ -32,6 +32,9 @@ ADMIT_SHARE = 8
 PREFILL_TOKENS = 8192
 # Padded prompt tokens in one forward pass; bounds its memory.
 
+SEED_BITS = 2**63 - 1
+# Seeds are int64 in the batch; larger or negative ones are folded into it.
+
 
 @dataclass(slots=True, eq=False)
 class Job:
@@ -200,7 +203,7 @@ class Batcher:
         kind = self._stops.kind(sampling.stop)
         first = job.placed
         rows = [
-            Row(job, index, job.request.seeds[index], sampling.temperature, sampling.top_p, job.limit, kind)
+            Row(job, index, job.request.seeds[index] & SEED_BITS, sampling.temperature, sampling.top_p, job.limit, kind)
             for index in range(first, first + count)
         ]
         if job.layers is None:
