@@ -129,8 +129,8 @@ def _check_counts(usage: Usage, prompt: int, completion_tokens: Sequence[int]) -
         usage.prompt_tokens + usage.cached_tokens == prompt,
         "a prompt is counted once a request, as the describer counts it; what was cached is told apart",
     )
-    reach = attended(float(usage.cached_tokens), float(usage.prompt_tokens))
-    reach += sum(attended(float(prompt), float(tokens)) for tokens in completion_tokens)
+    reach = float(attended(usage.cached_tokens, usage.prompt_tokens))
+    reach += sum(float(attended(prompt, tokens)) for tokens in completion_tokens)
     _require(abs(usage.attended - reach) <= 1.0, "attended positions follow costs.attended")
     _require(usage.busy_seconds > 0.0, "work takes time")
 
