@@ -1,8 +1,8 @@
 """The difficulty of every prompt of a job: evidence in, beliefs and responses out.
 
 Everything is a pure function of the calls made so far. Beliefs about single prompts follow each observation at once;
-what is believed of the dataset (prior, score calibration, lifts) changes only in `refresh`, so that two prompts with
-equal evidence always get equal beliefs.
+what is believed of the dataset (prior, score calibration, lifts, worths) changes only in `refresh`, so that two
+prompts with equal evidence always get equal beliefs.
 """
 
 from __future__ import annotations
@@ -83,11 +83,8 @@ class Difficulty:
         self._refreshed_at = 0
         self._worth_sum = np.array([_assumed_worth(arm) for arm in arms]) * WORTH_PSEUDO
         self._worth_count = np.full(len(arms), WORTH_PSEUDO)
-
-    @property
-    def worth(self) -> Floats:
-        """Mean worth of one candidate of each arm as independent evidence, [arms]."""
-        return np.asarray(self._worth_sum / self._worth_count)
+        self.worth: Floats = self._worth_sum / self._worth_count
+        """mean worth of one candidate of each arm as independent evidence, [arms]"""
 
     def observe(self, prompt: int, arm: int, candidates: Sequence[Candidate]) -> None:
         """Take in the candidates of one purchase."""
@@ -124,6 +121,7 @@ class Difficulty:
         """Fit prior, calibration, vote weights and lifts to the evidence so far."""
         seen = np.flatnonzero(self.evidence.total.sum(axis=1) > 0)
         self._refreshed_at = self._candidates
+        self.worth = self._worth_sum / self._worth_count
         if not len(seen):
             return
         width = int(self.evidence.used[seen].max(initial=1)) + 1

@@ -113,6 +113,17 @@ class Evidence:
                 self._score[prompt, slot] += candidate.score
                 self._best[prompt, slot] = max(self._best[prompt, slot], candidate.score)
 
+    def signatures(self, prompts: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+        """Rows that are equal where unscored evidence is, whatever the answers' names, [prompts, columns]."""
+        width = max(1, int(self.used[prompts].max(initial=0)))
+        count, tally = self._count[prompts, :width], self._tally[prompts, :width]
+        # Any injective-enough order will do: the names of the answers must not matter, nor their order of arrival.
+        place = tally + count @ np.sqrt(np.arange(2.0, 2.0 + self.arms), dtype=np.float32)
+        order = np.argsort(-place, axis=1, kind="stable")
+        line = np.arange(len(order))[:, None]
+        parts = [count[line, order].reshape(len(order), -1), tally[line, order], self.total[prompts]]
+        return np.concatenate([*parts, self.unparsed[prompts, None]], axis=1)
+
     def rows(self, prompts: NDArray[np.int64] | slice) -> Rows:
         """The evidence of some prompts, with as many answer slots as the fullest of them needs (at least one)."""
         used = self.used[prompts]

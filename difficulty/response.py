@@ -76,13 +76,12 @@ def standing(rows: Rows, belief: Belief, strength: Floats, prior: Floats) -> Sta
     order = np.argsort(-strength, axis=1, kind="stable")
     width = LEADERS + 1
     if answers < width:
-        pad = ((0, 0), (0, width - answers))
-        strength, votes = np.pad(strength, pad), np.pad(votes, pad)
-        order = np.concatenate([order, np.broadcast_to(np.arange(answers, width), (count, width - answers))], axis=1)
-        joint = np.concatenate(
-            [belief.joint[:, :-1], np.zeros((count, width - answers, POINTS)), belief.joint[:, -1:]], axis=1
-        )
-        alpha = np.concatenate([belief.concentration[:, :-1], np.ones((count, width - answers))], axis=1)
+        pad = np.zeros((count, width - answers))
+        strength, votes = np.concatenate([strength, pad], axis=1), np.concatenate([votes, pad], axis=1)
+        order = np.concatenate([order, np.broadcast_to(np.arange(answers, width), pad.shape)], axis=1)
+        parted = np.zeros((count, width + 1, POINTS))
+        parted[:, :answers], parted[:, -1] = belief.joint[:, :-1], belief.joint[:, -1]
+        joint, alpha = parted, np.concatenate([belief.concentration[:, :-1], pad + 1.0], axis=1)
     else:
         joint, alpha = belief.joint, belief.concentration[:, :-1]
     top = order[:, :width]
@@ -115,7 +114,7 @@ def standing(rows: Rows, belief: Belief, strength: Floats, prior: Floats) -> Sta
     here &= rivals > 0.0
     tied = (marks >= marks[:, :1] - 1e-9) & (sizes > 0)
     present = (chance[:, :width] * tied).sum(axis=1) / np.maximum(tied.sum(axis=1), 1)
-    empty = ~(votes > 0).any(axis=1)
+    empty = np.asarray(votes.max(axis=1) <= 0)
     here[empty] = False
     given = prior / prior.sum(axis=1, keepdims=True)
     lead = np.where(here, lead, np.nan)

@@ -34,6 +34,8 @@ REFRESH_GROWTH = 1.25
 """The dataset's beliefs are fitted again when a quarter more candidates have been seen."""
 CHUNK = 2048
 """Prompts worked on at once: their arrays stay within the processor's cache and a few megabytes."""
+MOST_KNOWN = 20_000
+"""Kinds of evidence remembered between two fits of the dataset's beliefs; a few megabytes."""
 TABLE_DRIFT = 0.1
 """A vote's race is tabulated again when its weights or a candidate's worth moved by this share."""
 
@@ -68,6 +70,8 @@ class Outlook:
         self._weighted = np.array([arm.select != "majority" for arm in problem.arms])
         self._last = np.zeros(problem.prompts, dtype=np.int16)
         self._races: dict[int, tuple[Race, float]] = {}
+        self._scored = False
+        self._known: dict[bytes, tuple[float, NDArray[np.float32]]] = {}
 
     @property
     def costs(self) -> CostModel:
@@ -76,6 +80,11 @@ class Outlook:
     def observe(self, prompt: int, arm: int, candidates: Sequence[Candidate]) -> None:
         """Take in the candidates of one purchase."""
         self.difficulty.observe(prompt, arm, candidates)
+        if self.difficulty.scored and not self._scored:
+            # The first score decides by what votes are weighed: what was worked out before does not hold.
+            self._scored = True
+            self._fresh[:] = False
+            self._known.clear()
         self.purchases[prompt] += 1
         self._last[prompt] = arm
         self._fresh[prompt] = False
@@ -84,7 +93,7 @@ class Outlook:
         """Bring one prompt up to date, costs included."""
         if self._fresh[prompt]:
             return
-        self._work_out(slice(prompt, prompt + 1))
+        self._work_out_one(prompt)
         one = np.array([prompt])
         for at, option in enumerate(self.options):
             self.cost[prompt, at] = self.costs.predict(one, option.name, option.n)[0]
@@ -95,18 +104,44 @@ class Outlook:
         if self.difficulty.stale(REFRESH_GROWTH):
             self.difficulty.refresh()
             self._fresh[:] = False
+            self._known.clear()
         due = prompts[~self._fresh[prompts]]
-        if self.difficulty.start.text is None:
-            blank = due[self.purchases[due] == 0]
-            if len(blank):
-                self._work_out(blank[:1])
-                self.now[blank], self.gain[blank] = self.now[blank[0]], self.gain[blank[0]]
-            due = due[self.purchases[due] > 0]
-        for begin in range(0, len(due), CHUNK):
-            self._work_out(due[begin : begin + CHUNK])
+        if len(due):
+            first, group = self._alike(due)
+            for begin in range(0, len(first), CHUNK):
+                self._work_out(due[first[begin : begin + CHUNK]])
+            if len(first) < len(due):
+                self.now[due], self.gain[due] = self.now[due[first]][group], self.gain[due[first]][group]
         for at, option in enumerate(self.options):
             self.cost[prompts, at] = self.costs.predict(prompts, option.name, option.n)
         self._fresh[prompts] = True
+
+    def _alike(self, prompts: Ints) -> tuple[Ints, Ints]:
+        """Positions of the first prompt of each kind, and the kind of each prompt: alike ones are worked out once."""
+        if self._scored or self.difficulty.start.text is not None:
+            return np.arange(len(prompts)), np.arange(len(prompts))
+        signatures = self.difficulty.evidence.signatures(prompts)
+        rows = np.ascontiguousarray(signatures).view(
+            np.dtype((np.void, signatures.dtype.itemsize * signatures.shape[1]))
+        )
+        _, first, group = np.unique(rows[:, 0], return_index=True, return_inverse=True)
+        return first, group
+
+    def _work_out_one(self, prompt: int) -> None:
+        """As `_work_out`, remembering what was worked out for evidence of the same kind."""
+        one = slice(prompt, prompt + 1)
+        if self._scored or self.difficulty.start.text is not None:
+            self._work_out(one)
+            return
+        key = self.difficulty.evidence.signatures(one).tobytes()
+        known = self._known.get(key)
+        if known is None:
+            self._work_out(one)
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = (float(self.now[prompt]), self.gain[prompt].copy())
+        else:
+            self.now[prompt], self.gain[prompt] = known
 
     def respond(self, rows: Rows, belief: Belief, last: NDArray[np.int16]) -> tuple[Floats, Floats]:
         """Value now, [rows], and value after each option, [rows, options]."""
@@ -134,7 +169,7 @@ class Outlook:
 
     def _by_score(self) -> NDArray[np.bool_]:
         # Without a scored candidate every selector falls back to the majority.
-        return self._weighted & self.difficulty.scored
+        return self._weighted & self._scored
 
     def _weights(self, scores: bool) -> Weights:
         return self.difficulty.weights if scores else Weights()
