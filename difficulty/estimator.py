@@ -133,8 +133,8 @@ class Difficulty:
         prior = fit_prior(rows, self.world, text, self.start.prior, pseudo)
         self.world = replace(self.world, prior=prior)
         if self.scored:
-            votes_only = believe(rows, replace(self.world, calibration=Calibration(0.0, 0.0)), text)
-            self.world = replace(self.world, calibration=fit_calibration(rows, votes_only, self._totals))
+            fitted = fit_calibration(rows, self.world, text, self._totals, self.start.calibration)
+            self.world = replace(self.world, calibration=fitted)
         belief = believe(rows, self.world, text)
         if self.scored:
             self.weights = fit_weights(rows, belief, self._totals)

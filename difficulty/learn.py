@@ -1,17 +1,17 @@
 """What a job learns of its verifier and its arms from its own soft labels: score calibration, vote weights, lifts.
 
-A soft label is the belief that an answer is right. Those used to calibrate the scores come from the votes alone: a
-verifier that graded itself would only grow more certain.
+A soft label is the belief that an answer is right. Calibration alternates between labels and scores (EM): labels from
+the votes alone are so noisy where votes are few that a good verifier would look like a poor one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apportion.difficulty.belief import Belief, Calibration
+from apportion.difficulty.belief import Belief, Calibration, World, believe
 from apportion.difficulty.evidence import Rows
 from apportion.difficulty.grid import LOGIT
 from apportion.difficulty.race import Weights
@@ -23,8 +23,10 @@ DEFAULT_WEIGHTS = Weights(0.6, 0.25, 0.4, 0.25)
 """Scores of right and wrong candidates before any was seen: a verifier that is better than nothing."""
 PSEUDO_CANDIDATES = 100.0
 """The default calibration counts as this many scored candidates."""
-MOST_SLOPE = 1.0
-"""A slope above 1 would say that a verifier is less certain than it should be; votes alone cannot show that."""
+MOST_SLOPE = 1.5
+"""A slope well above 1 would say that a verifier is far less certain than it should be; votes cannot show that."""
+CALIBRATION_STEPS = 5
+"""EM steps of the calibration, from the default."""
 LIFT_GRID: Floats = np.linspace(-4.0, 4.0, 81)
 
 
@@ -37,19 +39,29 @@ class ScoreTotals:
     logit_squares: float = 0.0
 
 
-def _halves(sums: Floats, rows: Rows, votes_only: Belief) -> tuple[float, float, float, float]:
+def _halves(sums: Floats, rows: Rows, belief: Belief) -> tuple[float, float, float, float]:
     """Mass and mean of `sums` over right and over wrong scored candidates, by soft labels."""
-    right = votes_only.right[:, :-1]
+    right = belief.right[:, :-1]
     many, few = float((rows.scored * right).sum()), float((rows.scored * (1.0 - right)).sum())
     above, below = float((sums * right).sum()), float((sums * (1.0 - right)).sum())
     return many, above / max(many, 1e-9), few, below / max(few, 1e-9)
 
 
-def fit_calibration(rows: Rows, votes_only: Belief, totals: ScoreTotals) -> Calibration:
+def fit_calibration(
+    rows: Rows, world: World, text: Floats | None, totals: ScoreTotals, start: Calibration = DEFAULT
+) -> Calibration:
+    """The calibration that the soft labels it leads to favour; `start` is also what it is shrunk to."""
+    found = start
+    for _ in range(CALIBRATION_STEPS):
+        found = _calibrated(rows, believe(rows, replace(world, calibration=found), text), totals, start)
+    return found
+
+
+def _calibrated(rows: Rows, belief: Belief, totals: ScoreTotals, start: Calibration) -> Calibration:
     """Two normals of equal variance on the score's logit, right and wrong: their log ratio is a line."""
-    many, above, few, below = _halves(rows.logit, rows, votes_only)
+    many, above, few, below = _halves(rows.logit, rows, belief)
     if many < 1.0 or few < 1.0 or totals.count < 1.0:
-        return DEFAULT
+        return start
     mean = (many * above + few * below) / (many + few)
     between = many * few / (many + few) ** 2 * (above - below) ** 2
     within = max(totals.logit_squares / totals.count - mean**2 - between, 0.05)
@@ -59,8 +71,8 @@ def fit_calibration(rows: Rows, votes_only: Belief, totals: ScoreTotals) -> Cali
     trust = min(many, few) / (min(many, few) + PSEUDO_CANDIDATES)
     bias = -slope * middle
     return Calibration(
-        trust * slope + (1.0 - trust) * DEFAULT.slope,
-        trust * bias + (1.0 - trust) * DEFAULT.bias,
+        trust * slope + (1.0 - trust) * start.slope,
+        trust * bias + (1.0 - trust) * start.bias,
     )
 
 
