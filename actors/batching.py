@@ -177,10 +177,11 @@ class Batcher:
         """Run what has not been run of the prompts of jobs, alike lengths together."""
         todo: list[tuple[Job, Known]] = []
         for job in jobs:
-            known = self._prefixes.find(job.prompt[:-1]) or (0, ())
+            kept = self._prefixes.find(job.prompt[:-1])
+            known: Known = kept.known if kept else (0, ())
             job.cached = known[0]
-            if known[1] and known[0] == len(job.prompt) - 1:
-                job.layers = known[1]
+            if kept and job.cached == len(job.prompt) - 1:
+                job.layers = kept.layers
             else:
                 todo.append((job, known))
         # Prompts that continue something go first and apart: their pass needs a mask, which the others' do not.

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import torch
 from torch.nn.functional import pad
-from transformers import DynamicCache
 
-from apportion.actors.kv import LENGTH_STEP, Known, Layers, SlotCache, join, split, stack
+from apportion.actors.kv import LENGTH_STEP, Known, Layers, SlotCache
+from apportion.actors.passes import Pass
 from apportion.actors.sampling import draw, uniform
 
 SEED, LAST, LENGTH, DRAWN, LIMIT, KIND = range(6)
@@ -73,34 +73,9 @@ class Decoder:
 
         `known` gives for each prompt how many of its tokens were run before, and their keys and values.
         """
-        past, lengths = max(length for length, _ in known), [len(prompt) - 1 for prompt in prompts]
-        new = [length - begun for length, (begun, _) in zip(lengths, known, strict=True)]
-        # A prompt of one token has nothing to run; it rides along as padding, so that shapes are known.
-        tokens = torch.zeros(len(prompts), max(1, *new), dtype=torch.long)
-        for row, (prompt, (begun, _)) in enumerate(zip(prompts, known, strict=True)):
-            tokens[row, : new[row]] = torch.tensor(prompt[begun:-1], dtype=torch.long)
-        tokens = tokens.to(self._device)
-        cache = DynamicCache()
-        if not past:
-            # Padding on the right needs no mask under causal attention: what it computes is never read.
-            self._model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            return split(cache, lengths)
-        begun = torch.tensor([length for length, _ in known], device=self._device)
-        for index, (keys, values) in enumerate(stack([layers for _, layers in known], past)):
-            cache.update(keys, values, index)
-        steps = torch.arange(tokens.shape[1], device=self._device)
-        old = (torch.arange(past, device=self._device) < begun[:, None])[:, None, None, :]
-        own = (steps <= steps[:, None])[None, None]
-        shape = (len(prompts), 1, len(steps), -1)
-        self._model(
-            input_ids=tokens,
-            attention_mask=self._mask(torch.cat((old.expand(shape), own.expand(shape)), dim=-1)),
-            position_ids=begun[:, None] + steps,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return join(cache, past, [length for length, _ in known], new)
+        run = Pass.of([prompt[:-1] for prompt in prompts], known, self._device)
+        self._model(**run.inputs(self._mask), logits_to_keep=1)
+        return run.layers()
 
     def _mask(self, attends: torch.Tensor) -> torch.Tensor:
         """A mask as the model's attention takes it, from one that is True where a query attends."""

@@ -1,4 +1,4 @@
-"""Prompts and steps that were run before: their keys and values, kept while there is room.
+"""Sequences that were run before: their keys and values (and a scorer's scores), kept while there is room.
 
 Asked again, a prompt is not run again; a beam search, whose every round continues what the last one wrote, pays only
 for new tokens. Entries are whole sequences and are found where they begin a prompt; the least recently used go first.
@@ -8,10 +8,25 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from apportion.actors.kv import Layers
+from apportion.actors.kv import Known, Layers
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A sequence, its keys and values, and the scores of the tags in it."""
+
+    tokens: tuple[int, ...]
+    layers: Layers
+    scores: tuple[float, ...] = ()
+
+    @property
+    def known(self) -> Known:
+        """As a pass is told of it."""
+        return len(self.tokens), self.layers
 
 
 def _size(layers: Layers) -> int:
@@ -38,26 +53,26 @@ class PrefixCache:
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes
-        self._entries: OrderedDict[int, tuple[tuple[int, ...], Layers]] = OrderedDict()
+        self._entries: OrderedDict[int, Kept] = OrderedDict()
         self.size_bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, tokens: Sequence[int]) -> tuple[int, Layers] | None:
-        """The longest kept sequence that `tokens` begins with, its length first; None where there is none."""
+    def find(self, tokens: Sequence[int]) -> Kept | None:
+        """The longest kept sequence that `tokens` begins with; None where there is none."""
         if not self._entries:
             return None
         hashes = _hashes(tokens)
         for length in range(len(hashes), 0, -1):
             key = hashes[length - 1]
-            entry = self._entries.get(key)
-            if entry is not None and len(entry[0]) == length and entry[0] == tuple(tokens[:length]):
+            kept = self._entries.get(key)
+            if kept is not None and kept.tokens == tuple(tokens[:length]):
                 self._entries.move_to_end(key)
-                return length, entry[1]
+                return kept
         return None
 
-    def keep(self, tokens: Sequence[int], layers: Layers) -> None:
+    def keep(self, tokens: Sequence[int], layers: Layers, scores: tuple[float, ...] = ()) -> None:
         """Remember a sequence. Its tensors are copied where they are parts of larger ones, which would stay too."""
         size = _size(layers)
         if not tokens or size > self._capacity:
@@ -66,11 +81,12 @@ class PrefixCache:
         if key in self._entries:
             self._entries.move_to_end(key)
             return
-        self._entries[key] = (tuple(tokens), tuple((_own(keys), _own(values)) for keys, values in layers))
+        owned = tuple((_own(keys), _own(values)) for keys, values in layers)
+        self._entries[key] = Kept(tuple(tokens), owned, scores)
         self.size_bytes += size
         while self.size_bytes > self._capacity:
-            _, (_, dropped) = self._entries.popitem(last=False)
-            self.size_bytes -= _size(dropped)
+            _, dropped = self._entries.popitem(last=False)
+            self.size_bytes -= _size(dropped.layers)
 
     @property
     def open(self) -> bool:

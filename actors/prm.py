@@ -8,11 +8,7 @@ second label at its tag (Qwen2.5-Math-PRM, arXiv 2501.07301). Weights: `model.*`
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,20 +18,20 @@ from transformers import Qwen2Config, Qwen2Model
 from apportion.actors.attention import GROUPED
 from apportion.actors.describe import context_length, read_config, weight_files
 from apportion.actors.embedded import EmbeddedSettings, threads_of
-from apportion.actors.replies import Outbox, Waiter
+from apportion.actors.kv import Known, Layers
+from apportion.actors.passes import Pass
+from apportion.actors.prefixes import PrefixCache
+from apportion.actors.replies import Waiter
+from apportion.actors.scoring import ScoreJob, ScoreWorker, Tagged
 from apportion.actors.spec import ModelSpec
 from apportion.actors.tokens import ChatTokenizer
-from apportion.costs import attended
 from apportion.errors import EngineError, ModelError
-from apportion.types import Message, Messages, Score, Scored, Usage
+from apportion.types import Message, Messages, Score, Scored
 
 STEP_TAG = "<extra_0>"
 LABELS = 2
 IGNORED_WEIGHTS = frozenset({"lm_head.weight"})
 # Published folders carry the policy's output head along; a reward model has no use for it.
-
-FORWARD_TOKENS = 4096
-# Padded tokens in one forward pass: more gain nothing, and would keep short requests waiting.
 
 
 class ProcessRewardModel(torch.nn.Module):
@@ -47,118 +43,21 @@ class ProcessRewardModel(torch.nn.Module):
         width = config.hidden_size
         self.score = torch.nn.Sequential(torch.nn.Linear(width, width), torch.nn.ReLU(), torch.nn.Linear(width, LABELS))
 
-    def forward(self, tokens: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Scores float32 in [0, 1] at the places (rows, columns) of `tokens` [sequences, length], padded right."""
-        hidden = self.model(input_ids=tokens, use_cache=False).last_hidden_state
-        logits = self.score(hidden[rows, columns])
-        return torch.softmax(logits.float(), dim=-1)[:, 1]
-
-
-@dataclass(slots=True, eq=False)
-class ScoreJob:
-    """One request on its way: the token ids and the tags' places of each response that has steps."""
-
-    waiter: Waiter[Scored]
-    sequences: dict[int, tuple[list[int], list[int]]]
-    scores: list[tuple[float, ...]]
-    missing: int
-    busy_seconds: float = 0.0
-
-    def reply(self) -> Scored:
-        """Scores of all responses, and what they cost; the conversation is read for every response."""
-        lengths = [len(ids) for ids, _ in self.sequences.values()]
-        reach = sum(attended(0, length) for length in lengths)
-        return Scored(tuple(self.scores), Usage(sum(lengths), 0, int(reach), 0, self.busy_seconds))
-
-
-@dataclass(slots=True)
-class ScoreWorker:
-    """The thread that owns the model: takes what has come, sorts it by length, answers a request when it is whole."""
-
-    model: ProcessRewardModel
-    device: torch.device
-    max_batch: int
-    threads: int
-    inbox: queue.SimpleQueue[ScoreJob | None] = field(default_factory=queue.SimpleQueue)
-    outbox: Outbox[Scored] = field(default_factory=Outbox)
-    thread: threading.Thread = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self._run, name="embedded-scorer", daemon=True)
-        self.thread.start()
-
-    def submit(self, job: ScoreJob) -> None:
-        """Queue a job."""
-        if not self.thread.is_alive():
-            raise EngineError("the scorer was closed; build it again")
-        self.inbox.put(job)
-
-    def close(self) -> None:
-        """Finish what is queued and stop the thread."""
-        self.inbox.put(None)
-        self.thread.join()
-
-    def _run(self) -> None:
-        torch.set_num_threads(self.threads)
-        with torch.inference_mode():
-            while (job := self.inbox.get()) is not None:
-                jobs, waiting = [job], job.missing
-                closing = False
-                # As many jobs as two batches hold: enough to sort by length, few enough to answer soon.
-                while waiting < 2 * self.max_batch and not self.inbox.empty():
-                    following = self.inbox.get()
-                    if following is None:
-                        closing = True
-                        break
-                    jobs.append(following)
-                    waiting += following.missing
-                self._work(jobs)
-                if closing:
-                    return
-
-    def _work(self, jobs: list[ScoreJob]) -> None:
-        pieces = [(job, index) for job in jobs for index in job.sequences]
-        pieces.sort(key=lambda piece: len(piece[0].sequences[piece[1]][0]))
-        failed: set[ScoreJob] = set()
-        while pieces:
-            job, index = pieces[-1]
-            widest = len(job.sequences[index][0])
-            count = max(1, min(self.max_batch, FORWARD_TOKENS // widest))
-            batch = [piece for piece in pieces[-count:] if piece[0] not in failed]
-            del pieces[-count:]
-            try:
-                self._forward(batch)
-            except Exception as error:
-                owners = {job for job, _ in batch} - failed
-                failed |= owners
-                for owner in owners:
-                    self.outbox.add(owner.waiter, EngineError(f"the scorer failed: {type(error).__name__}: {error}"))
-            for owner in dict.fromkeys(job for job, _ in batch):
-                if owner.missing == 0 and owner not in failed:
-                    self.outbox.add(owner.waiter, owner.reply())
-            self.outbox.deliver()
-
-    def _forward(self, batch: Sequence[tuple[ScoreJob, int]]) -> None:
-        if not batch:
-            return
-        began = time.perf_counter()
-        parts = [job.sequences[index] for job, index in batch]
-        tokens = torch.zeros(len(parts), max(len(ids) for ids, _ in parts), dtype=torch.long)
-        rows: list[int] = []
-        columns: list[int] = []
-        for row, (ids, tags) in enumerate(parts):
-            tokens[row, : len(ids)] = torch.tensor(ids)
-            rows.extend([row] * len(tags))
-            columns.extend(tags)
-        scores = self.model(
-            tokens.to(self.device), torch.tensor(rows, device=self.device), torch.tensor(columns, device=self.device)
-        ).tolist()
-        share = (time.perf_counter() - began) / sum(len(ids) for ids, _ in parts)
-        for (job, index), (ids, tags) in zip(batch, parts, strict=True):
-            job.scores[index] = tuple(scores[: len(tags)])
-            del scores[: len(tags)]
-            job.missing -= 1
-            job.busy_seconds += share * len(ids)
+    def run(
+        self, sequences: Sequence[Sequence[int]], known: Sequence[Known], tags: Sequence[Sequence[int]]
+    ) -> tuple[list[Layers], list[tuple[float, ...]]]:
+        """Run what is not known of sequences: their keys and values, and the scores of their tags from there on."""
+        pieces = Pass.of(sequences, known, self.score[0].weight.device)
+        hidden = self.model(**pieces.inputs(lambda attends: attends)).last_hidden_state
+        places = [
+            (row, tag - pieces.begun[row]) for row, own in enumerate(tags) for tag in own if tag >= pieces.begun[row]
+        ]
+        rows, columns = torch.tensor(places, dtype=torch.long, device=hidden.device).reshape(-1, 2).unbind(1)
+        scores = torch.softmax(self.score(hidden[rows, columns]).float(), dim=-1)[:, 1].tolist()
+        by_row: list[list[float]] = [[] for _ in sequences]
+        for (row, _), score in zip(places, scores, strict=True):
+            by_row[row].append(score)
+        return pieces.layers(), [tuple(own) for own in by_row]
 
 
 class EmbeddedScorer:
@@ -173,39 +72,41 @@ class EmbeddedScorer:
 
     async def score(self, request: Score) -> Scored:
         """One score a step of each response; a response without steps gets none and costs nothing."""
-        sequences = {
-            index: self._encode(request.messages, steps) for index, steps in enumerate(request.responses) if steps
-        }
-        job = ScoreJob(Waiter.here(), sequences, [() for _ in request.responses], len(sequences))
-        if not sequences:
+        turns = tuple(Message(turn.role, turn.content.replace(STEP_TAG, "")) for turn in request.messages)
+        responses = {index: self._encode(turns, steps) for index, steps in enumerate(request.responses) if steps}
+        shared = tuple(self._tokenizer.encode_prompt(turns)) if responses else ()
+        if any(tagged.tokens[: len(shared)] != shared for tagged in responses.values()):
+            # A template that writes the last turn differently leaves nothing to share.
+            shared = ()
+        job = ScoreJob(Waiter.here(), shared, responses, [() for _ in request.responses], len(responses))
+        if not responses:
             return job.reply()
         self._worker.submit(job)
         return await job.waiter.future
 
-    def _encode(self, messages: Messages, steps: tuple[str, ...]) -> tuple[list[int], list[int]]:
-        """Token ids of a response in its conversation, and where its tags are."""
+    def _encode(self, turns: Messages, steps: tuple[str, ...]) -> Tagged:
+        """A response in its conversation, up to its last tag: nothing after that can change a score."""
         text = "".join(step.replace(STEP_TAG, "") + STEP_TAG for step in steps)
-        turns = tuple(Message(message.role, message.content.replace(STEP_TAG, "")) for message in messages)
         ids = self._tokenizer.encode_dialogue((*turns, Message("assistant", text)))
-        if len(ids) > self._context:
-            raise EngineError(
-                f"scorer {self._name!r} was asked about {len(ids)} tokens (conversation and {len(steps)} steps) and "
-                f"its context holds {self._context}; shorten the responses with a smaller max_tokens"
-            )
         tags = [place for place, token in enumerate(ids) if token == self._tag]
         if len(tags) != len(steps):
             raise EngineError(
                 f"scorer {self._name!r}: the chat template left {len(tags)} of {len(steps)} tags {STEP_TAG!r} in "
                 "place; it must write the assistant's text unchanged"
             )
-        return ids, tags
+        if tags[-1] >= self._context:
+            raise EngineError(
+                f"scorer {self._name!r} was asked about {len(ids)} tokens (conversation and {len(steps)} steps) and "
+                f"its context holds {self._context}; shorten the responses with a smaller max_tokens"
+            )
+        return Tagged(tuple(ids[: tags[-1] + 1]), tuple(tags))
 
     async def close(self) -> None:
         """Stop the worker thread and let go of the model."""
         await asyncio.to_thread(self._worker.close)
 
 
-def load_model(spec: ModelSpec, settings: EmbeddedSettings) -> tuple[ProcessRewardModel, torch.device]:
+def load_model(spec: ModelSpec, settings: EmbeddedSettings) -> ProcessRewardModel:
     """The model in its place; ModelError where a weight is missing, left over or of another shape."""
     folder = Path(spec.path)
     config = read_config(folder, spec.name)
@@ -220,14 +121,16 @@ def load_model(spec: ModelSpec, settings: EmbeddedSettings) -> tuple[ProcessRewa
     stored = next(iter(weights.values())).dtype
     with torch.device("meta"):
         model = ProcessRewardModel(shape)
-    model = model.to_empty(device=device)
+    model.to_empty(device=device)
     model.model.rotary_emb = type(model.model.rotary_emb)(shape).to(device)
     try:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         why = " ".join(str(error).split())
         raise ModelError(f"models.{spec.name}: the weights in {folder} do not fit its config.json: {why}") from error
-    return model.to(stored if dtype == "auto" else dtype).eval(), device
+    model.to(stored if dtype == "auto" else dtype)
+    model.eval()
+    return model
 
 
 def _weights(spec: ModelSpec, folder: Path) -> dict[str, torch.Tensor]:
@@ -247,6 +150,6 @@ def build_scorer(spec: ModelSpec) -> EmbeddedScorer:
         raise ModelError(
             f"models.{spec.name}: the tokenizer in {spec.path} has no token {STEP_TAG!r}, which ends a step"
         )
-    model, device = load_model(spec, settings)
-    worker = ScoreWorker(model, device, spec.max_batch, threads_of(spec))
+    prefixes = PrefixCache(settings.prefix_cache_mb * 2**20)
+    worker = ScoreWorker(load_model(spec, settings), prefixes, spec.max_batch, threads_of(spec))
     return EmbeddedScorer(spec.name, tokenizer, tag, worker, context)

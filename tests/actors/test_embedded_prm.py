@@ -89,6 +89,40 @@ def test_small_batches_give_the_same_scores_and_usage(prm: ModelSpec) -> None:
         assert left.usage.attended == right.usage.attended
 
 
+def test_what_was_read_before_is_not_read_again(prm: ModelSpec) -> None:
+    """One request, then the same and a longer response, then a beam's next step: only what is new is paid."""
+    described = describe(prm)
+    messages = conversation("Ann has 12 boxes.")
+    prompt = described.count_prompt(messages)
+    lengths = [described.count_text(step + TAG) for step in STEPS]
+    asked = [
+        Score("prm", messages, (STEPS[:1], STEPS[:1], ("16",))),
+        Score("prm", messages, (STEPS[:2], STEPS[:1])),
+        Score("prm", messages, (STEPS,)),
+    ]
+
+    async def one_by_one(spec: ModelSpec) -> list[Scored]:
+        scorer = build_scorer(spec)
+        replies = [await scorer.score(request) for request in asked]
+        await scorer.close()
+        return replies
+
+    cached = asyncio.run(one_by_one(prm))
+    plain = asyncio.run(one_by_one(replace(prm, engine_args={"prefix_cache_mb": 0})))
+    other = described.count_text("16" + TAG)
+    assert [reply.usage.prompt_tokens for reply in cached] == [prompt + lengths[0] + other, lengths[1], lengths[2]]
+    assert [reply.usage.prompt_tokens for reply in plain] == [
+        prompt + lengths[0] + other,
+        prompt + lengths[0] + lengths[1] + lengths[0],
+        prompt + sum(lengths),
+    ]
+    for left, right in zip(cached, plain, strict=True):
+        for a, b in zip(left.scores, right.scores, strict=True):
+            assert a == pytest.approx(b, abs=1e-4)
+        read = [reply.usage.prompt_tokens + reply.usage.cached_tokens for reply in (left, right)]
+        assert read[0] == read[1]
+
+
 def broken(prm_folder: Path, folder: Path, **weights: object) -> ModelSpec:
     from safetensors.torch import load_file, save_file
 

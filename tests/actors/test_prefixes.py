@@ -36,8 +36,8 @@ def test_find_gives_the_longest_beginning(kept: list[list[int]], prompt: list[in
         assert found is None
     else:
         assert found is not None
-        assert found[0] == longest
-        assert found[1][0][0][0, :, 0].tolist() == prompt[:longest]
+        assert found.tokens == tuple(prompt[:longest])
+        assert found.layers[0][0][0, :, 0].tolist() == prompt[:longest]
 
 
 def test_the_least_recently_used_goes_first_and_size_is_bounded() -> None:
@@ -58,7 +58,7 @@ def test_what_is_kept_holds_no_larger_tensor() -> None:
     cache.keep([0, 1], ((keys[:, :2], values[:, :2]),))
     found = cache.find([0, 1])
     assert found is not None
-    assert found[1][0][0].untyped_storage().nbytes() == 8
+    assert found.layers[0][0].untyped_storage().nbytes() == 8
 
 
 def walk(spec: ModelSpec) -> list[Generated]:
