@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+CHUNK = 1 << 15
+"""Prompts whose options are worked on at once: a few megabytes for each array."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hulls:
@@ -38,33 +41,62 @@ class Hulls:
 def hulls(cost: Floats, gain: Floats) -> Hulls:
     """The hulls of [prompts, options]; an option with an infinite cost or no gain is never on one. Costs are > 0.
 
-    Gift wrapping: from the last hull point, the next is the option with the steepest slope; of equal slopes the
-    farthest. One pass over the arrays for each step of the longest hull.
+    A point under the chord of its neighbours is on no hull, whatever else is dropped with it: all such points go at
+    once, until none is left. Each pass halves what is far from concave, so that few are needed.
     """
-    count, options = cost.shape
-    at_cost, at_gain = np.zeros(count), np.zeros(count)
-    rows = np.arange(count)
-    found: list[tuple[Ints, Ints, Floats, Floats]] = []
-    for _ in range(options):
-        if not len(rows):
-            break
-        run, rise = cost[rows] - at_cost[rows, None], gain[rows] - at_gain[rows, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            slope = np.where((run > 0) & (rise > 0) & np.isfinite(run), rise / run, 0.0)
-        best = slope.max(axis=1)
-        far = np.where(slope >= best[:, None] * (1.0 - 1e-12), run, -np.inf)
-        option = far.argmax(axis=1)
-        keep = best > 0
-        rows, option = rows[keep], option[keep]
-        new_cost, new_gain = cost[rows, option], gain[rows, option]
-        found.append((rows, option, new_cost - at_cost[rows], new_gain - at_gain[rows]))
-        at_cost[rows], at_gain[rows] = new_cost, new_gain
-    if not found:
+    parts = [
+        _hulls_of_chunk(cost[begin : begin + CHUNK], gain[begin : begin + CHUNK], begin)
+        for begin in range(0, len(cost), CHUNK)
+    ]
+    if not parts:
         nothing, zero = np.zeros(0, dtype=np.int64), np.zeros(0)
         return Hulls(nothing, nothing, zero, zero)
-    prompt, option, run, rise = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    order = np.argsort(prompt, kind="stable")
-    return Hulls(prompt[order], option[order], run[order], rise[order])
+    return Hulls(
+        np.concatenate([part.prompt for part in parts]),
+        np.concatenate([part.option for part in parts]),
+        np.concatenate([part.cost for part in parts]),
+        np.concatenate([part.gain for part in parts]),
+    )
+
+
+def _hulls_of_chunk(cost: Floats, gain: Floats, begin: int) -> Hulls:
+    """The hulls of some prompts, the first of which is number `begin`."""
+    cost, gain, option = _by_cost(cost, gain)
+    # Worth a look are finite options that gain more than every cheaper one, and the origin of each prompt.
+    best = np.maximum.accumulate(np.maximum(gain, 0.0), axis=1)
+    rises = np.ones(gain.shape, dtype=bool)
+    rises[:, 1:] = gain[:, 1:] > best[:, :-1]
+    keep = rises & (gain > 0.0) & np.isfinite(cost)
+    flags = np.concatenate([np.ones((len(cost), 1), dtype=bool), keep], axis=1)
+    row, column = np.nonzero(flags)
+    origin = column == 0
+    at = np.maximum(column - 1, 0)
+    x = np.where(origin, 0.0, cost[row, at])
+    y = np.where(origin, 0.0, gain[row, at])
+    which = np.where(origin, -1, option[row, at] if option.ndim == 2 else option[at])
+    while len(x) > 2:
+        inner = ~origin[1:-1] & ~origin[2:]
+        left, up = x[1:-1] - x[:-2], y[1:-1] - y[:-2]
+        right, on = x[2:] - x[1:-1], y[2:] - y[1:-1]
+        under = inner & (up * right <= on * left * (1.0 + 1e-12))
+        if not under.any():
+            break
+        stay = np.concatenate([[True], ~under, [True]])
+        x, y, which, row, origin = x[stay], y[stay], which[stay], row[stay], origin[stay]
+    step = np.flatnonzero(~origin)
+    return Hulls(row[step] + begin, which[step], x[step] - x[step - 1], y[step] - y[step - 1])
+
+
+def _by_cost(cost: Floats, gain: Floats) -> tuple[Floats, Floats, Ints]:
+    """Options in order of cost, of equal costs the best last; and which they were, [options] or [prompts, options]."""
+    order = np.lexsort((gain[0], cost[0]))
+    one, other = cost[:, order], gain[:, order]
+    up, level = np.diff(one, axis=1), np.diff(other, axis=1)
+    # Mostly what is dearer for one prompt is dearer for all, and one order serves.
+    if bool(((up > 0) | ((up == 0) & (level >= 0))).all()):
+        return one, other, order.astype(np.int64)
+    every = np.lexsort((gain, cost), axis=1)
+    return np.take_along_axis(cost, every, axis=1), np.take_along_axis(gain, every, axis=1), every.astype(np.int64)
 
 
 def hull_of(cost: list[float], gain: list[float], most: float) -> list[tuple[int, float, float]]:
