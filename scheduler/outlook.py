@@ -12,18 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from apportion.difficulty.belief import Belief
+from apportion.difficulty.arms import ArmResponses
 from apportion.difficulty.estimator import Difficulty, Start
-from apportion.difficulty.evidence import Rows
-from apportion.difficulty.race import Race, Weights
-from apportion.difficulty.response import (
-    CoverageResponse,
-    VoteResponse,
-    check_objective,
-    rounded_amounts,
-    standing,
-    strength,
-)
+from apportion.difficulty.standing import Scene
 from apportion.scheduler.allocation import CostModel, Problem
 from apportion.types import Candidate
 
@@ -36,8 +27,6 @@ CHUNK = 2048
 """Prompts worked on at once: their arrays stay within the processor's cache and a few megabytes."""
 MOST_KNOWN = 20_000
 """Kinds of evidence remembered between two fits of the dataset's beliefs; a few megabytes."""
-TABLE_DRIFT = 0.1
-"""A vote's race is tabulated again when its weights or a candidate's worth moved by this share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +47,6 @@ class Outlook:
     """Value, gains and costs of all prompts of a job."""
 
     def __init__(self, problem: Problem, start: Start) -> None:
-        check_objective(problem.objective)
         self.problem = problem
         self.options = options_of(problem)
         self.difficulty = Difficulty(problem.prompts, problem.arms, start)
@@ -67,11 +55,11 @@ class Outlook:
         self.cost = np.zeros((problem.prompts, len(self.options)), dtype=np.float64)
         self.purchases = np.zeros(problem.prompts, dtype=np.int32)
         self._fresh = np.zeros(problem.prompts, dtype=bool)
-        self._weighted = np.array([arm.select != "majority" for arm in problem.arms])
         self._last = np.zeros(problem.prompts, dtype=np.int16)
-        self._races: dict[int, tuple[Race, float]] = {}
+        self._responses = ArmResponses(problem.arms, problem.objective)
         self._scored = False
         self._known: dict[bytes, tuple[float, NDArray[np.float32]]] = {}
+        self._make_responses()
 
     @property
     def costs(self) -> CostModel:
@@ -81,10 +69,9 @@ class Outlook:
         """Take in the candidates of one purchase."""
         self.difficulty.observe(prompt, arm, candidates)
         if self.difficulty.scored and not self._scored:
-            # The first score decides by what votes are weighed: what was worked out before does not hold.
+            # From the first score on, votes are weighed by scores.
             self._scored = True
-            self._fresh[:] = False
-            self._known.clear()
+            self._make_responses()
         self.purchases[prompt] += 1
         self._last[prompt] = arm
         self._fresh[prompt] = False
@@ -103,8 +90,7 @@ class Outlook:
         """Bring many prompts up to date; fit the dataset's beliefs again where enough has been seen."""
         if self.difficulty.stale(REFRESH_GROWTH):
             self.difficulty.refresh()
-            self._fresh[:] = False
-            self._known.clear()
+            self._make_responses()
         due = prompts[~self._fresh[prompts]]
         if len(due):
             first, group = self._alike(due)
@@ -143,63 +129,16 @@ class Outlook:
         else:
             self.now[prompt], self.gain[prompt] = known
 
-    def respond(self, rows: Rows, belief: Belief, last: NDArray[np.int16]) -> tuple[Floats, Floats]:
-        """Value now, [rows], and value after each option, [rows, options]."""
-        lifts, worth = self.difficulty.world.lifts, self.difficulty.worth
-        parts: list[Floats] = []
-        if self.problem.objective == "coverage":
-            for at, arm in enumerate(self.problem.arms):
-                amounts = rounded_amounts(sorted(set(arm.amounts)), worth[at])
-                parts.append(CoverageResponse(amounts, float(lifts[at])).value(rows, belief))
-            return 1.0 - belief.joint[:, -1].sum(axis=1), np.concatenate(parts, axis=1)
-        stands = {}
-        for scores in set(self._by_score().tolist()):
-            stands[scores] = standing(
-                rows, belief, strength(rows, self._weights(scores), scores), self.difficulty.world.prior
-            )
-        for at in range(len(self.problem.arms)):
-            scores = bool(self._by_score()[at])
-            race, used = self._race(at, scores, float(worth[at]))
-            parts.append(VoteResponse(race, float(lifts[at]), used).after(stands[scores]))
-        kinds = self._by_score()[last]
-        now = np.zeros(len(last))
-        for scores, stand in stands.items():
-            now = np.where(kinds == scores, stand.present, now)
-        return now, np.concatenate(parts, axis=1)
-
-    def _by_score(self) -> NDArray[np.bool_]:
-        # Without a scored candidate every selector falls back to the majority.
-        return self._weighted & self._scored
-
-    def _weights(self, scores: bool) -> Weights:
-        return self.difficulty.weights if scores else Weights()
-
-    def _race(self, arm: int, scores: bool, worth: float) -> tuple[Race, float]:
-        """The arm's table, and the worth it was made for; made again when either drifted."""
-        weights = self._weights(scores)
-        held = self._races.get(arm)
-        if held is not None and _near(held[0].weights, weights) and abs(held[1] / worth - 1.0) <= TABLE_DRIFT:
-            return held
-        for race, used in self._races.values():
-            same = np.array_equal(race.amounts, rounded_amounts(self.problem.arms[arm].amounts, worth))
-            if same and used == worth and race.weights == weights:
-                self._races[arm] = (race, used)
-                return race, used
-        made = (Race(rounded_amounts(sorted(set(self.problem.arms[arm].amounts)), worth), weights), worth)
-        self._races[arm] = made
-        return made
-
     def _work_out(self, prompts: Ints | slice) -> None:
         rows, belief = self.difficulty.belief(prompts)
-        now, after = self.respond(rows, belief, self._last[prompts])
+        scene = Scene(rows, belief, self.difficulty.world.prior)
+        now = self._responses.present(scene, self._last[prompts])
         self.now[prompts] = now
-        self.gain[prompts] = after - now[:, None]
+        self.gain[prompts] = self._responses.value(scene) - now[:, None]
 
-
-def _near(left: Weights, right: Weights) -> bool:
-    if left == right:
-        return True
-    if left.right_sd == 0.0 or right.right_sd == 0.0:
-        return False
-    pairs = ((left.right, right.right), (left.wrong, right.wrong), (left.right_sd, right.right_sd))
-    return all(abs(a / b - 1.0) <= TABLE_DRIFT for a, b in pairs)
+    def _make_responses(self) -> None:
+        """Again from the present beliefs about the dataset; what was worked out before does not hold."""
+        beliefs = self.difficulty
+        self._responses.make(self._scored, beliefs.world.lifts, beliefs.worth, beliefs.weights)
+        self._fresh[:] = False
+        self._known.clear()
