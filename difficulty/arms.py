@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.difficulty.highest import Heights, HighestResponse
-from apportion.difficulty.race import Race, Weights
-from apportion.difficulty.response import ArmResponse, CoverageResponse, VoteResponse, check_objective
+from apportion.difficulty.race import Weights
+from apportion.difficulty.response import ArmResponse, CoverageResponse, VoteResponse, VoteTables, check_objective
 from apportion.difficulty.standing import Scene
 from apportion.policies.arm import Arm
 
@@ -33,7 +33,7 @@ class ArmResponses:
         self._selects: tuple[str, ...] = ("majority",) * len(self._arms)
         self._weights = Weights()
         self._worth = np.ones(len(self._arms))
-        self._races: dict[tuple[int, str], Race] = {}
+        self._races: dict[tuple[int, str], VoteTables] = {}
         self._heights: dict[int, Heights] = {}
         self.responses: tuple[ArmResponse, ...] = ()
 
@@ -82,12 +82,12 @@ class ArmResponses:
             self._races[at, select] = self._race(amounts, select)
         return VoteResponse(select, self._races[at, select], lift, float(self._worth[at]))
 
-    def _race(self, amounts: Floats, select: str) -> Race:
+    def _race(self, amounts: Floats, select: str) -> VoteTables:
         """An arm with the same amounts and votes may already have the table."""
         for (_, kind), race in self._races.items():
             if kind == select and np.array_equal(race.amounts, amounts):
                 return race
-        return Race(amounts, self._vote_weights(select))
+        return VoteTables(amounts, self._vote_weights(select))
 
 
 def _near(left: Weights, right: Weights) -> bool:

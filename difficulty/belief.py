@@ -135,12 +135,15 @@ def believe(rows: Rows, world: World, text: Floats | None = None) -> Belief:
         joint *= text[:, None, :]
     total = joint.sum(axis=(1, 2), keepdims=True)
     joint /= total
-    # The concentration matters only through its size, so its expected logarithm stands for it.
+    # One concentration stands for all: that under which the next wrong answer repeats one seen as often as expected.
     by_alpha = table * ((like if text is None else like * text[:, None, :]) @ world.prior)
-    mass = by_alpha.sum(axis=2)
-    mean_log = (by_alpha @ np.log(CONCENTRATIONS)) / np.maximum(mass, 1e-300)
+    votes = rows.votes
+    everyone = votes.sum(axis=1, keepdims=True)
+    seated = np.maximum(np.concatenate([everyone - votes, everyone], axis=1), 1.0)
+    repeats = (by_alpha / (seated[..., None] + CONCENTRATIONS)).sum(axis=2) / np.maximum(by_alpha.sum(axis=2), 1e-300)
+    concentration = 1.0 / np.maximum(repeats, 1e-6) - seated
     log_evidence = np.log(total[:, 0, 0]) + peak_pass[:, 0, 0] + peak_alpha[:, 0, 0]
-    return Belief(joint, np.exp(mean_log), log_evidence)
+    return Belief(joint, np.maximum(concentration, CONCENTRATIONS[0]), log_evidence)
 
 
 def expected_pass(belief: Belief, lift: float = 0.0) -> Floats:

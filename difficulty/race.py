@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.difficulty.grid import PASS, POINTS
-from apportion.difficulty.opening import opening
 
 Floats = NDArray[np.float64]
 
@@ -29,8 +28,6 @@ MOST_LEAD = 32.0
 """Leads are clipped to this many votes: beyond, no amount that is ever bought turns a vote."""
 NODES_PER_VOTE = 2
 """Lead nodes a vote: votes weighted by scores have leads in between."""
-UNSEEN_LEAD = 1e6
-"""Stands for the lead when neither answer was seen: even, but the right one loses if it stays unseen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +57,16 @@ class Race:
 
     def __init__(self, amounts: Floats, weights: Weights) -> None:
         self.amounts = amounts
-        self.opening = opening(amounts)
         self.weights = weights
         nodes = int(2 * MOST_LEAD * NODES_PER_VOTE) + 1
         self._middle = nodes // 2
-        self._table = np.empty((nodes + 1, SHARE_POINTS * POINTS, len(amounts)), dtype=np.float32)
+        self._table = np.empty((nodes, SHARE_POINTS * POINTS, len(amounts)), dtype=np.float32)
         whole = {float(k) for k in np.floor(amounts)} | {float(k) for k in np.ceil(amounts)}
         ahead = {k: self._ahead(int(k), nodes) for k in sorted(whole)}
         for at, k in enumerate(amounts):
             low, part = float(np.floor(k)), float(k - np.floor(k))
             mixed = ahead[low] if part == 0.0 else (1.0 - part) * ahead[low] + part * ahead[float(np.ceil(k))]
-            self._table[:-1, :, at] = mixed
-        neither = ((1.0 - PASS)[None, :] * (1.0 - SHARES)[:, None]).reshape(-1, 1) ** amounts
-        self._table[-1] = self._table[self._middle] - 0.5 * neither
+            self._table[:, :, at] = mixed
 
     def _ahead(self, k: int, nodes: int) -> Floats:
         """P(ahead after k more), [lead nodes, shares * POINTS]."""
@@ -107,12 +101,9 @@ class Race:
         [pairs, POINTS] summing to 1.
         """
         node = np.clip(lead, -MOST_LEAD, MOST_LEAD) * NODES_PER_VOTE + self._middle
-        last = len(self._table) - 1
-        low = np.minimum(np.floor(node + 1e-6).astype(np.int64), last - 2)
+        low = np.minimum(np.floor(node + 1e-6).astype(np.int64), len(self._table) - 2)
         part = np.clip(node - low, 0.0, 1.0)
         part[part < 1e-5] = 0.0
-        unseen = lead == UNSEEN_LEAD
-        low[unseen], part[unseen] = last, 0.0
         belief = (share[:, :, None] * passing[:, None, :]).reshape(len(lead), SHARE_POINTS * POINTS)
         belief = belief.astype(np.float32)
         out = np.zeros((len(lead), len(self.amounts)))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from apportion.difficulty.belief import Belief
 from apportion.difficulty.evidence import Rows
 from apportion.difficulty.grid import POINTS
-from apportion.difficulty.race import UNSEEN_LEAD, Weights
+from apportion.difficulty.race import Weights
 
 Floats = NDArray[np.float64]
 
@@ -38,13 +38,17 @@ class Standing:
     marks: Floats
     """votes (or score) of each hypothesis' answer, [rows, hypotheses]"""
     lead: Floats
-    """votes of the hypothesis less the rival's, [rows, hypotheses, rivals]; nan where there is no such pair"""
+    """votes of the hypothesis less the rival's, [rows, hypotheses, rivals]; nan where there is no such pair
+
+    A new wrong answer counts as having its first vote."""
     own: Floats
     """Beta parameter of the rival's share of wrong answers, [rows, hypotheses, rivals]"""
     others: Floats
     """the other Beta parameter"""
     rivals: Floats
     """how many rivals of this kind there are, [rows, hypotheses, rivals]"""
+    fresh: Floats
+    """share of the wrong candidates that give an answer not seen before, [rows, hypotheses]"""
     present: Floats
     """probability that the leading answer is right now, [rows]"""
     empty: NDArray[np.bool_]
@@ -118,14 +122,17 @@ def standing(rows: Rows, belief: Belief, strength: Floats, prior: Floats) -> Sta
     size = np.concatenate([sizes, nothing], axis=1)
     everyone = votes.sum(axis=1)[:, None]
     seats = (everyone - size + concentration)[..., None]
-    fresh = (concentration / (1.0 + concentration))[..., None]
-    own = np.concatenate([np.broadcast_to(sizes[:, None, :], (count, width + 1, width)), fresh], axis=2)
-    own = np.minimum(own, 0.999 * seats)
+    own = np.concatenate([sizes, np.ones((count, 1))], axis=1)[:, None, :]
+    own = np.minimum(np.broadcast_to(own, (count, width + 1, width + 1)), 0.999 * seats)
+    # Once there is a new wrong answer, it has one vote.
+    others = seats - own
+    others[:, :, width] = seats[:, :, 0]
+    fresh = concentration / seats[..., 0]
     tail = np.maximum(1.0, (votes > 0).sum(axis=1) - LEADERS)[:, None]
     rivals = np.ones((count, width + 1, width + 1))
     rivals[:, :, LEADERS] = tail
     rivals[:, LEADERS, LEADERS] = tail[:, 0] - 1.0
-    lead[:, width, width] = UNSEEN_LEAD
+    lead[:, :, width] -= 1.0
     real = np.concatenate([sizes > 0, np.ones((count, 1), dtype=bool)], axis=1)
     here = (chance > NEGLIGIBLE)[:, :, None] & real[:, :, None] & real[:, None, :]
     here[:, np.arange(LEADERS), np.arange(LEADERS)] = False
@@ -136,4 +143,4 @@ def standing(rows: Rows, belief: Belief, strength: Floats, prior: Floats) -> Sta
     here[empty] = False
     given = prior / prior.sum(axis=1, keepdims=True)
     lead = np.where(here, lead, np.nan)
-    return Standing(chance, passing, mine, lead, own, seats - own, rivals, present, empty, given)
+    return Standing(chance, passing, mine, lead, own, others, rivals, fresh, present, empty, given)

@@ -7,7 +7,7 @@ import pytest
 
 from apportion.difficulty.grid import PASS, POINTS
 from apportion.difficulty.opening import largest_block, opening
-from apportion.difficulty.race import SHARES, UNSEEN_LEAD, Race, Weights, share_weights
+from apportion.difficulty.race import SHARES, Race, Weights, share_weights
 
 AT, SHARE = 24, 7
 DRAWS = 100_000
@@ -43,12 +43,6 @@ def test_a_lead_that_cannot_be_lost_is_kept_exactly():
     won = race.win(np.array([2.0]), alone(len(SHARES), 12), alone(POINTS, 0))[0]
     assert won[0] == pytest.approx(1.0, abs=1e-6)
     assert won[2] < 0.5
-
-
-def test_an_unseen_answer_wins_one_vote_as_often_as_it_is_drawn():
-    race = Race(np.array([1.0]), Weights())
-    won = race.win(np.array([UNSEEN_LEAD]), alone(len(SHARES), SHARE), alone(POINTS, AT))[0]
-    assert won[0] == pytest.approx(PASS[AT], abs=1e-6)
 
 
 def test_fractional_amounts_lie_between_whole_ones():
