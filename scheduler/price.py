@@ -24,6 +24,8 @@ SETTLED_GAIN = 1e-4
 """A prompt whose best purchase adds less than this to its expected objective is settled, or hopeless."""
 DEARER = 1.25
 """A part of a purchase may cost this much more a sample than the whole: about what looking again saves."""
+PROBE_SHARE = 0.25
+"""A probe takes at most this share of what there is for a prompt: the rest is to be spent knowing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Price:
         self._probe = probe
         self._stopped = np.zeros(problem.prompts, dtype=bool)
         self._price = 0.0
+        self._probe_cost = 0.0
         self._available = problem.budget
         self.reprice(problem.budget)
 
@@ -68,7 +71,7 @@ class Price:
             return Rest.WAIT
         aim = worth[0]
         first = outlook.purchases[prompt] == 0
-        taken = self._first(worth) if first else self._stride(aim, cost)
+        taken = self._first(worth, cost) if first else self._stride(aim, cost)
         option = outlook.options[taken]
         return Offer(Purchase(option.name, option.n), gain[aim] / cost[aim] * cost[taken], cost[taken])
 
@@ -85,14 +88,16 @@ class Price:
         dearer = cost[part] / options[part].n > DEARER * cost[aim] / options[aim].n
         return aim if dearer else part
 
-    def _first(self, worth: list[int]) -> int:
-        """The probe: the largest worthwhile purchase of the best arm that is no larger than it."""
+    def _first(self, worth: list[int], cost: list[float]) -> int:
+        """The probe: the largest worthwhile purchase of the best arm that is no larger than it and leaves enough."""
         options = self._outlook.options
-        best = worth[0]
-        for option in worth:
-            if options[option].arm == options[best].arm and options[option].n <= self._probe:
-                best = option
-        while best > 0 and options[best - 1].arm == options[best].arm and options[best].n > self._probe:
+        arm = options[worth[0]].arm
+
+        def fits(option: int) -> bool:
+            return options[option].n <= self._probe and cost[option] <= self._probe_cost
+
+        best = max((option for option in worth if options[option].arm == arm and fits(option)), default=worth[0])
+        while best > 0 and options[best - 1].arm == arm and not fits(best):
             best -= 1
         return best
 
@@ -107,6 +112,7 @@ class Price:
         self._outlook.update(active)
         steps = hulls(self._outlook.cost[active], self._outlook.gain[active].astype(np.float64))
         self._price = price_for(steps.ratio, steps.cost, max(0.0, available))
+        self._probe_cost = PROBE_SHARE * max(0.0, available) / max(1, len(active))
 
     def difficulty(self, prompt: int) -> float:
         return self._outlook.difficulty.pass_rate(prompt)

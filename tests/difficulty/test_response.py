@@ -88,7 +88,7 @@ def test_the_majority_response_agrees_with_simulated_votes(answers):
             right, future = continued(scene, answers, k, rng)
             played.append(vote(answers + future, right))
         # Closed forms blur three-way finishes and the concentration; two deviations of the simulation are 0.016.
-        assert value[column] == pytest.approx(np.mean(played), abs=0.04)
+        assert value[column] == pytest.approx(np.mean(played), abs=0.045)
 
 
 def test_the_present_value_is_that_of_the_leader_and_ties_are_shared():
