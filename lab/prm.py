@@ -6,6 +6,7 @@ step so far is right.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,10 @@ from transformers import Qwen2Config, Qwen2Model
 from apportion.lab import tokenizer as lab_tokenizer
 from apportion.lab.models import SHAPES, config_of, write_folder
 from apportion.lab.tokenizer import PAD, STEP, token_id
+
+EXTRA_LAYERS: Final = 3
+# On top of the small policy's: what it would have written next is known in its last layer, so comparing that with what
+# was written, and gathering the outcome over the steps, takes layers after it. Without them it hardly learns.
 
 SCORING_TOKENS: Final = 16384
 # Per forward pass: large enough to hide overheads, small enough for the processor's cache to matter little.
@@ -36,7 +41,7 @@ def prm_text(problem: str, steps: Sequence[str]) -> str:
 def prm_config() -> dict[str, Any]:
     """The contents of the reward model's config.json."""
     return {
-        **config_of(SHAPES["small"]),
+        **config_of(replace(SHAPES["small"], layers=SHAPES["small"].layers + EXTRA_LAYERS)),
         "architectures": ["Qwen2ForProcessRewardModel"],
         "num_labels": 2,
         "tie_word_embeddings": False,

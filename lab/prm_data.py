@@ -18,10 +18,11 @@ from apportion.lab.stories import Split, Story
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A sampled solution; `first_wrong` is the index of its first wrong step, None where all are right."""
+    """A sampled solution and the true one; `first_wrong` is its first wrong step, None if there is none."""
 
     problem: str
     steps: tuple[str, ...]
+    solution: str
     first_wrong: int | None
 
     def labels(self) -> list[int]:
@@ -59,5 +60,7 @@ def labelled_samples(
         for text in dict.fromkeys(done.text for done in texts if done.finished):
             steps = split_steps(text)
             if steps and steps[-1].startswith("Answer:"):
-                labelled.append(Labelled(story.problem, tuple(steps), first_wrong_step(steps, story.solution)))
+                labelled.append(
+                    Labelled(story.problem, tuple(steps), story.solution, first_wrong_step(steps, story.solution))
+                )
     return labelled

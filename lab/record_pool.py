@@ -134,7 +134,6 @@ def main() -> None:
     parser.add_argument("--arm", action="append", required=True, metavar="MODEL=SAMPLES")
     parser.add_argument("--work", type=Path, default=Path("lab-work"), help="folder for finished chunks")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--draw-only", action="store_true", help="fill the work folder, write no pool")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     prompts = read_rows(lab_path(f"lab:{arguments.split}"))
@@ -144,8 +143,7 @@ def main() -> None:
     tables = []
     for arm, samples in (given.split("=") for given in arguments.arm):
         tables.append(record_arm(arm, int(samples), prompts, work, tokenizer, scorer))
-    if not arguments.draw_only:
-        write_pool(lab_path(f"lab:pool/{arguments.split}"), prompts, pa.concat_tables(tables))
+    write_pool(lab_path(f"lab:pool/{arguments.split}"), prompts, pa.concat_tables(tables))
 
 
 if __name__ == "__main__":

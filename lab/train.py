@@ -27,6 +27,9 @@ from apportion.lab.stories import MAX_OPS
 CHECKPOINT_SECONDS: Final = 120.0
 LOG_STEPS: Final = 50
 
+SLOW_PACE: Final = 0.1
+# For weights that are trained already and should rather be used than changed.
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -40,7 +43,6 @@ class Recipe:
     decay_steps: int
     warmup_steps: int = 100
     weight_decay: float = 0.02
-    muon: bool = True
     grow_from: str | None = None
 
 
@@ -74,29 +76,31 @@ AttentionInterface.register("lab_causal", _attend)
 
 
 class Optimizers:
-    """Muon on the hidden matrices and AdamW on the rest, with one learning rate."""
+    """Muon on the hidden matrices and AdamW on the rest, with one learning rate; parameters named `slow` get less."""
 
-    def __init__(self, model: Qwen2ForCausalLM, recipe: Recipe) -> None:
-        matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
-        if not recipe.muon:
-            matrices = []
-        chosen = {id(p) for p in matrices}
-        rest = [p for p in model.parameters() if id(p) not in chosen]
+    def __init__(self, model: torch.nn.Module, recipe: Recipe, slow: frozenset[str] = frozenset()) -> None:
+        groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            matrix = parameter.ndim == 2 and "embed" not in name
+            groups.setdefault((matrix, name in slow), []).append(parameter)
+        matrices, rest = (
+            [
+                {"params": groups[kind, late], "pace": SLOW_PACE if late else 1.0}
+                for late in (False, True)
+                if (kind, late) in groups
+            ]
+            for kind in (True, False)
+        )
         self.all: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(rest, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0 if matrices else 0.02)
+            torch.optim.AdamW(rest, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0),
+            torch.optim.Muon(matrices, lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"),
         ]
-        if matrices:
-            self.all.append(
-                torch.optim.Muon(
-                    matrices, lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-                )
-            )
 
     def step(self, lr: float) -> None:
         """One update at this learning rate; gradients are cleared."""
         for optimizer in self.all:
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["pace"]
             optimizer.step()
             optimizer.zero_grad()
 

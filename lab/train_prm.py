@@ -45,7 +45,7 @@ class PrmRecipe:
 RECIPE: Final = PrmRecipe(
     stories=7000,
     held_out_stories=200,
-    optimizer=Recipe(seed=3, steps=2000, batch_tokens=6144, lr=4e-3, ramp_steps=0, decay_steps=1000, warmup_steps=50),
+    optimizer=Recipe(seed=3, steps=1900, batch_tokens=4096, lr=3e-3, ramp_steps=0, decay_steps=1000, warmup_steps=50),
 )
 
 
@@ -91,43 +91,72 @@ def training_samples(recipe: PrmRecipe, cache: Path) -> list[Labelled]:
     """Labelled samples of the small policy on training stories, drawn once and kept in the work folder."""
     if cache.exists():
         rows = [json.loads(line) for line in cache.read_text().splitlines()]
-        return [Labelled(problem, tuple(steps), wrong) for problem, steps, wrong in rows]
+        return [Labelled(problem, tuple(steps), solution, wrong) for problem, steps, solution, wrong in rows]
     network = Network.load(lab_path("lab:small"))
     stories = draw_stories(random.Random(f"prm/{recipe.optimizer.seed}"), "train", recipe.stories)
     samples: list[Labelled] = []
     for index, (temperature, count) in enumerate(TEMPERATURES):
         samples += labelled_samples(network, lab_tokenizer.build(), stories, count, temperature, seed=1000 * index)
-    lines = [json.dumps([sample.problem, sample.steps, sample.first_wrong]) for sample in samples]
+    lines = [json.dumps([sample.problem, sample.steps, sample.solution, sample.first_wrong]) for sample in samples]
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.write_text("".join(f"{line}\n" for line in lines))
     return samples
 
 
+def agreed_tokens(tokenizer: Tokenizer, sample: Labelled) -> tuple[list[int], int, int]:
+    """A sample's token ids, where its solution starts in them, and up to where they are the true solution's."""
+    ids = tokenizer.encode(prm_text(sample.problem, sample.steps)).ids
+    truth = tokenizer.encode(prm_text(sample.problem, sample.solution.split("\n"))).ids
+    agreed = next(
+        (place for place, (one, other) in enumerate(zip(ids, truth, strict=False)) if one != other),
+        min(len(ids), len(truth)),
+    )
+    return ids, len(tokenizer.encode(f"{sample.problem}\n").ids), agreed
+
+
 def prm_batches(
     samples: list[Labelled], tokenizer: Tokenizer, batch_tokens: int, rng: random.Random
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """One epoch of (tokens, mask of step tags, labels of the tags in order)."""
-    encoded = tokenizer.encode_batch([prm_text(sample.problem, sample.steps) for sample in samples])
+    """One epoch of (tokens, mask of the solutions, labels of the masked tokens in order).
+
+    Every token of a solution is labelled, not only the step tags: the token at which a solution goes wrong tells the
+    model far more than a tag some tokens later.
+    """
     # Ties in length are broken at random, so that a prompt's samples do not share a batch.
-    order = sorted(range(len(samples)), key=lambda index: (len(encoded[index].ids), rng.random()))
-    groups: list[list[int]] = [[]]
-    for index in order:
-        if groups[-1] and len(encoded[index].ids) * (len(groups[-1]) + 1) > batch_tokens:
+    order = sorted(samples, key=lambda sample: (sum(map(len, sample.steps)) + len(sample.problem), rng.random()))
+    groups: list[list[tuple[list[int], int, int]]] = [[]]
+    longest = 0
+    for sample in order:
+        row = agreed_tokens(tokenizer, sample)
+        longest = max(longest, len(row[0]))
+        if groups[-1] and longest * (len(groups[-1]) + 1) > batch_tokens:
             groups.append([])
-        groups[-1].append(index)
+            longest = len(row[0])
+        groups[-1].append(row)
     rng.shuffle(groups)
-    tag, pad = token_id(tokenizer, STEP), token_id(tokenizer, PAD)
+    pad = token_id(tokenizer, PAD)
     for group in groups:
-        tokens = padded([encoded[index].ids for index in group], pad)
-        labels = [label for index in group for label in samples[index].labels()]
-        yield tokens, tokens == tag, torch.tensor(labels)
+        tokens = padded([ids for ids, _, _ in group], pad)
+        wanted = torch.zeros_like(tokens, dtype=torch.bool)
+        labels: list[int] = []
+        for index, (ids, start, agreed) in enumerate(group):
+            wanted[index, start : len(ids)] = True
+            labels += [1] * (agreed - start) + [0] * (len(ids) - agreed)
+        yield tokens, wanted, torch.tensor(labels)
+
+
+def loss_of(logits: torch.Tensor, labels: torch.Tensor, is_tag: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy at the step tags, which is what is read later, and at every token, which teaches faster."""
+    return F.cross_entropy(logits[is_tag], labels[is_tag]) + F.cross_entropy(logits, labels)
 
 
 def start_model(tokenizer: Tokenizer) -> ProcessRewardModel:
-    """The small policy's decoder under a new head; the step tag starts as the newline it stands for."""
+    """The small policy's decoder under new layers and a head; the step tag starts as the newline it stands for."""
     model = new_prm(attention="lab_causal")
     weights = load_file(lab_path("lab:small") / "model.safetensors")
-    model.model.load_state_dict({name.removeprefix("model."): weight for name, weight in weights.items()})
+    unknown = model.load_state_dict(weights, strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(f"lab:small has weights the reward model has no place for: {unknown}")
     embedding = model.model.embed_tokens.weight
     with torch.no_grad():
         embedding[token_id(tokenizer, STEP)] = embedding[tokenizer.encode("\n").ids[0]]
@@ -141,7 +170,9 @@ def train(recipe: PrmRecipe, work: Path) -> tuple[ProcessRewardModel, dict[str, 
     samples = training_samples(recipe, work / "prm-samples.jsonl")
     rng = random.Random(recipe.optimizer.seed)
     model = start_model(tokenizer)
-    optimizers = Optimizers(model, recipe.optimizer)
+    trained = frozenset(load_file(lab_path("lab:small") / "model.safetensors"))
+    optimizers = Optimizers(model, recipe.optimizer, slow=trained)
+    tag = token_id(tokenizer, STEP)
     begun = time.monotonic()
     step = tokens_seen = 0
     running = 0.0
@@ -151,7 +182,7 @@ def train(recipe: PrmRecipe, work: Path) -> tuple[ProcessRewardModel, dict[str, 
                 break
             with torch.autocast("cpu", torch.bfloat16):
                 logits = model(tokens, wanted)
-            loss = F.cross_entropy(logits.float(), labels)
+            loss = loss_of(logits.float(), labels, tokens[wanted] == tag)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizers.step(learning_rate(recipe.optimizer, step))

@@ -57,11 +57,11 @@ def test_text_is_the_chat_template_applied() -> None:
 def test_labels(text: str, first_wrong: int | None, labels: list[int]) -> None:
     steps = split_steps(text)
     assert first_wrong_step(steps, "1 + 1 = 2\n2 + 3 = 5\nAnswer: 5") == first_wrong
-    assert Labelled("", tuple(steps), first_wrong).labels() == labels
+    assert Labelled("", tuple(steps), "", first_wrong).labels() == labels
 
 
 def test_process_bench_counts_exact_positions() -> None:
-    samples = [Labelled("", ("a", "b"), None), Labelled("", ("a", "b"), 1), Labelled("", ("a", "b"), 0)]
+    samples = [Labelled("", ("a", "b"), "", None), Labelled("", ("a", "b"), "", 1), Labelled("", ("a", "b"), "", 0)]
     result = process_bench([[0.9, 0.8], [0.9, 0.1], [0.7, 0.1]], samples, THRESHOLD)
     assert (result.correct, result.erroneous, result.passed, result.found) == (1, 2, 1.0, 0.5)
     assert result.f1 == pytest.approx(2 / 3)
