@@ -23,15 +23,23 @@ LABEL_FREE_DEVIATION = 0.06
 
 
 def forecast_plan(outlook: Outlook, active: NDArray[np.int64], budgets: Sequence[float]) -> tuple[Forecast, ...]:
-    """The static plan's value at each budget, for the prompts in `active`; the others keep their present value."""
+    """The static plan's value at each budget, for the prompts in `active`; the others keep their present value.
+
+    Of the steps at the price itself as large a part is taken as the budget holds, the same part of each.
+    """
     steps = hulls(outlook.cost[active], outlook.gain[active].astype(np.float64))
     ratio = steps.ratio
     found = []
     for budget in budgets:
-        taken = ratio > price_for(ratio, steps.cost, max(0.0, budget))
+        price = price_for(ratio, steps.cost, max(0.0, budget))
+        part = (ratio > price).astype(np.float64)
+        spent = float(steps.cost @ part)
+        margin = ratio == price
+        if margin.any():
+            part[margin] = min(1.0, max(0.0, budget - spent) / float(steps.cost[margin].sum()))
         value = outlook.now.copy()
-        np.add.at(value, active[steps.prompt[taken]], steps.gain[taken])
-        found.append(interval(outlook, value, budget, float(steps.cost[taken].sum())))
+        np.add.at(value, active[steps.prompt], steps.gain * part)
+        found.append(interval(outlook, value, budget, float(steps.cost @ part)))
     return tuple(found)
 
 

@@ -83,6 +83,7 @@ class Played:
             votes: dict[str, float] = {}
             for one in group:
                 votes[one.answer] = votes.get(one.answer, 0.0) + (one.score if weighted else 1.0)
+            votes.pop(None, None)
             best = [a for a in votes if votes[a] == max(votes.values())]
             found[prompt] = ("right" in best) / len(best) if best else 0.0
         return found
