@@ -78,6 +78,8 @@ class Difficulty:
         self.world = World(start.lifts.copy(), start.prior, start.calibration, start.unparsed)
         self.weights = start.weights
         self.scored = False
+        self.frozen = False
+        """whether the beliefs about the dataset are kept as they are"""
         self._totals = ScoreTotals()
         self._candidates = 0
         self._refreshed_at = 0
@@ -115,7 +117,7 @@ class Difficulty:
 
     def stale(self, growth: float) -> bool:
         """Whether the candidates seen have grown by this factor since the last refresh."""
-        return self._candidates > self._refreshed_at * growth
+        return not self.frozen and self._candidates > self._refreshed_at * growth
 
     def refresh(self) -> None:
         """Fit prior, calibration, vote weights and lifts to the evidence so far."""
@@ -145,6 +147,16 @@ class Difficulty:
         wrong = float((rows.total.sum(axis=1) - (rows.votes * belief.right[:, :-1]).sum(axis=1)).sum())
         unparsed = (float(rows.unparsed.sum()) + 1.0) / (wrong + 20.0)
         self.world = replace(self.world, lifts=np.array(lifts), unparsed=min(max(unparsed, 0.0), 0.9))
+
+    def part(self, prompts: NDArray[np.int64]) -> Difficulty:
+        """A copy for some prompts, whose beliefs about the dataset stay as they are now."""
+        text = None if self.start.text is None else self.start.text[prompts]
+        found = Difficulty(len(prompts), self.arms, replace(self.start, text=text))
+        found.evidence = self.evidence.part(prompts)
+        found.world, found.weights, found.worth = self.world, self.weights, self.worth
+        found.scored = self.scored
+        found.frozen = True
+        return found
 
     def _text(self, prompts: NDArray[np.int64] | slice) -> Floats | None:
         return None if self.start.text is None else self.start.text[prompts].astype(np.float64)

@@ -81,8 +81,20 @@ class Evidence:
         self._score = np.pad(self._score, pad)
         self._best = np.pad(self._best, pad, constant_values=-np.inf)
 
+    def part(self, prompts: NDArray[np.int64]) -> Evidence:
+        """A copy for some prompts, in which the answers are called "0", "1", ... by slot."""
+        found = Evidence(len(prompts), self.arms)
+        found.used = self.used[prompts].copy()
+        names = np.array([_key(str(slot)) for slot in range(self._keys.shape[1])], dtype=np.uint64)
+        found._keys = np.broadcast_to(names, (len(prompts), len(names))).copy()
+        found._count, found._logit = self._count[prompts].copy(), self._logit[prompts].copy()
+        found._scored, found._tally = self._scored[prompts].copy(), self._tally[prompts].copy()
+        found._score, found._best = self._score[prompts].copy(), self._best[prompts].copy()
+        found.total, found.unparsed = self.total[prompts].copy(), self.unparsed[prompts].copy()
+        return found
+
     def _slot(self, prompt: int, answer: str) -> int | None:
-        key = np.uint64(int.from_bytes(hashlib.blake2b(answer.encode(), digest_size=8).digest(), "big"))
+        key = _key(answer)
         used = int(self.used[prompt])
         found = np.flatnonzero(self._keys[prompt, :used] == key)
         if found.size:
@@ -139,3 +151,7 @@ class Evidence:
             total=self.total[prompts].astype(wide),
             unparsed=self.unparsed[prompts].astype(wide),
         )
+
+
+def _key(answer: str) -> np.uint64:
+    return np.uint64(int.from_bytes(hashlib.blake2b(answer.encode(), digest_size=8).digest(), "big"))

@@ -19,6 +19,8 @@ PSEUDO_PROMPTS = 10.0
 STEPS = 15
 """EM steps. The mean pass rate and the concentration trade off along a nearly flat ridge of the likelihood: stopping
 early keeps the fit near the base prior along it, and starting afresh makes it independent of when it is called."""
+MARGIN_STEPS = 3
+"""Rounds of proportional fitting; one is exact where p and concentration are independent, as in the base prior."""
 TRAINED_PSEUDO_PROMPTS = 100.0
 """A base prior fitted on labels counts as this many: a job's own votes may correct it, slowly."""
 SMOOTHING = 0.25
@@ -40,8 +42,8 @@ def fit_prior(
 ) -> Floats:
     """The prior over p and concentration that the evidence of `rows` favours, [POINTS, concentrations].
 
-    p and concentration are independent in it: else a group of prompts with one shared wrong answer each explains
-    agreement as well as right answers do. `base` counts as `pseudo` prompts.
+    Only its two margins are fitted; p and concentration go together as in `base`, which counts as `pseudo` prompts.
+    Were the two free, prompts with one shared wrong answer each would explain agreement as well as right answers do.
     """
     over_pass, over_alpha = likelihood(rows, world)
     like = np.exp(over_pass - over_pass.max(axis=(1, 2), keepdims=True))
@@ -57,5 +59,14 @@ def fit_prior(
         seen = prior * (inverse @ flat).reshape(prior.shape)
         total = smooth(seen) + pseudo * start
         total = total / total.sum()
-        prior = np.outer(total.sum(axis=1), total.sum(axis=0))
+        prior = _with_margins(start, total.sum(axis=1), total.sum(axis=0))
     return np.asarray(prior)
+
+
+def _with_margins(start: Floats, over_pass: Floats, over_alpha: Floats) -> Floats:
+    """The distribution nearest to `start` with these margins, by iterative proportional fitting."""
+    found = start
+    for _ in range(MARGIN_STEPS):
+        found = found * (over_pass / np.maximum(found.sum(axis=1), 1e-300))[:, None]
+        found = found * (over_alpha / np.maximum(found.sum(axis=0), 1e-300))
+    return np.asarray(found / found.sum())

@@ -10,6 +10,7 @@ from apportion.difficulty.fitted import load
 from apportion.errors import ConfigError, nearest
 from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Problem
+from apportion.scheduler.outlook import Outlook
 from apportion.scheduler.price import Price, PriceSettings
 from apportion.scheduler.uniform import Uniform, UniformSettings
 
@@ -18,7 +19,7 @@ Builder = Callable[[Mapping[str, Any], Problem, int, Start], Allocation]
 
 
 def _price(settings: Mapping[str, Any], problem: Problem, probe: int, start: Start) -> Allocation:
-    return Price(build(PriceSettings, settings, "allocation"), problem, probe, start)
+    return Price(build(PriceSettings, settings, "allocation"), Outlook.begin(problem, start), probe)
 
 
 def _uniform(settings: Mapping[str, Any], problem: Problem, probe: int, start: Start) -> Allocation:

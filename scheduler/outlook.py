@@ -7,7 +7,7 @@ prompts after the dataset's beliefs were fitted again. Prompts with nothing to t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,13 +43,24 @@ def options_of(problem: Problem) -> tuple[Option, ...]:
     return tuple(Option(at, arm.name, n) for at, arm in enumerate(problem.arms) for n in sorted(set(arm.amounts)))
 
 
+@dataclass(frozen=True, slots=True)
+class _PartCosts:
+    """The costs of some prompts, numbered from 0."""
+
+    whole: CostModel
+    prompts: Ints
+
+    def predict(self, prompts: Ints, arm: str, n: int) -> Floats:
+        return self.whole.predict(self.prompts[prompts], arm, n)
+
+
 class Outlook:
     """Value, gains and costs of all prompts of a job."""
 
-    def __init__(self, problem: Problem, start: Start) -> None:
+    def __init__(self, problem: Problem, difficulty: Difficulty) -> None:
         self.problem = problem
         self.options = options_of(problem)
-        self.difficulty = Difficulty(problem.prompts, problem.arms, start)
+        self.difficulty = difficulty
         self.now = np.zeros(problem.prompts)
         self.gain = np.zeros((problem.prompts, len(self.options)), dtype=np.float32)
         self.cost = np.zeros((problem.prompts, len(self.options)), dtype=np.float64)
@@ -57,9 +68,22 @@ class Outlook:
         self._fresh = np.zeros(problem.prompts, dtype=bool)
         self._last = np.zeros(problem.prompts, dtype=np.int16)
         self._responses = ArmResponses(problem.arms, problem.objective)
-        self._scored = False
+        self._scored = difficulty.scored
         self._known: dict[bytes, tuple[float, NDArray[np.float32]]] = {}
         self._make_responses()
+
+    @classmethod
+    def begin(cls, problem: Problem, start: Start) -> Outlook:
+        """Before any evidence."""
+        return cls(problem, Difficulty(problem.prompts, problem.arms, start))
+
+    def part(self, prompts: Ints) -> Outlook:
+        """A copy for some prompts, that can be played with."""
+        texts, costs = [self.problem.texts[at] for at in prompts.tolist()], _PartCosts(self.costs, prompts)
+        found = Outlook(replace(self.problem, texts=texts, costs=costs), self.difficulty.part(prompts))
+        found.purchases = self.purchases[prompts].copy()
+        found._last = self._last[prompts].copy()
+        return found
 
     @property
     def costs(self) -> CostModel:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apportion.difficulty.estimator import Start
-from apportion.errors import ConfigError
-from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
-from apportion.scheduler.forecasts import forecast_plan
+from apportion.scheduler.allocation import Forecast, Offer, Rest
+from apportion.scheduler.forecasts import interval
 from apportion.scheduler.hull import hull_of, hulls
 from apportion.scheduler.knapsack import price_for
 from apportion.scheduler.outlook import Outlook
+from apportion.scheduler.rehearsal import Cohort, rehearse
 from apportion.types import Candidate, Purchase
 
 SETTLED_GAIN = 1e-4
@@ -38,12 +37,12 @@ class PriceSettings:
 class Price:
     """The price policy; see the module."""
 
-    def __init__(self, settings: PriceSettings, problem: Problem, probe: int, start: Start) -> None:
-        if probe < 1:
-            raise ConfigError(f"difficulty.probe is {probe}; a probe needs at least 1 sample")
+    def __init__(self, settings: PriceSettings, outlook: Outlook, probe: int) -> None:
+        problem = outlook.problem
         self._settings = settings
-        self._outlook = Outlook(problem, start)
-        self._probe = probe
+        self._outlook = outlook
+        self._probe = max(1, probe)
+        self._arms = {arm.name: at for at, arm in enumerate(problem.arms)}
         self._stopped = np.zeros(problem.prompts, dtype=bool)
         self._price = 0.0
         self._probe_cost = 0.0
@@ -102,8 +101,7 @@ class Price:
         return best
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
-        arm = next(at for at, arm in enumerate(self._outlook.problem.arms) if arm.name == purchase.arm)
-        self._outlook.observe(prompt, arm, candidates)
+        self._outlook.observe(prompt, self._arms[purchase.arm], candidates)
         self._available -= cost
 
     def reprice(self, available: float) -> None:
@@ -118,5 +116,16 @@ class Price:
         return self._outlook.difficulty.pass_rate(prompt)
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
-        active = np.flatnonzero(~self._stopped)
-        return forecast_plan(self._outlook, active, budgets)
+        """Rehearsed on a sample of the prompts: what this policy would do and learn, from here on."""
+        outlook, active = self._outlook, np.flatnonzero(~self._stopped)
+        found, most = {}, 0.0
+        for budget in sorted(budgets):
+            value, spent = outlook.now.copy(), 0.0
+            if len(active) and budget > 0.0:
+                cohort = Cohort(outlook, active)
+                gained, spent = rehearse(Price(self._settings, cohort.outlook, self._probe), cohort, budget)
+                # A larger budget never reaches less; where it seems to, that is the rehearsal's noise.
+                most = max(most, gained)
+                value[active] += most
+            found[budget] = interval(outlook, value, budget, spent)
+        return tuple(found[budget] for budget in budgets)

@@ -47,7 +47,7 @@ class Uniform:
         self._fixed = settings.n
         self._problem = problem
         view = replace(problem, arms=tuple(replace(arm, amounts=FORECAST_AMOUNTS) for arm in problem.arms))
-        self._outlook = Outlook(view, start)
+        self._outlook = Outlook.begin(view, start)
         self._served = np.zeros(problem.prompts, dtype=bool)
         self._under_way = np.zeros(problem.prompts, dtype=bool)
         self._granted_cost = np.zeros(problem.prompts)
