@@ -1,14 +1,13 @@
 """Record a pool: `python -m apportion.lab.record_pool test --arm small=256 --arm large=32 [--work FOLDER]`.
 
 Every sample of every prompt with its answer, whether it is right, its tokens and the reward model's scores. Finished
-chunks are kept in the work folder and not drawn again; a chunk's samples depend on the model, its prompts and its
-seed alone. An unparsed answer is null and wrong.
+chunks of samples are kept in the work folder and not drawn again; they depend on the model, the prompts and the seed
+alone. An unparsed answer is null and wrong.
 """
 
 import argparse
 import json
 import re
-import time
 from pathlib import Path
 from typing import Final
 
@@ -82,34 +81,47 @@ def candidate_rows(arm: str, prompt: dict[str, str], drawn: list[Completion], sc
     return rows
 
 
+def drawn_chunk(
+    cache: Path, network: Network, tokenizer: Tokenizer, problems: list[str], samples: int, seed: int
+) -> list[list[Completion]]:
+    """A chunk's completions, drawn once and kept: each prompt's distinct ones, and which of them each sample is."""
+    if cache.exists():
+        kept = json.loads(cache.read_text())
+        return [[Completion(*distinct[place]) for place in places] for distinct, places in kept]
+    completions = complete(network, tokenizer, problems, samples, SAMPLING_TEMPERATURE, seed)
+    kept = []
+    for drawn in completions:
+        distinct = list(dict.fromkeys(drawn))
+        place_of = {done: place for place, done in enumerate(distinct)}
+        kept.append(
+            [[(done.text, done.tokens, done.finished) for done in distinct], [place_of[done] for done in drawn]]
+        )
+    cache.with_suffix(".part").write_text(json.dumps(kept))
+    cache.with_suffix(".part").rename(cache)
+    return completions
+
+
 def record_arm(
-    arm: str, samples: int, prompts: list[dict[str, str]], work: Path, tokenizer: Tokenizer, scorer: PoolScorer
+    arm: str, samples: int, prompts: list[dict[str, str]], work: Path, tokenizer: Tokenizer, scorer: PoolScorer | None
 ) -> pa.Table:
-    """All candidates of one arm, chunk by chunk."""
+    """All candidates of one arm, chunk by chunk; without a scorer they are only drawn into the work folder."""
     network = Network.load(lab_path(f"lab:{arm}"))
     ordered = sorted(prompts, key=lambda row: (len(row["problem"]), row["id"]))
     tables: list[pa.Table] = []
-    begun, drawn_tokens = time.monotonic(), 0
     work.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(ordered), CHUNK_PROMPTS):
-        part = work / f"{arm}-{samples}-{start:05d}.parquet"
-        if not part.exists():
-            chunk = ordered[start : start + CHUNK_PROMPTS]
-            problems = [row["problem"] for row in chunk]
-            completions = complete(network, tokenizer, problems, samples, SAMPLING_TEMPERATURE, seed=start)
+        chunk = ordered[start : start + CHUNK_PROMPTS]
+        cache = work / f"{arm}-{samples}-{start:05d}.json"
+        completions = drawn_chunk(cache, network, tokenizer, [row["problem"] for row in chunk], samples, seed=start)
+        if scorer is not None:
             rows = [
                 row
                 for prompt, drawn in zip(chunk, completions, strict=True)
                 for row in candidate_rows(arm, prompt, drawn, scorer)
             ]
-            table = pa.Table.from_pylist(rows, schema=CANDIDATES)
-            pq.write_table(table, part.with_suffix(".part"))
-            part.with_suffix(".part").rename(part)
-            drawn_tokens += sum(done.tokens for rows in completions for done in rows)
-            rate = drawn_tokens / (time.monotonic() - begun)
-            print(f"{arm} {start + len(chunk)}/{len(ordered)} {rate:.0f} tokens/s", flush=True)
-        tables.append(pq.read_table(part))
-    return pa.concat_tables(tables)
+            tables.append(pa.Table.from_pylist(rows, schema=CANDIDATES))
+        print(f"{arm} {start + len(chunk)}/{len(ordered)}", flush=True)
+    return pa.concat_tables(tables) if tables else CANDIDATES.empty_table()
 
 
 def write_pool(folder: Path, prompts: list[dict[str, str]], candidates: pa.Table) -> None:
@@ -134,16 +146,18 @@ def main() -> None:
     parser.add_argument("--arm", action="append", required=True, metavar="MODEL=SAMPLES")
     parser.add_argument("--work", type=Path, default=Path("lab-work"), help="folder for finished chunks")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--draw-only", action="store_true", help="draw into the work folder; score and write later")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     prompts = read_rows(lab_path(f"lab:{arguments.split}"))
-    scorer = PoolScorer(lab_path("lab:prm"))
+    scorer = None if arguments.draw_only else PoolScorer(lab_path("lab:prm"))
     tokenizer = lab_tokenizer.build()
     work = arguments.work / "pools" / arguments.split
     tables = []
     for arm, samples in (given.split("=") for given in arguments.arm):
         tables.append(record_arm(arm, int(samples), prompts, work, tokenizer, scorer))
-    write_pool(lab_path(f"lab:pool/{arguments.split}"), prompts, pa.concat_tables(tables))
+    if scorer is not None:
+        write_pool(lab_path(f"lab:pool/{arguments.split}"), prompts, pa.concat_tables(tables))
 
 
 if __name__ == "__main__":
