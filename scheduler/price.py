@@ -23,6 +23,8 @@ SETTLED_GAIN = 1e-4
 """A prompt whose best purchase adds less than this to its expected objective is settled, or hopeless."""
 DEARER = 1.25
 """A part of a purchase may cost this much more a sample than the whole: about what looking again saves."""
+MOST_FRUITLESS = 2
+"""A prompt is given up after this many purchases in a row without a candidate: they teach nothing, and would go on."""
 PROBE_SHARE = 0.25
 """A probe takes at most this share of what there is for a prompt: the rest is to be spent knowing more."""
 
@@ -44,10 +46,13 @@ class Price:
         self._probe = max(1, probe)
         self._arms = {arm.name: at for at, arm in enumerate(problem.arms)}
         self._stopped = np.zeros(problem.prompts, dtype=bool)
+        self._fruitless = np.zeros(problem.prompts, dtype=np.int8)
         self._price = 0.0
         self._probe_cost = 0.0
         self._available = problem.budget
         self.reprice(problem.budget)
+        each = np.array([option.n for option in outlook.options])
+        self._cheapest = outlook.options[int(np.argmin(outlook.cost.mean(axis=0) / each))].arm
 
     @property
     def price(self) -> float:
@@ -102,6 +107,9 @@ class Price:
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
         self._outlook.observe(prompt, self._arms[purchase.arm], candidates)
+        self._fruitless[prompt] = 0 if candidates else self._fruitless[prompt] + 1
+        if self._fruitless[prompt] >= MOST_FRUITLESS:
+            self._stopped[prompt] = True
         self._available -= cost
 
     def reprice(self, available: float) -> None:
@@ -113,7 +121,7 @@ class Price:
         self._probe_cost = PROBE_SHARE * max(0.0, available) / max(1, len(active))
 
     def difficulty(self, prompt: int) -> float:
-        return self._outlook.difficulty.pass_rate(prompt)
+        return self._outlook.difficulty.pass_rate(prompt, self._cheapest)
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
         """Rehearsed on a sample of the prompts: what this policy would do and learn, from here on."""

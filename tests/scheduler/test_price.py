@@ -10,6 +10,7 @@ from simulated import PerSample, World, arm, play, problem
 
 from apportion.scheduler.allocation import Offer, Rest
 from apportion.scheduler.allocations import build_allocation
+from apportion.types import Purchase
 
 BIMODAL = np.concatenate([np.full(90, 0.95), np.full(60, 0.45)])
 
@@ -145,6 +146,25 @@ def test_a_forecast_grows_with_the_budget_and_changes_nothing():
     assert all(one.low <= one.value <= one.high for one in found)
     assert all(one.spent <= one.budget for one in found)
     assert (policy.offer(0, 200.0), policy.price) == before
+
+
+def test_a_prompt_that_yields_no_candidates_is_given_up():
+    policy = build_allocation("price", {}, problem(2, 100.0), 2)
+    for _ in range(2):
+        offer = policy.offer(0, 100.0)
+        assert isinstance(offer, Offer)
+        policy.observe(0, offer.purchase, [], 1.0)
+    assert policy.offer(0, 100.0) is Rest.STOP
+    assert isinstance(policy.offer(1, 100.0), Offer)
+
+
+def test_difficulty_follows_what_the_candidates_show():
+    policy = build_allocation("price", {}, problem(2, 100.0), 2)
+    before = policy.difficulty(0)
+    world = World.of([1.0, 0.001], seed=0, tempting=50.0)
+    for prompt in (0, 1):
+        policy.observe(prompt, Purchase("vote", 6), world.draw(prompt, 6), 6.0)
+    assert policy.difficulty(1) < before < policy.difficulty(0) <= 1.0
 
 
 def test_nothing_affordable_is_a_reason_to_wait():
