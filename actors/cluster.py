@@ -37,7 +37,8 @@ def connect(cluster: str, needs: Sequence[Need] = ()) -> bool:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise CapacityError(
             f"cluster: no Ray cluster answers at {cluster!r} ({type(error).__name__}: {error}); "
-            "use `local` to start one here, or `auto` or HOST:PORT of one that runs"
+            "use `local` to start one here, or `auto` or HOST:PORT of one that runs; a cluster that asks for a token "
+            "wants it in RAY_AUTH_TOKEN or in the file RAY_AUTH_TOKEN_PATH names"
         ) from error
     return True
 
