@@ -49,7 +49,6 @@ class Price:
         self._fruitless = np.zeros(problem.prompts, dtype=np.int8)
         self._price = 0.0
         self._probe_cost = 0.0
-        self._available = problem.budget
         self.reprice(problem.budget)
         each = np.array([option.n for option in outlook.options])
         self._cheapest = outlook.options[int(np.argmin(outlook.cost.mean(axis=0) / each))].arm
@@ -82,15 +81,16 @@ class Price:
     def _stride(self, aim: int, cost: list[float]) -> int:
         """The first part of the purchase aimed at: what it shows may make the rest needless.
 
-        The whole, where the parts would cost much more than it (each purchase reads the prompt again).
+        A larger one, up to the whole, where small ones cost much more a sample (each purchase reads the prompt again).
         """
         options = self._outlook.options
         target = options[aim].n * self._settings.stride
         part = aim
         while part > 0 and options[part - 1].arm == options[aim].arm and options[part].n > max(target, 1.0):
             part -= 1
-        dearer = cost[part] / options[part].n > DEARER * cost[aim] / options[aim].n
-        return aim if dearer else part
+        while part < aim and cost[part] / options[part].n > DEARER * cost[aim] / options[aim].n:
+            part += 1
+        return part
 
     def _first(self, worth: list[int], cost: list[float]) -> int:
         """The probe: the largest worthwhile purchase of the best arm that is no larger than it and leaves enough."""
@@ -110,10 +110,8 @@ class Price:
         self._fruitless[prompt] = 0 if candidates else self._fruitless[prompt] + 1
         if self._fruitless[prompt] >= MOST_FRUITLESS:
             self._stopped[prompt] = True
-        self._available -= cost
 
     def reprice(self, available: float) -> None:
-        self._available = available
         active = np.flatnonzero(~self._stopped)
         self._outlook.update(active)
         steps = hulls(self._outlook.cost[active], self._outlook.gain[active].astype(np.float64))

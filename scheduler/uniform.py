@@ -52,7 +52,6 @@ class Uniform:
         self._under_way = np.zeros(problem.prompts, dtype=bool)
         self._granted_cost = np.zeros(problem.prompts)
         self._amounts = np.zeros(problem.prompts, dtype=np.int64)
-        self._available = problem.budget
         self.reprice(problem.budget)
 
     @property
@@ -79,11 +78,9 @@ class Uniform:
         self._outlook.observe(prompt, self._at, candidates)
         self._served[prompt] = True
         self._under_way[prompt] = False
-        self._available -= cost
 
     def reprice(self, available: float) -> None:
         """Share `available` evenly among the prompts that have not been served."""
-        self._available = available
         self._outlook.update(np.arange(self._problem.prompts))
         waiting = np.flatnonzero(~self._served & ~self._under_way)
         if not len(waiting):

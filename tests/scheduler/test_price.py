@@ -167,6 +167,16 @@ def test_difficulty_follows_what_the_candidates_show():
     assert policy.difficulty(1) < before < policy.difficulty(0) <= 1.0
 
 
+def test_where_each_purchase_reads_a_long_prompt_purchases_are_larger():
+    sizes = {}
+    for once in (0.0, 30.0):
+        costs, world = PerSample(each=1.0, once=once), World.of(np.full(30, 0.5), seed=3)
+        budget = 30 * (16.0 + 2 * once)
+        played = play(build_allocation("price", {}, problem(30, budget, costs=costs), 2), world, budget, cost=costs)
+        sizes[once] = np.mean([offer.purchase.n for _, offer in played.offers])
+    assert sizes[30.0] > 3 * sizes[0.0]
+
+
 def test_nothing_affordable_is_a_reason_to_wait():
     policy = build_allocation("price", {}, problem(2, 10.0, costs=PerSample(each=3.0)), 2)
     assert policy.offer(0, 2.0) is Rest.WAIT
