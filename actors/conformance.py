@@ -23,6 +23,9 @@ OTHERS: tuple[Messages, ...] = (
     (Message("user", "Cara has 40 coins. She doubles them. She wins 5. How many coins does Cara have now?"),),
 )
 STEPS = ("12 + 3 = 15", "15 - 4 = 11", "Answer: 11")
+HOT = 4.0
+# A trained model answers these questions the same way every time at temperature 1.
+
 TOLERANCE = 1e-3
 # Scores of one response beside different batch mates: the rounding of a 16-bit model, not more.
 
@@ -54,7 +57,7 @@ def ask(
     model: str, seeds: Sequence[int] = (1, 2, 3), tokens: int = 24, prefix: str = "", **sampling: object
 ) -> Generate:
     """A request about `CONVERSATION`."""
-    shape = replace(Sampling(temperature=1.0, max_tokens=tokens), **sampling)  # type: ignore[arg-type]
+    shape = replace(Sampling(temperature=HOT, max_tokens=tokens), **sampling)  # type: ignore[arg-type]
     return Generate(model, CONVERSATION, tuple(seeds), shape, prefix)
 
 
@@ -83,7 +86,7 @@ async def check_seeds(engine: Engine, model: str) -> None:
     """The seed alone decides a completion; greedy ones do not depend on it."""
     reply = await engine.generate(ask(model, range(8)))
     _require(len(reply.completions) == 8, "one completion a seed")
-    _require(len(set(texts(reply))) > 1, "different seeds give different completions at temperature 1")
+    _require(len(set(texts(reply))) > 1, "different seeds give different completions at a high temperature")
     again = await engine.generate(ask(model, [5, 5, 2]))
     _require(
         texts(again) == [texts(reply)[5], texts(reply)[5], texts(reply)[2]],
