@@ -24,13 +24,10 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import numpy as np
-
-from apportion.costs import Amount, attended
 from apportion.errors import ConfigError
 from apportion.policies.aggregate import score_of
 from apportion.policies.steps import split_steps
-from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate_all, score
+from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate_all, sampled_workload, score
 from apportion.types import Completion, Draft, Finish, Generate, LogprobStats, Reply, Request, Score
 
 Steps = tuple[str, ...]
@@ -120,21 +117,8 @@ class BeamSearch:
         return f"n is {n}, which width {self.width} does not divide; use n: {below} or {below + self.width}"
 
     def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
-        """Each round reads prompt and prefix again for every survivor (nothing cached), the verifier for every beam."""
-        prompt, completion = lengths.prompt_tokens, lengths.completion_tokens
-        rounds = np.clip(lengths.steps, 1.0, float(self.depth))
-        survivors = n / self._width(n)
-        read, read_attended = _prefixes(prompt, completion / rounds, rounds - 1)
-        scored, scored_attended = _prefixes(prompt, completion / rounds, rounds)
-        verifiers = n if verified else 0
-        return Workload(
-            prompt_tokens=prompt + survivors * read,
-            completion_tokens=n * completion,
-            policy_attended=attended(0.0, prompt) + survivors * read_attended + n * attended(prompt, completion),
-            verifier_tokens=verifiers * scored,
-            verifier_attended=verifiers * scored_attended,
-            samples=n + 0.0 * prompt,
-        )
+        """Every step is written and scored once: engines and scorers keep what they have read of a prefix."""
+        return sampled_workload(n, lengths, verified)
 
     def _width(self, n: int) -> int:
         return max(2, math.isqrt(n)) if self.width == "sqrt" else self.width
@@ -181,15 +165,6 @@ class BeamSearch:
         for beam, slots in shares:
             pool.extend([beam] if beam.ended else [next(written) for _ in range(slots)])
         return pool
-
-
-def _prefixes(prompt: Amount, step: Amount, rounds: Amount) -> tuple[Amount, Amount]:
-    """Tokens and attended positions of reading prompt + r x step, summed over r = 1..rounds."""
-    first = rounds * (rounds + 1) / 2
-    second = rounds * (rounds + 1) * (2 * rounds + 1) / 6
-    tokens = rounds * prompt + first * step
-    squares = rounds * prompt**2 + 2 * first * prompt * step + second * step**2
-    return tokens, (squares + tokens) / 2
 
 
 def _extended(beam: Beam, piece: Completion, node: int, task: Task, last: bool) -> Beam:

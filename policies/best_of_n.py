@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from apportion.costs import attended
 from apportion.policies.steps import split_steps
-from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate, score
+from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate, sampled_workload, score
 from apportion.types import Draft, Generate, Score
 
 
@@ -48,14 +47,4 @@ class BestOfN:
         return None if n >= 1 else f"n is {n}, and best_of_n draws at least 1 sample; use n: 1 or more"
 
     def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
-        """The prompt once, n completions, and the verifier reads prompt and response of each."""
-        prompt, completion = lengths.prompt_tokens, lengths.completion_tokens
-        verifiers = n if verified else 0
-        return Workload(
-            prompt_tokens=prompt,
-            completion_tokens=n * completion,
-            policy_attended=attended(0.0, prompt) + n * attended(prompt, completion),
-            verifier_tokens=verifiers * (prompt + completion),
-            verifier_attended=verifiers * attended(0.0, prompt + completion),
-            samples=n + 0.0 * prompt,
-        )
+        return sampled_workload(n, lengths, verified)

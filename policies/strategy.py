@@ -14,7 +14,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from apportion.costs import Amount
+from apportion.costs import Amount, attended
 from apportion.types import Draft, Generate, Generated, Messages, Reply, Request, Sampling, Score, Scored
 
 Plan = Generator[tuple[Request, ...], tuple[Reply, ...], tuple[Draft, ...]]
@@ -73,6 +73,20 @@ class Lengths:
     prompt_tokens: Amount
     completion_tokens: Amount
     steps: Amount
+
+
+def sampled_workload(n: int, lengths: Lengths, verified: bool) -> Workload:
+    """Writing n responses, and scoring them where `verified`: the prompt is read once by each model."""
+    prompt, completion = lengths.prompt_tokens, lengths.completion_tokens
+    reach = attended(0.0, prompt) + n * attended(prompt, completion)
+    return Workload(
+        prompt_tokens=prompt,
+        completion_tokens=n * completion,
+        policy_attended=reach,
+        verifier_tokens=(prompt + n * completion) * verified,
+        verifier_attended=reach * verified,
+        samples=n + 0.0 * prompt,
+    )
 
 
 class Strategy(Protocol):

@@ -204,17 +204,15 @@ def test_settings_that_cannot_be(settings: dict[str, object]) -> None:
         build_strategy("beam_search", settings)
 
 
-def test_workload_is_the_sum_of_its_rounds() -> None:
-    prompt, step, rounds, n, survivors = 100.0, 40.0, 5, 16, 4
+def test_workload_reads_the_prompt_once_and_every_step_once() -> None:
+    prompt, step, rounds, n = 100.0, 40.0, 5, 16
     work = BeamSearch(width=4).workload(n, Lengths(prompt, step * rounds, rounds), verified=True)
 
     def read(tokens: float) -> float:
         return tokens * (tokens + 1) / 2
 
-    prefixes = [prompt + depth * step for depth in range(rounds + 1)]
-    assert work.prompt_tokens == prompt + survivors * sum(prefixes[1:-1])
+    written = n * (read(prompt + step * rounds) - read(prompt))
+    assert work.prompt_tokens == prompt
     assert work.completion_tokens == n * step * rounds
-    assert work.verifier_tokens == n * sum(prefixes[1:])
-    assert work.verifier_attended == n * sum(map(read, prefixes[1:]))
-    written = n * (read(prefixes[-1]) - read(prompt))
-    assert work.policy_attended == pytest.approx(read(prompt) + survivors * sum(map(read, prefixes[1:-1])) + written)
+    assert work.verifier_tokens == prompt + n * step * rounds
+    assert work.policy_attended == work.verifier_attended == pytest.approx(read(prompt) + written)
