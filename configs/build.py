@@ -148,7 +148,7 @@ def _address(address: str) -> str:
     if address in _ADDRESS_WORDS or ":" in address:
         return address
     raise ConfigError(
-        f"cluster.address: {address!r} is no Ray address; {nearest(address, _ADDRESS_WORDS)}, or HOST:PORT or ray://HOST:PORT"
+        f"cluster.address: {address!r} is no Ray address; {nearest(address, _ADDRESS_WORDS)}, or HOST:PORT"
     )
 
 

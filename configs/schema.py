@@ -131,7 +131,7 @@ class ClusterConfig:
     """Where the actors run."""
 
     address: str = "local"
-    """local (a Ray of our own on this machine), auto, HOST:PORT, ray://HOST:PORT, or inline (no Ray, this process)"""
+    """local (a Ray of our own on this machine), auto, HOST:PORT of a cluster, or inline (no Ray: this process)"""
 
 
 @dataclass

@@ -234,7 +234,7 @@ WRONG: list[tuple[str, list[str], type[ApportionError], list[str]]] = [
         "no Ray address",
         ["cluster.address=remote"],
         ConfigError,
-        ["cluster.address: 'remote' is no Ray address", "ray://"],
+        ["cluster.address: 'remote' is no Ray address", "HOST:PORT"],
     ),
 ]
 
