@@ -6,7 +6,7 @@ Shared by `run`, `plan` and `check`: nothing here loads a model or spends anythi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,8 +46,7 @@ def prepare(spec: JobSpec, rows: Iterable[Any] | None = None) -> Prepared:
     """Read the dataset and describe the models. Raises DataError, ModelError or ConfigError; spends nothing."""
     describers = {name: describe(model) for name, model in spec.models.items()}
     meter = Meter(describers)
-    policies = {name: describers[name] for name, model in spec.models.items() if model.role is Role.POLICY}
-    dataset = set_aside_too_long(read_dataset(spec.dataset, rows), policies)
+    dataset = set_aside_too_long(read_dataset(spec.dataset, rows), describers)
     counts = {
         name: np.array([meter.prompt_tokens(name, prompt.messages) for prompt in dataset.prompts], dtype=np.float64)
         for name in spec.models
@@ -83,7 +82,8 @@ def build_machine(prepared: Prepared) -> Machine:
     spec = prepared.spec
     costs = build_costs(prepared)
     return Machine(
-        prompts=prepared.dataset.prompts,
+        # The machine decides, so it must not be able to read a reference.
+        prompts=[replace(prompt, reference=None) for prompt in prepared.dataset.prompts],
         arms=spec.arms,
         allocation=build_policy(prepared, costs),
         ledger=Ledger(spec.budget, spec.unit),

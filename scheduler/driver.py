@@ -9,17 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 
 from apportion.actors.protocols import Backend
 from apportion.errors import EngineError
 from apportion.scheduler.events import Commit, Dispatch, Event, Failed, Granted, Instruction, Replied, RequestId
 from apportion.scheduler.journal import Journal
 from apportion.scheduler.machine import Machine
+from apportion.scheduler.replies import checked
 from apportion.scheduler.results import Committed
 from apportion.types import Reply
 
 Sink = Callable[[Committed], None]
 Watch = Callable[[], None]
+
+SECONDS_BETWEEN_LOOKS = 1.0
+"""The display is told of a job at least this often, so that a stall can be seen to be one."""
 
 
 class Driver:
@@ -67,10 +73,20 @@ class Driver:
         waiting = self.recover()
         if self._machine.done:
             return
+        self._watch()
         await self._backend.start()
         self._send(waiting)
+        try:
+            await self._work()
+        finally:
+            # What has arrived is paid for: a job that stops here finds it when it is run again.
+            self._journal.append(self._take())
+        self._machine.audit()
+
+    async def _work(self) -> None:
         while not self._machine.done:
-            await self._news.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), SECONDS_BETWEEN_LOOKS)
             self._news.clear()
             if self._broken is not None:
                 raise self._broken
@@ -79,7 +95,6 @@ class Driver:
             for event in events:
                 self._send(self._carry_out(self._machine.handle(event), replaying=False))
             self._watch()
-        self._machine.audit()
 
     def _carry_out(self, instructions: Iterable[Instruction], replaying: bool) -> list[Dispatch]:
         grants: list[Granted] = []
@@ -102,19 +117,16 @@ class Driver:
             if self._ordered:
                 self._sent.append(dispatch.id)
             task = asyncio.ensure_future(self._backend.submit(dispatch.request, dispatch.id.prompt))
-            task.add_done_callback(lambda done, name=dispatch.id: self._arrive(name, done))  # type: ignore[misc]
+            task.add_done_callback(partial(self._arrive, dispatch))
 
-    def _arrive(self, name: RequestId, done: asyncio.Future[Reply]) -> None:
-        if done.cancelled():
-            return
-        error = done.exception()
-        if error is None:
-            self._arrived[name] = Replied(name, done.result())
-        elif isinstance(error, EngineError):
-            self._arrived[name] = Failed(name, str(error))
-        else:
-            self._broken = error
+    def _arrive(self, dispatch: Dispatch, done: asyncio.Future[Reply]) -> None:
         self._news.set()
+        try:
+            self._arrived[dispatch.id] = Replied(dispatch.id, checked(dispatch.request, done.result()))
+        except EngineError as error:
+            self._arrived[dispatch.id] = Failed(dispatch.id, str(error))
+        except (Exception, asyncio.CancelledError) as error:  # ends the job, in `_work`
+            self._broken = error
 
     def _take(self) -> list[Event]:
         if not self._ordered:

@@ -51,6 +51,7 @@ class Journal:
             raise JournalError(
                 f"{self.path} is not a journal ({error}); move it away, or choose another output"
             ) from error
+        self._recorded: dict[tuple[int, int], Purchase] | None = None
         self._adopt({"format": FORMAT, **identity})
 
     def _adopt(self, identity: dict[str, str]) -> None:
@@ -83,10 +84,12 @@ class Journal:
             self._db.executemany("INSERT OR IGNORE INTO grants VALUES (?, ?, ?, ?)", rows)
 
     def verify(self, grants: Iterable[Granted]) -> None:
-        """Raise JournalError where a replayed grant is not the recorded one."""
-        recorded = {(p, k): Purchase(arm, n) for p, k, arm, n in self._db.execute("SELECT * FROM grants")}
+        """Raise JournalError where a replayed grant is not the one that was recorded when the journal was opened."""
+        if self._recorded is None:
+            rows = self._db.execute("SELECT prompt, number, arm, n FROM grants")
+            self._recorded = {(prompt, number): Purchase(arm, n) for prompt, number, arm, n in rows}
         for grant in grants:
-            expected = recorded.get((grant.prompt, grant.number), grant.purchase)
+            expected = self._recorded.get((grant.prompt, grant.number), grant.purchase)
             if expected != grant.purchase:
                 raise JournalError(
                     f"replaying {self.path} grants {grant.purchase} to prompt {grant.prompt}, but {expected} was "

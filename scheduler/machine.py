@@ -186,8 +186,7 @@ class Machine:
         state = self._states[prompt]
         while True:
             opened = self._open_purchase(state, offer)
-            worst = sum(self.meter.bound(request).of(self.ledger.unit) for request in opened.requests)
-            if self.ledger.covers(worst):
+            if self.ledger.covers(sum(self._bounds(opened))):
                 break
             if self._open:
                 self._queue.push(prompt, offer)
@@ -227,8 +226,7 @@ class Machine:
             self._stalled.append(purchase)
 
     def _send(self, purchase: OpenPurchase) -> bool:
-        unit = self.ledger.unit
-        bounds = [self.meter.bound(request).of(unit) for request in purchase.requests]
+        bounds = self._bounds(purchase)
         if not self.ledger.covers(sum(bounds)):
             return False
         for name, request, bound in zip(purchase.ids(), purchase.requests, bounds, strict=True):
@@ -237,6 +235,12 @@ class Machine:
             self._flying[name] = (request, account)
             self._out.append(Dispatch(name, request))
         return True
+
+    def _bounds(self, purchase: OpenPurchase) -> tuple[float, ...]:
+        """The worst case of each request of a purchase's present step, in the budget's unit; worked out once."""
+        if purchase.bounds is None:
+            purchase.bounds = tuple(self.meter.bound(one).of(self.ledger.unit) for one in purchase.requests)
+        return purchase.bounds
 
     def _unstall(self) -> None:
         """Send stalled steps in order; with nothing in flight no refund will come, and the first is cut off."""
@@ -295,3 +299,4 @@ class Machine:
         state.spent = self.ledger.by_prompt.pop(prompt, state.spent)
         self.meter.forget(state.prompt.messages)
         self._out.append(self._finisher.commit(state, self.allocation.difficulty(prompt), reason))
+        state.candidates = []

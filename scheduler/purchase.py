@@ -19,6 +19,8 @@ class OpenPurchase:
         self.cost: Cost = ZERO_COST
         self.step = 0
         self.requests: tuple[Request, ...] = ()
+        self.bounds: tuple[float, ...] | None = None
+        """the worst case of each request of the present step, once it was worked out"""
         self.drafts: tuple[Draft, ...] | None = None
         self.cut = False
         self._plan = plan
@@ -41,7 +43,7 @@ class OpenPurchase:
     def reply(self, part: int, reply: Reply | None) -> bool:
         """Keep one reply of the present step, None for a request that failed for good; after the last one, go on.
 
-        A step with a failure ends the purchase with nothing, once all its requests are back.
+        A step with a failure cuts the purchase off, once all its requests are back: what was drawn is kept.
         Returns whether the step was over.
         """
         self._replies[part] = reply
@@ -54,12 +56,11 @@ class OpenPurchase:
         if len(whole) == len(replies):
             self._resume(whole)
         else:
-            self._plan.close()
-            self.requests, self.drafts = (), ()
+            self.cut_off()
         return True
 
     def cut_off(self) -> None:
-        """The budget does not cover the present step: take what the strategy has."""
+        """The present step will not be answered in full: take what the strategy has."""
         self.cut = True
         self.requests = ()
         try:
@@ -73,6 +74,7 @@ class OpenPurchase:
             raise RuntimeError(f"strategy of arm {self.purchase.arm!r} asked for more after it was cut off")
 
     def _resume(self, replies: tuple[Reply, ...] | None) -> None:
+        self.bounds = None
         try:
             self.requests = next(self._plan) if replies is None else self._plan.send(replies)
         except StopIteration as end:

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from apportion.scheduler.results import Committed, PromptResult, is_correct, jud
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.summary import build_summary
 
+SMALL_FILE = 16 << 20
+"""Files up to this size are read to tell whether a model has changed."""
 OnResult = Callable[[PromptResult], None]
 
 
@@ -77,15 +80,16 @@ class _Job:
         self._started = time.monotonic()
         self._results: list[PromptResult] = []
         self._correct = self._scored = 0
+        self._begun: tuple[float, float] | None = None
 
     async def run(self) -> dict[str, Any]:
         spec, dataset = self._spec, self._prepared.dataset
+        machine = build_machine(self._prepared)
         with RunDirectory(spec.output, spec.resolved, dataset.fingerprint) as directory:
             complete = directory.complete()
             if complete is not None and self._on_result is None:
                 return complete
             directory.set_aside(dataset.set_aside)
-            machine = build_machine(self._prepared)
             backend = backend_for(spec.cluster, tuple(spec.models.values()))
             with Journal(directory.journal, _identity(spec, dataset.fingerprint)) as journal:
                 driver = Driver(
@@ -100,9 +104,10 @@ class _Job:
                     await driver.run()
                 finally:
                     await backend.close()
-            summary = self._summary(machine)
-            directory.finish(summary)
-            return summary
+            if complete is None:
+                complete = self._summary(machine)
+                directory.finish(complete)
+            return complete
 
     def _commit(self, committed: Committed, directory: RunDirectory) -> None:
         """The only place where references meet answers: after the decision."""
@@ -119,6 +124,10 @@ class _Job:
     def _show(self, machine: Machine, health: Sequence[Any]) -> None:
         if self._display is None:
             return
+        total = machine.ledger.total.tokens
+        if self._begun is None:
+            # The first look comes before this session's first reply: what is there was replayed.
+            self._begun = (total, machine.ledger.spent)
         view = JobView(
             total=machine.total,
             done=machine.committed,
@@ -129,12 +138,13 @@ class _Job:
             spent=machine.ledger.spent,
             unit=self._spec.unit.value,
             price=machine.allocation.price,
-            tokens=machine.ledger.total.tokens,
+            tokens=total,
             correct=self._correct,
             scored=self._scored,
             elapsed_s=time.monotonic() - self._started,
             replicas=(sum(one.alive for one in health), len(health)),
             restarts=sum(one.restarts for one in health),
+            note="" if any(one.alive for one in health) else "starting models",
         )
         self._display(view)
 
@@ -157,7 +167,19 @@ class _Job:
 def _identity(spec: JobSpec, fingerprint: str) -> dict[str, str]:
     """What a journal's decisions depend on beside the config, which the run directory compares key by key."""
     fitted = hashlib.blake2b(Path(spec.fitted).read_bytes()).hexdigest()[:16] if spec.fitted is not None else "none"
-    return {"dataset": fingerprint, "fitted": fitted, "version": __version__}
+    models = {f"model {name}": _files(Path(model.path)) for name, model in spec.models.items()}
+    return {"dataset": fingerprint, "fitted": fitted, "version": __version__, **models}
+
+
+def _files(folder: Path) -> str:
+    """A hash of a model's files: the small ones (config, tokenizer) by content, the weights by size."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}:".encode())
+        if size <= SMALL_FILE:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 class _Worker:
@@ -190,8 +212,10 @@ class _Worker:
 
     def stop(self) -> None:
         """End the job, whether or not it is done."""
-        if self._task is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._task.cancel)
+        if self._task is not None:
+            # The loop closes itself when the job is done, which may be at this very moment.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join()
 
     def _main(self) -> None:

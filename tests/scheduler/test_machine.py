@@ -155,6 +155,21 @@ def test_a_failed_prompt_keeps_what_it_had_and_says_why() -> None:
     assert run.machine.ledger.reserved == 0.0
 
 
+def test_what_was_drawn_survives_a_verifier_that_fails() -> None:
+    world = World(make_prompts(1), script=[Purchase("best", 4)])
+    run = Run(world.machine, random.Random(0))
+    run.take(run.machine.start())
+    run.step()
+    ((name, dispatch),) = run.flying.items()
+    assert not isinstance(dispatch.request, Generate)
+    run.flying.clear()
+    run.take(run.machine.handle(Failed(name, "the scorer refused")))
+    (commit,) = [i.committed for i in run.trail if isinstance(i, Commit)]
+    assert commit.result.error == "the scorer refused"
+    assert commit.result.candidates == 4
+    assert all(candidate.score is None for candidate in commit.candidates)
+
+
 def test_a_search_the_budget_cannot_finish_is_cut_off_and_its_work_is_charged() -> None:
     unbounded = World(make_prompts(1), script=[Purchase("beam", 4)])
     offer = unbounded.allocation.offer(0, 1e9)

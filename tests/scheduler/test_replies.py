@@ -1,0 +1,58 @@
+"""A reply that cannot be right costs its request, and never reaches the journal."""
+
+from __future__ import annotations
+
+import pytest
+
+from apportion.errors import EngineError
+from apportion.scheduler.replies import checked
+from apportion.types import (
+    Completion,
+    Finish,
+    Generate,
+    Generated,
+    LogprobStats,
+    Message,
+    Reply,
+    Sampling,
+    Score,
+    Scored,
+    Usage,
+)
+
+ASKED = (Message("user", "q"),)
+GENERATE = Generate("small", ASKED, (1, 2), Sampling())
+SCORE = Score("prm", ASKED, (("a", "b"), ("c",)))
+USAGE = Usage(3, 4, 5, 0, 0.1)
+DONE = Completion("x", 2, Finish.END, LogprobStats(-1.0, 1.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("request_", "reply", "reason"),
+    [
+        (GENERATE, Generated((DONE,), USAGE), "gave 1 completions for 2 seeds"),
+        (GENERATE, Scored(((0.5,),), USAGE), "answered a Generate with a Scored"),
+        (GENERATE, Generated((DONE, DONE), Usage(-1)), "usage that cannot be"),
+        (GENERATE, Generated((DONE, DONE), Usage(busy_seconds=float("nan"))), "usage that cannot be"),
+        (SCORE, Scored(((0.5, 0.5),), USAGE), "scored 1 of 2 responses"),
+        (SCORE, Scored(((0.5,), (0.5,)), USAGE), "gave 1 scores for 2 steps"),
+        (SCORE, Scored(((0.5, float("nan")), (0.5,)), USAGE), "outside of"),
+        (SCORE, Scored(((0.5, 1.5), (0.5,)), USAGE), "outside of"),
+    ],
+)
+def test_what_cannot_be_right_is_the_engines_fault(request_: Generate | Score, reply: Reply, reason: str) -> None:
+    with pytest.raises(EngineError, match=reason):
+        checked(request_, reply)
+
+
+def test_sound_replies_pass_unchanged() -> None:
+    assert checked(GENERATE, Generated((DONE, DONE), USAGE)) == Generated((DONE, DONE), USAGE)
+    unread = Scored(((), (0.25,)), USAGE)
+    assert checked(SCORE, unread) == unread
+
+
+def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:
+    broken = Completion("a\ud83d b", 2, Finish.END)
+    reply = checked(GENERATE, Generated((broken, DONE), USAGE))
+    assert isinstance(reply, Generated)
+    assert reply.completions[0].text == "a? b"
