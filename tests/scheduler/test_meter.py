@@ -1,0 +1,78 @@
+"""The bound of a request is never below what it turns out to cost: the ledger's law rests on it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apportion.actors.registry import build_engine, build_scorer, describe
+from apportion.actors.spec import ModelSpec, Role
+from apportion.costs import Unit
+from apportion.lab import lab_path
+from apportion.scheduler.meter import Meter
+from apportion.types import Generate, Message, Request, Sampling, Score
+
+SMALL = ModelSpec("small", "fake", Role.POLICY, "fake", engine_args={"max_model_len": 160})
+PRM = ModelSpec("prm", "fake", Role.SCORER, "fake", engine_args={"max_model_len": 160})
+BOUNDED = (Unit.TOKENS, Unit.FLOPS, Unit.SAMPLES)
+words = st.lists(st.sampled_from(["Ann", "has", "12", "boxes.", "a+b", "é"]), min_size=1, max_size=20).map(" ".join)
+STORY = "Ann has 12 boxes. She buys 5 more. She loses 3. How many boxes does Ann have now?"
+
+
+def costs_no_more_than_its_bound(specs: tuple[ModelSpec, ModelSpec], request: Request) -> None:
+    meter = Meter({spec.name: describe(spec) for spec in specs})
+
+    async def ask() -> tuple[float, ...]:
+        if isinstance(request, Generate):
+            engine = build_engine(specs[0])
+            reply = await engine.generate(request)
+            await engine.close()
+            charged = meter.charge(request, reply)
+        else:
+            scorer = build_scorer(specs[1])
+            scored = await scorer.score(request)
+            await scorer.close()
+            charged = meter.charge(request, scored)
+        return tuple(charged.of(unit) for unit in BOUNDED)
+
+    bound = meter.bound(request)
+    for unit, charged in zip(BOUNDED, asyncio.run(ask()), strict=True):
+        assert charged <= bound.of(unit), unit
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    text=words,
+    prefix=st.sampled_from(["", "1 + 1 = 2\n"]),
+    seeds=st.lists(st.integers(0, 2**62), min_size=1, max_size=5, unique=True),
+    most=st.integers(1, 200),
+    stop=st.sampled_from([(), ("\n",)]),
+)
+def test_generate_on_the_fake(text: str, prefix: str, seeds: list[int], most: int, stop: tuple[str, ...]) -> None:
+    sampling = Sampling(max_tokens=most, stop=stop)
+    request = Generate("small", (Message("user", text),), tuple(seeds), sampling, prefix)
+    costs_no_more_than_its_bound((SMALL, PRM), request)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=words, responses=st.lists(st.lists(words, min_size=1, max_size=4).map(tuple), min_size=1, max_size=4))
+def test_score_on_the_fake(text: str, responses: list[tuple[str, ...]]) -> None:
+    costs_no_more_than_its_bound((SMALL, PRM), Score("prm", (Message("user", text),), tuple(responses)))
+
+
+@pytest.mark.parametrize("cache", [0, 16])
+def test_real_models(cache: int) -> None:
+    real = (
+        replace(SMALL, engine="embedded", path=str(lab_path("lab:small")), engine_args={"prefix_cache_mb": cache}),
+        replace(PRM, engine="embedded", path=str(lab_path("lab:prm")), engine_args={"prefix_cache_mb": cache}),
+    )
+    asked = (Message("user", STORY),)
+    for prefix, most in (("", 40), ("12 + 5 = 17\n", 12), ("", 1)):
+        sampling = Sampling(temperature=1.0, max_tokens=most)
+        costs_no_more_than_its_bound(real, Generate("small", asked, (1, 2, 3), sampling, prefix))
+    steps = ("12 + 5 = 17", "17 - 3 = 14", "Answer: 14")
+    costs_no_more_than_its_bound(real, Score("prm", asked, (steps, steps[:1], (*steps, "what? ~ é"))))
