@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from apportion.actors.replica import Loaded, Outcome, Refused, Replica
@@ -48,12 +49,14 @@ class Member:
         self._actor = ray.remote(Replica).options(**self._options).remote(self._spec)
         try:
             facts = await self._actor.load.remote()
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayError as error:
+            self._kill()
             raise ReplicaDiedError(
                 f"replica {self.index} of model {self._spec.name!r} died while it loaded {self._spec.path!r}: {error}. "
                 "Often memory ran out: lower replicas or max_batch, or give it more"
             ) from error
         if isinstance(facts, Refused):
+            self._kill()
             raise ConfigError(facts.message) if facts.config else ModelError(facts.message)
         self.facts = facts
         self.alive = True
@@ -69,14 +72,30 @@ class Member:
 
     def stop(self) -> None:
         """Kill the actor and forget it."""
-        import ray
-
         self.alive = False
         for task in self._tasks:
             task.cancel()
-        if self._actor is not None:
-            ray.kill(self._actor, no_restart=True)
-            self._actor = None
+        self._kill()
+
+    def retire(self) -> list[Work]:
+        """Kill the actor; what was in flight, in the order in which it was given."""
+        self.alive = False
+        orphans = list(self.running.values())
+        self.running.clear()
+        self._outgoing.clear()
+        self.load = 0
+        self._kill()
+        return orphans
+
+    def _kill(self) -> None:
+        """An actor that one call says is gone may only be out of reach, and would keep its GPU."""
+        import ray
+
+        actor, self._actor = self._actor, None
+        if actor is not None:
+            # Where Ray cannot even kill it, it is out of reach: nothing is left to be done about it from here.
+            with suppress(ray.exceptions.RayError):
+                ray.kill(actor, no_restart=True)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -93,7 +112,7 @@ class Member:
 
         try:
             await actor.put.remote(batch)
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayError as error:
             self._bury(actor, error)
 
     async def _receive(self, actor: Any) -> None:
@@ -102,22 +121,19 @@ class Member:
         while True:
             try:
                 outcomes = await actor.take.remote()
-            except ray.exceptions.RayActorError as error:
+            except ray.exceptions.RayError as error:
                 self._bury(actor, error)
                 return
-            for number, outcome in outcomes:
+            # Replies first: a failure may make the owner retire this replica, and would take them along.
+            for number, outcome in sorted(outcomes, key=lambda entry: isinstance(entry[1], Refused)):
                 work = self.running.pop(number)
                 self.load -= work.size
                 self._owner.answered(self, work, outcome)
+                if actor is not self._actor:
+                    return
 
     def _bury(self, actor: Any, error: Exception) -> None:
         """Hand back what was in flight. Sender and receiver both notice a death; the first one gets here."""
         if actor is not self._actor:
             return
-        self.alive = False
-        self._actor = None
-        orphans = list(self.running.values())
-        self.running.clear()
-        self._outgoing.clear()
-        self.load = 0
-        self._owner.died(self, orphans, " ".join(str(error).split()))
+        self._owner.died(self, self.retire(), " ".join(str(error).split()))

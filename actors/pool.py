@@ -19,8 +19,8 @@ from apportion.actors.placement import Need, reserve
 from apportion.actors.replica import Loaded, Outcome, Refused
 from apportion.actors.routing import choose, load_of
 from apportion.actors.spec import ModelSpec
-from apportion.actors.work import DEATHS_ALONE, Work, fits
-from apportion.errors import ApportionError, ConfigError, EngineError, ReplicaDiedError, nearest
+from apportion.actors.work import DEATHS_ALONE, Work, company, fits
+from apportion.errors import ApportionError, ClusterLostError, ConfigError, EngineError, ReplicaDiedError, nearest
 from apportion.types import Reply, Request
 
 SLACK_SHARE = 4
@@ -28,6 +28,10 @@ SLACK_SHARE = 4
 
 DEATHS_IN_A_ROW = 6
 # Without one reply in between. One request that kills is alone by its fourth death; more means the replica is at fault.
+
+ALONE_IN_A_ROW = 2
+# Different requests that fail alone on one replica, without one reply in between. Rarely are all of them to blame:
+# the model may be broken, so the last one is tried on a new replica before it is held to be.
 
 
 class ModelPool:
@@ -42,6 +46,8 @@ class ModelPool:
         self._fresh: deque[Work] = deque()
         self._deaths_in_a_row = [0] * spec.replicas
         self._suspects: list[deque[Work]] = [deque() for _ in range(spec.replicas)]
+        self._failed_alone: list[set[int]] = [set() for _ in range(spec.replicas)]
+        self._causes: dict[int, str] = {}
         self._lost: dict[int, str] = {}
         self._restarting: set[asyncio.Task[None]] = set()
         self.members = [
@@ -69,30 +75,72 @@ class ModelPool:
     def health(self) -> list[Health]:
         """One entry a replica."""
         return [
-            Health(self._spec.name, member.index, member.alive, member.restarts, len(member.running))
+            Health(
+                self._spec.name,
+                member.index,
+                member.alive,
+                member.restarts,
+                len(member.running),
+                self._causes.get(member.index),
+            )
             for member in self.members
         ]
 
     def answered(self, member: Member, work: Work, outcome: Outcome) -> None:
         """A reply came."""
+        if isinstance(outcome, Refused) and outcome.batch:
+            self._failed(member, work, outcome)
+            return
         self._deaths_in_a_row[member.index] = 0
-        if not work.future.done():
-            if isinstance(outcome, Refused):
-                work.future.set_exception(EngineError(outcome.message))
-            else:
+        if isinstance(outcome, Refused):
+            _settle(work, EngineError(outcome.message))
+        else:
+            self._failed_alone[member.index].clear()
+            if not work.future.done():
                 work.future.set_result(outcome)
         if self._fresh or self._suspects[member.index]:
             self._dispatch()
 
+    def _failed(self, member: Member, work: Work, outcome: Refused) -> None:
+        """The model failed on a batch that held this request; its replica is still up."""
+        if outcome.broken:
+            self.died(member, [work, *member.retire()], outcome.message)
+            return
+        alone = outcome.alone or company(work.deaths) == 1
+        work.deaths += 1
+        failed_alone = self._failed_alone[member.index]
+        if alone:
+            failed_alone.add(work.number)
+        if len(failed_alone) >= ALONE_IN_A_ROW:
+            cause = f"it failed on {ALONE_IN_A_ROW} requests in a row, each alone: {outcome.message}"
+            self._renew(member, [work, *member.retire()], cause)
+            return
+        if alone and work.deaths >= DEATHS_ALONE:
+            _settle(work, EngineError(outcome.message))
+        else:
+            self._again(member, [work])
+        self._dispatch()
+
     def died(self, member: Member, orphans: list[Work], cause: str) -> None:
         """A replica is gone: send its requests again, and start it anew."""
-        self._deaths_in_a_row[member.index] += 1
         for work in orphans:
             work.deaths += 1
         if len(orphans) == 1 and orphans[0].deaths >= DEATHS_ALONE:
-            self._fail(orphans.pop(), f"{DEATHS_ALONE} replicas or more died while they ran it: {cause}")
-        self._suspects[member.index].extend(work for work in orphans if work.suspect)
-        self._fresh.extendleft(reversed([work for work in orphans if not work.suspect]))
+            why = f"{DEATHS_ALONE} replicas or more died while they ran it"
+            _settle(orphans.pop(), ReplicaDiedError(f"model {self._spec.name!r} lost a request: {why}: {cause}"))
+        self._renew(member, orphans, cause)
+
+    def _again(self, member: Member, works: list[Work]) -> None:
+        """Put requests back in line: suspects wait for their own replica, the others go first."""
+        self._suspects[member.index].extend(work for work in works if work.suspect)
+        self._fresh.extendleft(reversed([work for work in works if not work.suspect]))
+
+    def _renew(self, member: Member, orphans: list[Work], cause: str) -> None:
+        """Start a replica anew, or give it up."""
+        self._again(member, orphans)
+        self._deaths_in_a_row[member.index] += 1
+        self._failed_alone[member.index].clear()
+        self._causes[member.index] = cause
         if self._deaths_in_a_row[member.index] >= DEATHS_IN_A_ROW:
             self._give_up(member, f"it died {DEATHS_IN_A_ROW} times in a row: {cause}")
         else:
@@ -109,23 +157,29 @@ class ModelPool:
             self.died(member, [], str(error))
         except ApportionError as error:
             self._give_up(member, str(error))
+        except Exception as error:
+            # Whatever it is: with the task's end nobody else would look after this replica's requests.
+            member.retire()
+            self._give_up(member, f"it did not start again: {type(error).__name__}: {error}")
         self._dispatch()
 
     def _give_up(self, member: Member, cause: str) -> None:
-        """Go on without a replica; without the last one, fail what waits."""
-        self._lost[member.index] = cause
+        """Go on without a replica; without the last one, everything that waits is lost."""
+        self._lost[member.index] = self._causes[member.index] = cause
         left = [other.index for other in self.members if other.index not in self._lost]
         suspects = self._suspects[member.index]
         for place, work in enumerate(suspects):
             if left:
                 self._suspects[left[place % len(left)]].append(work)
             else:
-                self._fail(work, cause)
+                _settle(work, self._all_lost())
         suspects.clear()
 
-    def _fail(self, work: Work, cause: str) -> None:
-        if not work.future.done():
-            work.future.set_exception(ReplicaDiedError(f"model {self._spec.name!r} lost a request: {cause}"))
+    def _all_lost(self) -> ClusterLostError:
+        causes = "; ".join(sorted(set(self._lost.values())))
+        return ClusterLostError(
+            f"every replica of model {self._spec.name!r} is gone: {causes}. Run the same command again to resume"
+        )
 
     def _dispatch(self) -> None:
         """Give out what waits, as far as replicas may take it."""
@@ -135,7 +189,7 @@ class ModelPool:
                 member.give(suspects.popleft())
         if len(self._lost) == len(self.members):
             while self._fresh:
-                self._fail(self._fresh.popleft(), "; ".join(sorted(set(self._lost.values()))))
+                _settle(self._fresh.popleft(), self._all_lost())
         open_loads = {
             member.index: member.load
             for member in self.members
@@ -150,16 +204,22 @@ class ModelPool:
             open_loads[chosen] += work.size
 
     def stop(self) -> None:
-        """Kill the replicas; what was in flight fails."""
+        """Kill the replicas; what was in flight is lost."""
+        closed = f"the backend was closed before model {self._spec.name!r} had answered; run the same command again"
         for task in self._restarting:
             task.cancel()
         for member in self.members:
             waiting = [*member.running.values(), *self._suspects[member.index]]
             member.stop()
             for work in waiting:
-                self._fail(work, "the backend was closed")
+                _settle(work, ClusterLostError(closed))
         while self._fresh:
-            self._fail(self._fresh.popleft(), "the backend was closed")
+            _settle(self._fresh.popleft(), ClusterLostError(closed))
+
+
+def _settle(work: Work, error: ApportionError) -> None:
+    if not work.future.done():
+        work.future.set_exception(error)
 
 
 class RayBackend:

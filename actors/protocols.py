@@ -61,7 +61,8 @@ class Backend(Protocol):
     """Where requests go: a pool of Ray actors, or models in this process.
 
     `start` raises ModelError or CapacityError before any request is taken. `submit` raises ReplicaDiedError or
-    EngineError for a request that failed for good (after the backend's own retries).
+    EngineError for a request that failed for good (after the backend's own retries), and ClusterLostError where
+    nothing is left to run it on.
     """
 
     async def start(self) -> None: ...
@@ -88,3 +89,5 @@ class ReplicaHealth(Protocol):
     def restarts(self) -> int: ...
     @property
     def in_flight(self) -> int: ...
+    @property
+    def cause(self) -> str | None: ...

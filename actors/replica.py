@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from apportion.actors.host import Host
 from apportion.actors.spec import ModelSpec
-from apportion.errors import ApportionError, ConfigError, EngineError
+from apportion.errors import ApportionError, BatchError, ConfigError, EngineError
 from apportion.types import Reply, Request
 
 
@@ -28,10 +28,16 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An error that crosses back as its message; `config` says that the config is to blame, not the model."""
+    """An error that crosses back as its message; `config` says that the config is to blame, not the model.
+
+    `batch`, `alone` and `broken` are those of a BatchError.
+    """
 
     message: str
     config: bool = False
+    batch: bool = False
+    alone: bool = False
+    broken: bool = False
 
 
 Outcome = Reply | Refused
@@ -79,6 +85,8 @@ class Replica:
             if self._host is None:
                 raise EngineError(f"model {self._spec.name!r} was asked before it had loaded")
             outcome = await self._host.run(request)
+        except BatchError as error:
+            outcome = Refused(str(error), batch=True, alone=error.alone, broken=error.broken)
         except EngineError as error:
             outcome = Refused(str(error))
         self._ready.append((number, outcome))

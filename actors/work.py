@@ -1,7 +1,8 @@
 """One request on its way through a pool, and the rule for requests that were there when a replica died.
 
 Nobody can tell which request killed a replica. So what was in flight is sent again; what has seen two deaths goes on
-in ever smaller company, so that a request that kills is soon alone and only it fails, not those beside it.
+in ever smaller company, so that a request that kills is soon alone and only it fails, not those beside it. A batch that
+the model failed on (BatchError) counts as a death for the requests in it, though the replica lives on.
 """
 
 from __future__ import annotations

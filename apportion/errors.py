@@ -8,8 +8,10 @@
     |-- RunDirectoryError    the run directory belongs to another config or another job is writing to it
     |-- JournalError         the journal is broken, or replaying it does not give the recorded grants
     |-- BudgetError          the budget cannot buy the cheapest purchase, or a ledger law was about to break
+    |-- ClusterLostError     every replica of a model is gone; run the same command again to resume
     `-- EngineError          an engine or scorer failed on a request
-        `-- ReplicaDiedError the actor that ran it died
+        |-- BatchError       the model failed on a batch that held it; a backend tries it again in smaller company
+        `-- ReplicaDiedError the actor that ran it died, and it was alone there
 """
 
 from __future__ import annotations
@@ -50,12 +52,28 @@ class BudgetError(ApportionError):
     """A budget that buys nothing, or a reservation beyond what is left."""
 
 
+class ClusterLostError(ApportionError):
+    """Nothing is left to run a model on. No request is to blame: the job stops, and can be resumed."""
+
+
 class EngineError(ApportionError):
     """An engine or scorer that failed on a request."""
 
 
+class BatchError(EngineError):
+    """A model that failed on a batch: which of its requests is to blame is not known.
+
+    `alone` says that the batch held one request; `broken` that the model will answer nothing any more.
+    """
+
+    def __init__(self, message: str, alone: bool = False, broken: bool = False) -> None:
+        super().__init__(message)
+        self.alone = alone
+        self.broken = broken
+
+
 class ReplicaDiedError(EngineError):
-    """The actor process that held the request is gone."""
+    """The actor process that held the request died, more than once, and in the end it held this request alone."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -20,7 +20,14 @@ from apportion.actors.fake import FakeEngine
 from apportion.actors.pool import RayBackend
 from apportion.actors.registry import describe
 from apportion.actors.spec import ModelSpec, Role
-from apportion.errors import CapacityError, ConfigError, EngineError, ModelError, ReplicaDiedError
+from apportion.errors import (
+    CapacityError,
+    ClusterLostError,
+    ConfigError,
+    EngineError,
+    ModelError,
+    ReplicaDiedError,
+)
 from apportion.types import Generate, Generated, Sampling
 
 pytestmark = pytest.mark.slow
@@ -182,7 +189,7 @@ def test_closing_fails_what_is_in_flight() -> None:
         await backend.close()
         return (await asyncio.gather(future, return_exceptions=True))[0]
 
-    assert isinstance(asyncio.run(run()), ReplicaDiedError)
+    assert isinstance(asyncio.run(run()), ClusterLostError)
 
 
 def test_a_process_that_is_connected_stays_where_it_is() -> None:

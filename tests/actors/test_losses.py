@@ -1,0 +1,204 @@
+"""What becomes of requests when replicas fail, on scripted actors: no Ray runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import ray
+from actor_world import conversation, fake
+
+from apportion.actors.pool import DEATHS_IN_A_ROW, ModelPool
+from apportion.actors.replica import Loaded, Outcome, Refused
+from apportion.errors import ClusterLostError, EngineError, ReplicaDiedError
+from apportion.types import Generate, Generated, Request, Sampling, Usage
+
+REPLY = Generated((), Usage())
+Script = Callable[[int, Sequence[str]], list[Outcome]]
+"""from which life of the replica it is and the texts of what it was sent, to outcomes; or it raises"""
+
+
+class Method:
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.remote = call
+
+
+class ScriptedActor:
+    """Answers each batch as the script says."""
+
+    def __init__(self, life: int, script: Script, load: Callable[[int], None]) -> None:
+        self.life, self.script, self.loading = life, script, load
+        self.ready: asyncio.Queue[Any] = asyncio.Queue()
+        self.load, self.put, self.take = Method(self._load), Method(self._put), Method(self._take)
+
+    async def _load(self) -> Loaded:
+        self.loading(self.life)
+        return Loaded(self.life, "node", ())
+
+    async def _put(self, batch: Sequence[tuple[int, Request]]) -> None:
+        try:
+            outcomes = self.script(self.life, [request.messages[0].content for _, request in batch])
+        except ray.exceptions.RayError as error:
+            self.ready.put_nowait(error)
+        else:
+            self.ready.put_nowait([(number, out) for (number, _), out in zip(batch, outcomes, strict=True)])
+
+    async def _take(self) -> Any:
+        found = await self.ready.get()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+class Played:
+    def __init__(self) -> None:
+        self.outcomes: list[Any] = []
+        self.lives = 0
+        self.killed: list[int] = []
+        self.causes: list[str | None] = []
+
+
+def play(
+    monkeypatch: pytest.MonkeyPatch, script: Script, texts: Sequence[str], load: Callable[[int], None] = lambda _: None
+) -> Played:
+    """Send requests to a pool of one scripted replica; what each was answered or raised."""
+    played = Played()
+
+    class Remote:
+        def options(self, **_: Any) -> Remote:
+            return self
+
+        def remote(self, _: Any) -> ScriptedActor:
+            played.lives += 1
+            return ScriptedActor(played.lives, script, load)
+
+    monkeypatch.setattr(ray, "remote", lambda _: Remote())
+    monkeypatch.setattr(ray, "kill", lambda actor, no_restart: played.killed.append(actor.life))
+
+    async def run() -> None:
+        pool = ModelPool(fake(), None)
+        await pool.members[0].start()
+        futures = [
+            pool.submit(Generate("policy", conversation(text), (1,), Sampling()), number)
+            for number, text in enumerate(texts)
+        ]
+        async with asyncio.timeout(10):
+            played.outcomes = list(await asyncio.gather(*futures, return_exceptions=True))
+        played.causes = [entry.cause for entry in pool.health()]
+        pool.stop()
+
+    asyncio.run(run())
+    return played
+
+
+def failed_batch(texts: Sequence[str], broken: bool = False) -> list[Outcome]:
+    return [Refused("out of memory", batch=True, alone=len(texts) == 1, broken=broken)] * len(texts)
+
+
+def system_error() -> Exception:
+    return ray.exceptions.RaySystemError("the object store is gone")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ray.exceptions.OutOfMemoryError("node memory"),
+        ray.exceptions.ActorUnschedulableError("no node"),
+        ray.exceptions.ActorPlacementGroupRemoved(),
+        ray.exceptions.RuntimeEnvSetupError("env"),
+        ray.exceptions.NodeDiedError("node"),
+        system_error(),
+    ],
+)
+def test_any_error_of_ray_is_a_death(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        if life == 1:
+            raise error
+        return [REPLY] * len(texts)
+
+    played = play(monkeypatch, script, ["a", "b"])
+    assert played.outcomes == [REPLY, REPLY]
+    assert played.lives == 2
+    assert 1 in played.killed, "an actor that Ray only lost sight of would keep its GPU"
+    assert played.causes[0]
+
+
+def test_a_restart_that_raises_anything_gives_the_replica_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        raise system_error()
+
+    def load(life: int) -> None:
+        if life == 2:
+            raise OSError("no file handles")
+
+    played = play(monkeypatch, script, ["a", "b"], load)
+    assert [type(outcome) for outcome in played.outcomes] == [ClusterLostError] * 2
+    assert "no file handles" in str(played.outcomes[0])
+    assert played.lives == 2
+
+
+def test_a_cluster_that_is_gone_is_no_failure_of_its_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(life: int) -> None:
+        if life > 1:
+            raise system_error()
+
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        raise system_error()
+
+    played = play(monkeypatch, script, ["a", "b", "c"], load)
+    assert [type(outcome) for outcome in played.outcomes] == [ClusterLostError] * 3
+    assert not isinstance(played.outcomes[0], EngineError), "the job would journal it as final"
+    assert "Run the same command again" in str(played.outcomes[0])
+    assert played.lives == DEATHS_IN_A_ROW
+
+
+def test_only_what_dies_alone_is_guilty(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        if "bad" in texts:
+            raise system_error()
+        return [REPLY] * len(texts)
+
+    played = play(monkeypatch, script, ["a", "bad", "b"])
+    assert [type(outcome) for outcome in played.outcomes] == [Generated, ReplicaDiedError, Generated]
+
+
+def test_a_batch_that_failed_is_tried_smaller_and_the_bad_request_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        sizes.append(len(texts))
+        return failed_batch(texts) if "bad" in texts else [REPLY] * len(texts)
+
+    played = play(monkeypatch, script, [*"abcdefghijklmnopqrst", "bad"])
+    assert played.outcomes[:-1] == [REPLY] * 20
+    assert type(played.outcomes[-1]) is EngineError
+    assert sizes[:2] == [21, 21]
+    assert max(sizes[2:]) <= 16
+    assert played.lives == 1, "the model is sound and stays loaded"
+
+
+def test_too_large_a_batch_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        return failed_batch(texts) if len(texts) > 16 else [REPLY] * len(texts)
+
+    assert play(monkeypatch, script, list("abcdefghijklmnopqrstuvwxyz")).outcomes == [REPLY] * 26
+
+
+def test_a_broken_model_is_replaced_and_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        return failed_batch(texts, broken=True) if life == 1 else [REPLY] * len(texts)
+
+    played = play(monkeypatch, script, ["a", "b", "c"])
+    assert played.outcomes == [REPLY] * 3
+    assert (played.lives, played.killed) == (2, [1, 2])
+
+
+def test_a_model_that_fails_on_everything_is_replaced_after_one_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        return failed_batch(texts) if life == 1 else [REPLY] * len(texts)
+
+    played = play(monkeypatch, script, list("abcdefgh"))
+    assert played.lives == 2
+    assert sum(isinstance(outcome, EngineError) for outcome in played.outcomes) == 1
