@@ -6,10 +6,8 @@ Absence is None. Nothing here imports a framework.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,6 @@ class Prompt:
     id: str
     messages: Messages
     reference: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:

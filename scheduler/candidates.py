@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apportion.costs import Unit
+from apportion.scheduler.plain import plain
 from apportion.scheduler.results import PromptResult
 from apportion.types import Candidate
 
@@ -87,7 +88,7 @@ class CandidateWriter:
 
     def add(self, candidates: Sequence[Candidate], correct: Sequence[bool | None]) -> None:
         """One prompt's candidates."""
-        self._rows.extend(candidate_row(one, right) for one, right in zip(candidates, correct, strict=True))
+        self._rows.extend(plain(candidate_row(one, right)) for one, right in zip(candidates, correct, strict=True))
         if len(self._rows) >= ROWS_A_GROUP:
             self._write()
 
@@ -115,6 +116,6 @@ class CandidateWriter:
 def write_results(path: Path, results: Iterable[PromptResult]) -> None:
     """results.parquet, in the order given."""
     beside = path.with_name(path.name + ".tmp")
-    rows = [result.as_row() for result in results]
+    rows = [plain(result.as_row()) for result in results]
     pq.write_table(pa.Table.from_pylist(rows, schema=RESULT_SCHEMA), beside)
     beside.replace(path)

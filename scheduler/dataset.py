@@ -15,6 +15,7 @@ from typing import Any
 
 from apportion.actors.protocols import Describer
 from apportion.errors import ApportionError, DataError, nearest
+from apportion.scheduler.plain import masked
 from apportion.scheduler.rows import Row, memory_rows, read_rows
 from apportion.scheduler.spec import DatasetSpec
 from apportion.types import Message, Messages, Prompt
@@ -81,7 +82,7 @@ def read_dataset(spec: DatasetSpec, rows: Iterable[Any] | None = None) -> Datase
         lines.append(row.line)
     _check_columns(spec, absent if columns else set(), columns)
     dataset = Dataset(tuple(prompts), tuple(lines), tuple(aside), fingerprint(prompts))
-    _check_usable(dataset, spec.path if rows is None else "the rows given")
+    _check_usable(dataset, masked(spec.path) if rows is None else "the rows given")
     return dataset
 
 
@@ -97,7 +98,7 @@ def fingerprint(prompts: Iterable[Prompt]) -> str:
 
 
 def too_long(prompt: Prompt, describers: Mapping[str, Describer]) -> str | None:
-    """Why a prompt cannot be answered by every one of these policy models, by name; None where it can.
+    """Why a prompt cannot be read by every one of these models, by name, policies and scorers alike; None where it can.
 
     The conversation and at least one token of a response must fit each model's context.
     """
@@ -108,7 +109,7 @@ def too_long(prompt: Prompt, describers: Mapping[str, Describer]) -> str | None:
         except ApportionError as error:
             return f"{name} cannot read the conversation: {error}"
         if tokens + 1 > context:
-            return f"longer than the context of {name}: {tokens} tokens and one to answer, of {context}"
+            return f"longer than the context of {name}: {tokens} tokens and one of a response, of {context}"
     return None
 
 
@@ -148,8 +149,7 @@ def _prompt(row: Row, row_id: str, spec: DatasetSpec) -> Prompt:
     values = row.values or {}
     messages = _messages(values.get(spec.prompt), spec)
     reference = _scalar(values.get(spec.reference), spec.reference) if spec.reference is not None else None
-    used = {spec.prompt, spec.id, spec.reference}
-    return Prompt(row_id, messages, reference, {str(key): value for key, value in values.items() if key not in used})
+    return Prompt(row_id, messages, reference)
 
 
 def _messages(value: Any, spec: DatasetSpec) -> Messages:

@@ -1,8 +1,9 @@
 """The run directory: what a user finds when a job is done, and what a resumed job may build on.
 
-Invariants: one job writes to it at a time; a directory made by another config or dataset is refused; whole files are
-written beside and renamed, so a reader never sees half of one; results.jsonl only grows, holds each prompt once, and
-a line torn by a crash is removed when the job is resumed. summary.json is written last: where it is, the run is done.
+Invariants: one job writes to it at a time; a directory made by another config or dataset is refused, unless that job
+got no reply, so that what kept it from starting can be corrected; whole files are written beside and renamed, so a
+reader never sees half of one; results.jsonl only grows, holds each prompt once, and a line torn by a crash is removed
+when the job is resumed. summary.json is written last: where it is, the run is done.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+from urllib.parse import quote
 
 import yaml
 
 from apportion.errors import RunDirectoryError
 from apportion.scheduler.candidates import CandidateWriter, write_results
 from apportion.scheduler.dataset import SetAside
+from apportion.scheduler.plain import dumps, masked
 from apportion.scheduler.results import Committed, PromptResult
 
 CONFIG, DATASET, JOURNAL = "config.yaml", "dataset.json", "journal.sqlite"
@@ -79,7 +83,7 @@ class RunDirectory:
 
     def set_aside(self, rows: Sequence[SetAside]) -> None:
         """Write the rows that are not answered."""
-        lines = [json.dumps({"line": one.line, "id": one.id, "reason": one.reason}) for one in rows]
+        lines = [dumps({"line": one.line, "id": one.id, "reason": one.reason}) for one in rows]
         write_whole(self.path / SET_ASIDE, "".join(line + "\n" for line in lines))
 
     def commit(self, committed: Committed, correct: Sequence[bool | None]) -> None:
@@ -91,7 +95,7 @@ class RunDirectory:
         self._committed.append(result)
         self._candidates.add(committed.candidates, correct)
         if result.prompt_id not in self.written:
-            self._results.write(json.dumps(result.as_row(), ensure_ascii=False) + "\n")
+            self._results.write(dumps(result.as_row()) + "\n")
             self._results.flush()
             self.written.add(result.prompt_id)
 
@@ -99,7 +103,7 @@ class RunDirectory:
         """Write the tables, and the summary last."""
         self._candidates.finish()
         write_results(self.path / RESULTS_TABLE, sorted(self._committed, key=lambda one: one.index))
-        write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        write_whole(self.path / SUMMARY, dumps(summary, indent=2) + "\n")
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -123,8 +127,9 @@ class RunDirectory:
 
     def _adopt(self, resolved: Mapping[str, Any], fingerprint: str) -> None:
         config, dataset = self.path / CONFIG, self.path / DATASET
-        if not config.exists():
-            write_whole(dataset, json.dumps({"fingerprint": fingerprint}) + "\n")
+        if not config.exists() or self._is_unspent():
+            self._drop_journal()
+            write_whole(dataset, dumps({"fingerprint": fingerprint}) + "\n")
             write_whole(config, yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True))
             return
         found = differences(_read_config(config), resolved)
@@ -133,13 +138,29 @@ class RunDirectory:
             more = f"; and {len(found) - _SHOWN_DIFFERENCES} more" if len(found) > _SHOWN_DIFFERENCES else ""
             raise RunDirectoryError(
                 f"output: {self.path} belongs to another config: {shown}{more}. "
-                "Restore these values to resume it, or choose another output"
+                "Restore these values to resume it, or choose another one with output=..."
             )
         if _read_json(dataset).get("fingerprint") != fingerprint:
             raise RunDirectoryError(
                 f"output: {self.path} was begun on other prompts: the dataset has changed since. "
-                "Restore the dataset to resume, or choose another output"
+                "Restore the dataset to resume, or choose another one with output=..."
             )
+
+    def _is_unspent(self) -> bool:
+        """Whether the job that made this directory got no reply: nothing in it is worth keeping.
+
+        Without dataset.json, config.yaml may be somebody's own file.
+        """
+        results = self.path / RESULTS
+        if (self.path / SUMMARY).exists() or (results.exists() and results.stat().st_size > 0):
+            return False
+        return (self.path / DATASET).exists() and not _has_events(self.journal)
+
+    def _drop_journal(self) -> None:
+        """Take away a journal without events: it names the job it was made for."""
+        if not _has_events(self.journal):
+            for suffix in ("", "-wal", "-shm"):
+                self.journal.with_name(self.journal.name + suffix).unlink(missing_ok=True)
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
@@ -185,7 +206,7 @@ def _is_where_it_runs(key: str, in_flight_fixed: bool) -> bool:
 
 
 def _shown(value: Any, absent: object) -> str:
-    return "absent" if value is absent else repr(value)
+    return "absent" if value is absent else masked(repr(value))
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -206,6 +227,21 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise RunDirectoryError(f"{path} does not hold an object; restore it or choose another output")
     return loaded
+
+
+def _has_events(journal: Path) -> bool:
+    """Whether a journal holds a reply; a file that cannot be read counts as one that does."""
+    if not journal.exists() or journal.stat().st_size == 0:
+        return False
+    try:
+        db = sqlite3.connect(f"file:{quote(str(journal.absolute()))}?mode=ro", uri=True)
+        try:
+            tables = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone()
+            return tables is not None and db.execute("SELECT 1 FROM events LIMIT 1").fetchone() is not None
+        finally:
+            db.close()
+    except sqlite3.Error:
+        return True
 
 
 def _repair(path: Path) -> set[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from apportion.errors import DataError
+from apportion.scheduler.plain import masked
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _PARQUET_MAGIC = b"PAR1"
@@ -40,9 +41,9 @@ def read_rows(path: str) -> Iterator[Row]:
         try:
             yield from _parquet(stream) if _is_parquet(path, stream) else _jsonl(stream)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{path} is damaged ({error}); copy or compress it again") from error
+            raise DataError(masked(f"{path} is damaged ({error}); copy or compress it again")) from error
         except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read: {error}") from error
+            raise DataError(masked(f"{path} cannot be read: {error}")) from error
 
 
 def memory_rows(rows: Iterable[Any]) -> Iterator[Row]:
@@ -70,9 +71,9 @@ def _open(path: str) -> Iterator[IO[bytes]]:
         else:
             stream = cast("IO[bytes]", gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb"))  # noqa: SIM115
     except FileNotFoundError as error:
-        raise DataError(f"dataset {path} is not there; correct dataset.path (now in {Path.cwd()})") from error
+        raise DataError(masked(f"dataset {path} is not there; correct dataset.path (now in {Path.cwd()})")) from error
     except Exception as error:  # every remote filesystem has exceptions of its own
-        raise DataError(f"dataset {path} cannot be opened: {type(error).__name__}: {error}") from error
+        raise DataError(masked(f"dataset {path} cannot be opened: {type(error).__name__}: {error}")) from error
     try:
         yield stream
     finally:

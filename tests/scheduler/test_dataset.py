@@ -38,10 +38,10 @@ def read(path: str, **spec: Any) -> Dataset:
     return read_dataset(DatasetSpec(path, **{"prompt": "q", **spec}))
 
 
-def test_rows_become_prompts_with_ids_references_and_metadata(tmp_path: Path) -> None:
+def test_rows_become_prompts_with_ids_and_references(tmp_path: Path) -> None:
     path = write(tmp_path / "d.jsonl", {"name": 7, "q": "2+2?", "a": 4, "topic": "sums"})
     dataset = read_dataset(DatasetSpec(path, **COLUMNS))
-    assert dataset.prompts == (Prompt("7", (Message("user", "2+2?"),), "4", {"topic": "sums"}),)
+    assert dataset.prompts == (Prompt("7", (Message("user", "2+2?"),), "4"),)
     assert dataset.set_aside == ()
     assert dataset.rows == 1
 
@@ -271,7 +271,7 @@ def test_a_prompt_longer_than_the_context_of_any_policy_is_set_aside(tmp_path: P
     assert [prompt.text for prompt in fitting.prompts] == ["short"]
     assert [row.line for row in fitting.set_aside] == [2, 3]
     assert fitting.set_aside[1].reason.startswith("longer than the context of narrow: ")
-    assert fitting.set_aside[1].reason.endswith("tokens and one to answer, of 40")
+    assert fitting.set_aside[1].reason.endswith("tokens and one of a response, of 40")
     assert fitting.fingerprint == dataset.fingerprint
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import yaml
 from apportion.costs import Cost
 from apportion.errors import RunDirectoryError
 from apportion.scheduler.dataset import SetAside
+from apportion.scheduler.events import Failed, RequestId
+from apportion.scheduler.journal import Journal
 from apportion.scheduler.outputs import RunDirectory, differences, read_summary
 from apportion.scheduler.results import Committed, PromptResult
 from apportion.types import Candidate, Draft, Finish, LogprobStats, Purchase
@@ -58,6 +62,12 @@ def committed(name: str, index: int, answer: str | None = "4") -> Committed:
 
 def run_directory(path: Path, config: Mapping[str, Any] = CONFIG, fingerprint: str = "f1") -> RunDirectory:
     return RunDirectory(path, config, fingerprint)
+
+
+def pay(path: Path) -> None:
+    """Leave the journal of a job that got one reply."""
+    with Journal(path / "journal.sqlite", {"dataset": "f1"}) as journal:
+        journal.append([Failed(RequestId(0, 0, 0, 0), "out of memory")])
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:
@@ -183,10 +193,11 @@ def test_a_directory_of_another_config_is_refused_and_says_what_differs(
     tmp_path: Path, key: str, value: Any, message: str
 ) -> None:
     with run_directory(tmp_path):
-        pass
+        pay(tmp_path)
     with pytest.raises(RunDirectoryError) as caught:
         run_directory(tmp_path, changed(key, value))
     assert f"belongs to another config: {message}. Restore" in str(caught.value)
+    assert str(caught.value).endswith("or choose another one with output=...")
     with run_directory(tmp_path):
         pass
 
@@ -196,9 +207,10 @@ def test_a_directory_of_another_config_is_refused_and_says_what_differs(
 )
 def test_where_a_job_runs_may_change(tmp_path: Path, key: str, value: Any) -> None:
     with run_directory(tmp_path):
-        pass
-    with run_directory(tmp_path, changed(key, value)):
-        pass
+        pay(tmp_path)
+    with run_directory(tmp_path, changed(key, value)) as directory:
+        assert directory.journal.exists()
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == CONFIG
 
 
 def test_replicas_may_change_where_they_do_not_decide_what_is_in_flight() -> None:
@@ -210,9 +222,82 @@ def test_replicas_may_change_where_they_do_not_decide_what_is_in_flight() -> Non
 
 def test_a_changed_dataset_is_noticed(tmp_path: Path) -> None:
     with run_directory(tmp_path):
-        pass
+        pay(tmp_path)
     with pytest.raises(RunDirectoryError, match="begun on other prompts: the dataset has changed since"):
         run_directory(tmp_path, fingerprint="f2")
+
+
+@pytest.mark.parametrize("journal", [False, True], ids=["no journal", "a journal without events"])
+def test_a_job_that_got_no_reply_leaves_its_directory_free(tmp_path: Path, journal: bool) -> None:
+    with run_directory(tmp_path) as directory:
+        if journal:
+            Journal(directory.journal, {"dataset": "f1"}).close()
+    corrected = changed("budget.amount", 20.0)
+    with run_directory(tmp_path, corrected, "f2") as directory:
+        assert not list(tmp_path.glob("journal.sqlite*"))
+        Journal(directory.journal, {"dataset": "f2"}).close()
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == corrected
+    assert json.loads((tmp_path / "dataset.json").read_text()) == {"fingerprint": "f2"}
+
+
+def test_a_job_killed_after_a_reply_keeps_its_directory(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from apportion.scheduler.journal import Journal\n"
+        "from apportion.scheduler.events import Failed, RequestId\n"
+        "journal = Journal(Path(sys.argv[1]), {'dataset': 'f1'})\n"
+        "journal.append([Failed(RequestId(0, 0, 0, 0), 'x')]); os._exit(9)"
+    )
+    with run_directory(tmp_path) as directory:
+        subprocess.run([sys.executable, "-c", code, str(directory.journal)], check=False)
+    assert (tmp_path / "journal.sqlite-wal").stat().st_size > 0
+    with pytest.raises(RunDirectoryError, match="belongs to another config"):
+        run_directory(tmp_path, changed("budget.amount", 20.0))
+
+
+def test_results_or_a_journal_that_cannot_be_read_keep_a_directory(tmp_path: Path) -> None:
+    other = changed("budget.amount", 20.0)
+    with run_directory(tmp_path / "results") as directory:
+        directory.commit(committed("a", 0), [True, False])
+    with pytest.raises(RunDirectoryError, match="belongs to another config"):
+        run_directory(tmp_path / "results", other)
+    with run_directory(tmp_path / "journal") as directory:
+        directory.journal.write_text("no database at all, but long enough to be looked at" * 20)
+    with pytest.raises(RunDirectoryError, match="belongs to another config"):
+        run_directory(tmp_path / "journal", other)
+
+
+def test_a_config_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("mine: 1\n")
+    with pytest.raises(RunDirectoryError, match="belongs to another config"):
+        run_directory(tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == "mine: 1\n"
+
+
+def test_secrets_of_a_url_are_not_told(tmp_path: Path) -> None:
+    with run_directory(tmp_path, changed("dataset.path", "https://me:pw@host/d.jsonl?token=abc")):
+        pay(tmp_path)
+    with pytest.raises(RunDirectoryError) as caught:
+        run_directory(tmp_path)
+    assert "'https://***@host/d.jsonl?token=***' there" in str(caught.value)
+    assert "abc" not in str(caught.value)
+
+
+def test_what_a_model_wrote_never_breaks_a_file(tmp_path: Path) -> None:
+    one = committed("q", 0, answer="\ud83d 4")
+    draft = replace(one.candidates[0].draft, text="half \ud83d \u2028 a pair")
+    odd = replace(one.candidates[0], draft=draft, score=math.nan)
+    result = replace(one.result, response="half \ud83d a pair", confidence=math.nan, difficulty=math.inf)
+    with run_directory(tmp_path) as directory:
+        directory.commit(Committed(result, [odd]), [True])
+        directory.finish({"accuracy": math.nan, "by_arm": {"vote": [math.inf, 1.0]}})
+    row = json.loads((tmp_path / "results.jsonl").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert (row["response"], row["answer"]) == ("half \\ud83d a pair", "\\ud83d 4")
+    assert (row["confidence"], row["difficulty"]) == (None, None)
+    assert pq.read_table(tmp_path / "results.parquet").to_pylist() == [row]
+    (candidate,) = pq.read_table(tmp_path / "candidates.parquet").to_pylist()
+    assert (candidate["text"], candidate["answer"]) == ("half \\ud83d \u2028 a pair", "\\ud83d 4")
+    assert candidate["score"] is None
+    assert read_summary(tmp_path) == {"accuracy": None, "by_arm": {"vote": [None, 1.0]}}
 
 
 @pytest.mark.parametrize(
