@@ -31,7 +31,8 @@ class JobSpec:
 
     `in_flight` bounds the prompts with a purchase under way; None lets the job choose from its replicas.
     `ordered` makes the machine take replies in the order their requests were sent, so that the same seed gives the
-    same job whatever the timing, at the price of waiting for stragglers.
+    same job whatever the timing, at the price of waiting for stragglers. Costs must not depend on timing either: turn
+    prefix caches off, and count the budget in tokens, flops or samples, which are not measured times.
     `cluster` is `local` (start Ray here), `auto`, a Ray address, or `inline` (no Ray: models in this process).
     """
 
