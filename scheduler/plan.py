@@ -13,7 +13,7 @@ from rich.text import Text
 
 from apportion.scheduler.allocation import Forecast
 from apportion.scheduler.assemble import Prepared, build_costs, build_policy, prepare
-from apportion.scheduler.expected import FIRST_GUESS_TOKENS
+from apportion.scheduler.expected import FIRST_GUESS_TOKENS, ExpectedCosts
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.terminal import amount, count, percent, safe
 
@@ -58,7 +58,7 @@ def plan_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> JobPlan:
         prompts=len(prepared.dataset.prompts),
         set_aside=len(prepared.dataset.set_aside),
         prompt_tokens={name: float(counts.mean()) for name, counts in prepared.prompt_tokens.items()},
-        purchases=_purchases(prepared),
+        purchases=_purchases(prepared, costs),
         forecasts=policy.forecast([spec.budget * multiple for multiple in BUDGET_MULTIPLES]),
     )
 
@@ -75,9 +75,8 @@ def render(plan: JobPlan) -> RenderableType:
     return Group(*map(safe, head), Text(), _purchase_table(plan), Text(), _forecast_table(plan))
 
 
-def _purchases(prepared: Prepared) -> tuple[PurchaseCost, ...]:
+def _purchases(prepared: Prepared, costs: ExpectedCosts) -> tuple[PurchaseCost, ...]:
     everyone = np.arange(len(prepared.dataset.prompts), dtype=np.int64)
-    costs = build_costs(prepared)
     rows: list[PurchaseCost] = []
     for arm in prepared.spec.arms:
         for n in arm.amounts:

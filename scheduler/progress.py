@@ -51,6 +51,10 @@ class JobView:
     restarts: int = 0
     note: str = ""
     """a phase worth naming, e.g. `starting models`"""
+    replayed_tokens: float = 0.0
+    """of `tokens`, those that earlier sessions of a resumed job paid for; so with `spent` and `done`"""
+    replayed_spent: float = 0.0
+    replayed_done: int = 0
 
     @property
     def accuracy(self) -> float | None:
@@ -64,16 +68,26 @@ class JobView:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens of policies and verifiers a second since the job was started."""
-        return self.tokens / self.elapsed_s if self.elapsed_s > 0 else 0.0
+        """Tokens of policies and verifiers a second since this session was started."""
+        return max(0.0, self.tokens - self.replayed_tokens) / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left: a job ends when its prompts are done or its budget is, whichever comes first."""
-        share = max(self.share_spent, self.done / self.total if self.total else 1.0)
-        if share <= 0.0 or self.elapsed_s <= 0.0:
+        """Seconds left at this session's pace; None where it has none yet.
+
+        A job ends when its prompts are done or its budget is, whichever comes first.
+        """
+        if self.elapsed_s <= 0.0:
             return None
-        return self.elapsed_s * (1.0 - share) / share
+        ends = ((self.spent, self.replayed_spent, self.budget), (self.done, self.replayed_done, self.total))
+        times = [self._time_to(*end) for end in ends]
+        return min((time for time in times if time is not None), default=None)
+
+    def _time_to(self, now: float, before: float, end: float) -> float | None:
+        """Seconds until a count that stood at `before` when this session began, and is `now`, reaches `end`."""
+        if now >= end:
+            return 0.0
+        return self.elapsed_s * (end - now) / (now - before) if now > before else None
 
 
 Display = Callable[[JobView], None]

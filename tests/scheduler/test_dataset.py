@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from apportion.actors.fake import describe
 from apportion.actors.spec import ModelSpec, Role
-from apportion.errors import DataError
+from apportion.errors import DataError, ModelError
 from apportion.scheduler.dataset import Dataset, fingerprint, read_dataset, set_aside_too_long
 from apportion.scheduler.spec import DatasetSpec
-from apportion.types import Message, Prompt
+from apportion.types import Message, Messages, Prompt
 
 COLUMNS: dict[str, Any] = {"prompt": "q", "id": "name", "reference": "a"}
 
@@ -273,6 +273,50 @@ def test_a_prompt_longer_than_the_context_of_any_policy_is_set_aside(tmp_path: P
     assert fitting.set_aside[1].reason.startswith("longer than the context of narrow: ")
     assert fitting.set_aside[1].reason.endswith("tokens and one of a response, of 40")
     assert fitting.fingerprint == dataset.fingerprint
+
+
+def test_a_scorer_must_fit_the_conversation_too(tmp_path: Path) -> None:
+    dataset = read(write(tmp_path / "d.jsonl", {"q": "short"}, {"q": "long " * 60}))
+    scorer = describe(ModelSpec("prm", "fake", Role.SCORER, "x", engine_args={"max_model_len": 40}))
+    fitting = set_aside_too_long(dataset, {"small": fake(4096), "prm": scorer})
+    assert [prompt.text for prompt in fitting.prompts] == ["short"]
+    assert fitting.set_aside[0].reason.startswith("longer than the context of prm: ")
+
+
+def test_a_conversation_that_a_template_refuses_is_set_aside_with_its_reason(tmp_path: Path) -> None:
+    class Strict:
+        def profile(self) -> Any:
+            return fake(4096).profile()
+
+        def count_prompt(self, messages: Messages) -> int:
+            if messages[0].role == "system":
+                raise ModelError("the chat template takes no system message")
+            return 3
+
+        def count_text(self, text: str) -> int:
+            return 1
+
+    turns = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "go"}]
+    dataset = read(write(tmp_path / "d.jsonl", {"q": "fine"}, {"q": turns}))
+    fitting = set_aside_too_long(dataset, {"prm": Strict()})
+    assert [prompt.text for prompt in fitting.prompts] == ["fine"]
+    reason = "prm cannot read the conversation: the chat template takes no system message"
+    assert [(row.line, row.reason) for row in fitting.set_aside] == [(2, reason)]
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("memory://me:hunter2@store/gone.jsonl?key=s3cr3t&v", "memory://***@store/gone.jsonl?key=***&***"),
+        ("nothere://a:hunter2@b/d.jsonl.gz?sig=s3cr3t", "nothere://***@b/d.jsonl.gz?sig=***"),
+    ],
+)
+def test_secrets_of_a_url_are_not_told(path: str, shown: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert shown in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_one_token_must_be_left_to_answer(tmp_path: Path) -> None:

@@ -61,6 +61,28 @@ def test_a_job_ends_with_its_prompts_or_its_budget(done: int, spent: float, left
     assert replace(VIEW, done=done, spent=spent).left_s == left
 
 
+def test_a_resumed_job_is_timed_by_what_this_session_did() -> None:
+    resumed = replace(VIEW, replayed_tokens=80_000, replayed_spent=2.7e11, replayed_done=40)
+    assert resumed.tokens_per_second == 200.0
+    assert resumed.left_s == pytest.approx(300.0), "10 prompts in 20 s, 150 left; the budget lasts for 600 s"
+    assert replace(resumed, replayed_done=49).left_s == pytest.approx(600.0), "the budget ends first"
+    assert replace(resumed, replayed_spent=VIEW.spent, replayed_done=VIEW.done).left_s is None
+    assert dict(figures(resumed))["done"] == "50 of 200", "what earlier sessions did is shown"
+
+
+def test_a_phase_before_any_work_is_shown() -> None:
+    first = replace(VIEW, done=0, running=0, waiting=200, spent=0.0, tokens=0, price=0.0, correct=0, scored=0)
+    first = replace(first, elapsed_s=0.0, replicas=(0, 0), restarts=0, note="starting models")
+    assert plain_line(first) == (
+        "starting models | done 0 of 200 | spent 0 FLOPs of 1.20 TFLOPs (0.0%) | price none | speed 0 tokens/s | "
+        "in flight 0 (200 waiting) | set aside 3 rows | time 0 s, ? left"
+    )
+    shown, stream = console(True)
+    with Progress(shown, first="preparing the job", clock=Clock()) as progress:
+        progress(first)
+    assert "starting models" in stream.getvalue()
+
+
 def test_a_phase_is_named_first() -> None:
     assert plain_line(replace(VIEW, note="starting models")).startswith(
         "starting models | done 50 of 200 | spent 300 G"
