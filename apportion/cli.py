@@ -1,6 +1,7 @@
 """The command line: `apportion run`, `plan` and `check`.
 
-Exit codes: 0 done, 2 a named error (its message on standard error, no traceback), 130 interrupted. Nothing heavy is
+Exit codes: 0 done, 1 done but every prompt failed, 2 a named error (its message on standard error, no traceback),
+130 interrupted. Nothing heavy is
 imported before a command runs. What a command is asked for goes to standard output, progress to standard error.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from apportion import __version__
 from apportion.errors import ApportionError
 
-EXIT_OK, EXIT_ERROR, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED = 0, 2, 1, 130
+EXIT_OK, EXIT_ERROR, EXIT_BROKEN_PIPE, EXIT_ALL_FAILED, EXIT_INTERRUPTED = 0, 2, 1, 1, 130
 
 _PLAIN_WIDTH = 120
 """Columns of tables written to a file or a pipe, where there is no terminal to ask."""
@@ -30,7 +31,8 @@ examples:
   apportion run quickstart                        200 problems on two tiny models, on this machine
   apportion plan job.yaml budget.amount=2e15      what that budget is expected to reach, before spending it
   apportion check job.yaml                        read the config, the data and the cluster; spend nothing
-  apportion run job.yaml                          run it; the same command again resumes a stopped job"""
+  apportion run job.yaml                          run it; the same command again resumes a stopped job
+  apportion run job.yaml seed=1 output=runs/more  another job needs another output"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,6 +111,9 @@ def _run(arguments: argparse.Namespace) -> int:
         _complain(f"{spec.output} is complete: nothing was run or spent; for a new run choose another output")
     if not arguments.quiet:
         output_console(_PLAIN_WIDTH).print(closing(summary, str(spec.output)))
+    if summary["prompts"] > 0 and summary["failed"] == summary["prompts"] and summary["answered"] == 0:
+        _complain(f"apportion: all {summary['prompts']:,} prompts failed; the first error: {summary['first_error']}")
+        return EXIT_ALL_FAILED
     return EXIT_OK
 
 

@@ -41,7 +41,7 @@ def build_summary(
     """The contents of summary.json, plain data. `total` and the `by_` costs are the ledger's.
 
     `prompts` counts those that could be answered, `answered` those that have an answer; `accuracy` is over those with
-    a reference, an unanswered one being wrong, and null where none has one.
+    a reference, an unanswered one being wrong, and null where none has one. `first_error` is null where none failed.
     """
     bought: Counter[str] = Counter()
     samples: Counter[str] = Counter()
@@ -55,6 +55,7 @@ def build_summary(
         "answered": sum(result.answer is not None for result in results),
         "set_aside": set_aside,
         "failed": sum(result.error is not None for result in results),
+        "first_error": next((result.error for result in results if result.error is not None), None),
         "accuracy": _accuracy(results),
         "scored": sum(result.correct is not None for result in results),
         "wall_s": wall_s,

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
+from apportion.actors.inline import InlineBackend
 from apportion.cli import main
+from apportion.errors import EngineError, ModelError
 from apportion.scheduler import solve
 
 COMMAND = [sys.executable, "-m", "apportion"]
@@ -127,6 +129,36 @@ def test_a_run_directory_of_another_config_is_refused_with_what_differs(
     assert (
         "RunDirectoryError: output: runs/x belongs to another config: budget.amount: 60.0 there, 61.0 here" in message
     )
+
+
+async def no_model(_: InlineBackend) -> None:
+    raise ModelError("models.small.model: weights are missing")
+
+
+@pytest.mark.parametrize(("overrides", "starts"), [(["budget.amount=0.5"], True), ([], False)])
+def test_a_command_that_was_refused_can_be_corrected(
+    job: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], starts: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if not starts:
+            patch.setattr(InlineBackend, "start", no_model)
+        assert main(["run", "job.yaml", "-q", *overrides]) == 2
+    assert main(["run", "job.yaml", "-q", "seed=7"]) == 0, capsys.readouterr().err
+    assert yaml.safe_load((job / "runs" / "x" / "config.yaml").read_text())["seed"] == 7
+
+
+def test_a_job_whose_every_prompt_failed_says_so_and_leaves_with_1(
+    job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
+        raise EngineError("the engine is out of memory")
+
+    monkeypatch.setattr(InlineBackend, "submit", fail)
+    for _ in range(2):
+        assert main(["run", "job.yaml", "-q"]) == 1
+        message = capsys.readouterr().err
+        assert "apportion: all 10 prompts failed; the first error: " in message
+        assert "the engine is out of memory" in message
 
 
 def test_plan_says_what_is_expected_and_spends_nothing(job: Path, capsys: pytest.CaptureFixture[str]) -> None:

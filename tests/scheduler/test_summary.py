@@ -75,6 +75,11 @@ def test_the_summary_counts_everything() -> None:
     assert json.loads(json.dumps(whole)) == whole
 
 
+def test_the_first_error_is_kept() -> None:
+    assert summary(RESULTS)["first_error"] == "the engine failed"
+    assert summary([result(0)])["first_error"] is None
+
+
 def test_difficulty_bands_meet_without_overlap() -> None:
     bands = summary(RESULTS)["by_difficulty"]
     assert {name: row["prompts"] for name, row in bands.items()} == {"hard": 1, "medium": 2, "easy": 1}
