@@ -53,7 +53,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False) -> JobSpec:
     used = models_of(arms)
     _check_prices(job, unit, used)
     known_name("allocation.policy", job.allocation.policy, ALLOCATIONS, "allocation policy")
-    at_least("difficulty.probe", job.difficulty.probe, 0)
+    at_least("difficulty.probe", job.difficulty.probe, 1)
     if job.execution.in_flight is not None:
         at_least("execution.in_flight", job.execution.in_flight, 1)
     return JobSpec(

@@ -95,7 +95,7 @@ class DifficultyConfig:
     """How hard prompts are taken to be before and while they are tried."""
 
     probe: int = 4
-    """samples of the cheapest arm given to a prompt before its difficulty is trusted"""
+    """the first purchase of a prompt has at most so many samples, where its arm sells so few at once; at least 1"""
     fitted: str | None = None
     """a fitted policy file, or the name of one that ships with the package"""
 

@@ -218,6 +218,7 @@ WRONG: list[tuple[str, list[str], type[ApportionError], list[str]]] = [
     ("no tokens", ["arms.vote.max_tokens=0"], ConfigError, ["arms.vote.max_tokens is 0"]),
     ("empty stop string", ["arms.vote.stop=['']"], ConfigError, ["arms.vote.stop holds an empty string"]),
     ("empty separator", ["arms.vote.step_separator=''"], ConfigError, ["arms.vote.step_separator is empty"]),
+    ("no probe", ["difficulty.probe=0"], ConfigError, ["difficulty.probe is 0, but must be a number of at least 1"]),
     ("negative probe", ["difficulty.probe=-1"], ConfigError, ["difficulty.probe is -1"]),
     (
         "missing fitted policy",
