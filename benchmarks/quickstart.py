@@ -6,7 +6,8 @@ Every point is a whole job on the quickstart's models, arms and engine, its bill
 verifier and probe included. Uniform buys n = 1, 2, ..., 64 samples for every prompt, chosen by weighted vote; price
 gets the budgets that uniform spent. The same seeds draw the same samples in all of them. Intervals are 95%
 percentiles over 2,000 bootstrap resamples of the prompts, the same resamples for both policies.
-`saving` is what uniform needs for the accuracy that price reached, divided by what price spent.
+`saving` is what uniform needs for the accuracy that price reached, divided by what price spent; null in the JSON line,
+which ends the output, where uniform never reached it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apportion.configs.build import load_job
+from apportion.scheduler.plain import dumps
 from apportion.scheduler.solve import run_job
 
 AMOUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -47,7 +49,8 @@ def run_point(label: str, folder: Path, overrides: list[str]) -> Point:
     output = folder / label.replace(" ", "-")
     started = time.monotonic()
     summary = run_job(load_job("quickstart", [f"output={output}", *overrides]))
-    rows = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
+    with open(output / "results.jsonl", encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream]
     rows.sort(key=lambda row: row["prompt_id"])
     return Point(
         label,
@@ -155,7 +158,8 @@ def show(result: dict[str, object]) -> None:
             saved = savings.get(row["policy"])
             text = "" if saved is None else "beyond uniform's range"
             if saved is not None and np.isfinite(saved["saving"]):
-                text = f"{saved['saving']:.2f}x ({saved['low']:.2f} to {saved['high']:.2f})"
+                spread = f" ({saved['low']:.2f} to {saved['high']:.2f})" if np.isfinite(saved["low"]) else ""
+                text = f"{saved['saving']:.2f}x{spread}"
             cost = f"{row['flops_per_prompt'] / 1e6:,.0f}"
             table.add_row(row["policy"], cost, f"{row['accuracy']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}", text)
     Console().print(table)
@@ -201,7 +205,7 @@ def main() -> None:
     show(result)
     if arguments.picture is not None:
         draw(result, arguments.picture)
-    print(json.dumps(result))
+    print(dumps(result))
 
 
 if __name__ == "__main__":
