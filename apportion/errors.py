@@ -1,17 +1,17 @@
 """Every error apportion raises on purpose. A message gives the value, the rule and the next step.
 
-    ApportionError
-    |-- ConfigError          a key, a name or a value in the config (nothing has been spent)
-    |-- DataError            the dataset as a whole cannot be used (single bad rows are set aside, not raised)
-    |-- ModelError           a model that is not there, cannot be loaded, or is of the wrong kind
-    |-- CapacityError        the cluster cannot hold what the config asks for
-    |-- RunDirectoryError    the run directory belongs to another config or another job is writing to it
-    |-- JournalError         the journal is broken, or replaying it does not give the recorded grants
-    |-- BudgetError          the budget cannot buy the cheapest purchase, or a ledger law was about to break
-    |-- ClusterLostError     every replica of a model is gone; run the same command again to resume
-    `-- EngineError          an engine or scorer failed on a request
-        |-- BatchError       the model failed on a batch that held it; a backend tries it again in smaller company
-        `-- ReplicaDiedError the actor that ran it died, and it was alone there
+ApportionError
+|-- ConfigError          a key, a name or a value in the config (nothing has been spent)
+|-- DataError            the dataset as a whole cannot be used (single bad rows are set aside, not raised)
+|-- ModelError           a model that is not there, cannot be loaded, or is of the wrong kind
+|-- CapacityError        the cluster cannot hold what the config asks for
+|-- RunDirectoryError    the run directory belongs to another config or another job is writing to it
+|-- JournalError         the journal is broken, or replaying it does not give the recorded grants
+|-- BudgetError          the budget cannot buy the cheapest purchase, or a ledger law was about to break
+|-- ClusterLostError     every replica of a model is gone; run the same command again to resume
+`-- EngineError          an engine or scorer failed on a request
+    |-- BatchError       the model failed on a batch that held it; a backend tries it again in smaller company
+    `-- ReplicaDiedError the actor that ran it died, and it was alone there
 """
 
 from __future__ import annotations
