@@ -1,8 +1,9 @@
 """The worker thread of the embedded engine: takes jobs, keeps the batch full, and answers each job when it is done.
 
 Invariants: the model is touched by this thread only; jobs begin in the order they came; every job's future is resolved
-exactly once, whatever fails. Busy seconds of all jobs add up to the time the model ran: a prefill is shared by prompt
-tokens, a step by its rows.
+exactly once, whatever fails. Where the model fails, the jobs it ran at that moment fail with BatchError and the others
+go on; after an error of the accelerator itself all fail, for no later pass can succeed. Busy seconds of all jobs add up
+to the time the model ran: a prefill is shared by prompt tokens, a step by its rows.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import torch
 from apportion.actors.decoding import Decoder, Row
 from apportion.actors.kv import Known, Layers
 from apportion.actors.prefixes import PrefixCache
-from apportion.actors.replies import Outbox, Waiter
+from apportion.actors.replies import Outbox, Waiter, accelerator_broke
 from apportion.actors.stops import StopTable
 from apportion.actors.tokens import ChatTokenizer, stop_end
 from apportion.costs import attended
-from apportion.errors import EngineError
+from apportion.errors import BatchError, EngineError
 from apportion.types import Completion, Finish, Generate, Generated, LogprobStats, Usage
 
 ADMIT_SHARE = 8
@@ -88,6 +89,8 @@ class Batcher:
         """what one row would have been charged, had it been live since the start"""
         self._begun: dict[Row, float] = {}
         self._closing = False
+        self._broken: Exception | None = None
+        """after this error of the accelerator nothing can be run"""
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._run, name="embedded-engine", daemon=True)
         self._thread.start()
@@ -118,23 +121,35 @@ class Batcher:
         with torch.inference_mode():
             while not self._closing:
                 self._take()
-                try:
-                    self._drop_abandoned()
-                    self._admit()
-                    if self._decoder.live:
-                        self._advance()
-                except Exception as error:
-                    self._fail_all(f"the model failed on a batch: {type(error).__name__}: {error}")
+                self._turn()
                 self._outbox.deliver()
             while not self._inbox.empty():
                 job = self._inbox.get()
                 self._waiting.extend([] if job is None else [job])
-            self._fail_all("the engine was closed before it had answered")
+            for job in dict.fromkeys([*self._running, *self._waiting]):
+                self._outbox.add(job.waiter, EngineError("the engine was closed before it had answered"))
             self._outbox.deliver()
+
+    def _turn(self) -> None:
+        if self._broken is not None:
+            self._fail([], self._broken)
+            return
+        try:
+            self._drop_abandoned()
+            self._admit()
+            if self._decoder.live and self._broken is None:
+                self._advance()
+        except Exception as error:
+            # With nothing running the fault is in admitting, and what waits would meet it again.
+            self._fail(list(self._running) or list(self._waiting), error)
+            if self._broken is None:
+                # After a failed step nobody knows what its state is.
+                self._decoder.clear()
+                self._begun.clear()
 
     def _take(self) -> None:
         """Move what has come to the waiting line; block only where there is nothing to do."""
-        idle = not self._waiting and not self._decoder.live
+        idle = not self._waiting and (self._broken is not None or not self._decoder.live)
         while True:
             try:
                 job = self._inbox.get(block=idle)
@@ -167,8 +182,14 @@ class Batcher:
             chosen.append((job, rows))
             free -= rows
         self._prefill([job for job, _ in chosen if job.layers is None])
+        if self._broken is not None:
+            return
         for job, rows in chosen:
-            self._place(job, rows)
+            if job.layers is None:
+                # Its prefill failed, and so did the job.
+                continue
+            self._running.add(job)
+            self._place(job, job.layers, rows)
             if job.placed == len(job.request.seeds):
                 self._waiting.popleft()
                 job.layers = None
@@ -191,7 +212,12 @@ class Batcher:
             alike = sum((known[0] > 0) == continues for _, known in todo)
             group = [todo.pop() for _ in range(min(alike, max(1, PREFILL_TOKENS // widest)))]
             began = time.perf_counter()
-            layers = self._decoder.prefill([job.prompt for job, _ in group], [known for _, known in group])
+            try:
+                layers = self._decoder.prefill([job.prompt for job, _ in group], [known for _, known in group])
+            except Exception as error:
+                # What runs has its state elsewhere and goes on.
+                self._fail([job for job, _ in group], error)
+                continue
             for (job, _), own in zip(group, layers, strict=True):
                 job.layers = own
                 self._prefixes.keep(job.prompt[:-1], own)
@@ -199,7 +225,7 @@ class Batcher:
             for job, _ in group:
                 job.busy_seconds += share * (len(job.prompt) - job.cached)
 
-    def _place(self, job: Job, count: int) -> None:
+    def _place(self, job: Job, layers: Layers, count: int) -> None:
         sampling = job.request.sampling
         kind = self._stops.kind(sampling.stop)
         first = job.placed
@@ -207,11 +233,8 @@ class Batcher:
             Row(job, index, job.request.seeds[index] & SEED_BITS, sampling.temperature, sampling.top_p, job.limit, kind)
             for index in range(first, first + count)
         ]
-        if job.layers is None:
-            raise EngineError("a job was placed before its prompt had been run")
-        self._decoder.place(job.prompt, job.layers, rows)
+        self._decoder.place(job.prompt, layers, rows)
         job.placed += count
-        self._running.add(job)
         self._begun.update(dict.fromkeys(rows, self._row_seconds))
 
     def _advance(self) -> None:
@@ -262,10 +285,13 @@ class Batcher:
             row.owner.busy_seconds += self._row_seconds - self._begun.pop(row)
         self._decoder.remove(slots)
 
-    def _fail_all(self, why: str) -> None:
-        for job in [*self._running, *(job for job in self._waiting if job not in self._running)]:
-            self._outbox.add(job.waiter, EngineError(why))
-        self._decoder.clear()
-        self._begun.clear()
-        self._running.clear()
-        self._waiting.clear()
+    def _fail(self, jobs: list[Job], error: Exception) -> None:
+        """Give up the jobs the model failed on; all of them where it can run no more."""
+        if accelerator_broke(error):
+            self._broken = error
+            jobs = list(dict.fromkeys([*jobs, *self._running, *self._waiting]))
+        why = f"the model failed on a batch of {len(jobs)} requests: {type(error).__name__}: {error}"
+        for job in jobs:
+            self._outbox.add(job.waiter, BatchError(why, len(jobs) == 1, self._broken is not None))
+        self._running.difference_update(jobs)
+        self._waiting = deque(job for job in self._waiting if job not in jobs)

@@ -42,7 +42,11 @@ class Decoder:
         self._model = model
         self._device: torch.device = model.device
         self._additive_mask = additive_mask
-        self._cache = SlotCache(model.config.get_text_config(decoder=True).num_hidden_layers, self._device)
+        self._reset()
+
+    def _reset(self) -> None:
+        """No sequences, and no room for any."""
+        self._cache = SlotCache(self._model.config.get_text_config(decoder=True).num_hidden_layers, self._device)
         self.rows: list[Row] = []
         self._longest = 0
         self._heated = self._cut = False
@@ -180,6 +184,5 @@ class Decoder:
         self._longest = int(self._numbers[LENGTH, :live].max()) if live else 0
 
     def clear(self) -> None:
-        """End every sequence."""
-        self.rows.clear()
-        self._longest = 0
+        """End every sequence and free its memory; also after an error that left slots half made."""
+        self._reset()

@@ -1,4 +1,7 @@
-"""The backend that runs every model in this process: no Ray, one instance a model, failures not isolated."""
+"""The backend that runs every model in this process: no Ray, one instance a model.
+
+Deaths are not isolated. A request of a batch that the model failed on is tried once more, such requests one at a time.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Awaitable, Sequence
 from apportion.actors.health import Health
 from apportion.actors.host import Host
 from apportion.actors.spec import ModelSpec
-from apportion.errors import ConfigError, nearest
+from apportion.errors import BatchError, ClusterLostError, ConfigError, nearest
 from apportion.types import Reply, Request
 
 
@@ -19,6 +22,7 @@ class InlineBackend:
         self._specs = {spec.name: spec for spec in specs}
         self._hosts: dict[str, Host] = {}
         self._running: dict[str, set[asyncio.Task[Reply]]] = {name: set() for name in self._specs}
+        self._again = {name: asyncio.Lock() for name in self._specs}
 
     async def start(self) -> None:
         """Load every model, one after the other; ModelError where one does not load."""
@@ -34,10 +38,26 @@ class InlineBackend:
                 f"{nearest(request.model, self._hosts)}"
             )
         running = self._running[request.model]
-        task = asyncio.ensure_future(host.run(request))
+        task = asyncio.ensure_future(self._run(host, request))
         running.add(task)
         task.add_done_callback(running.discard)
         return task
+
+    async def _run(self, host: Host, request: Request) -> Reply:
+        try:
+            try:
+                return await host.run(request)
+            except BatchError as error:
+                if error.broken:
+                    raise
+            async with self._again[request.model]:
+                return await host.run(request)
+        except BatchError as error:
+            if error.broken:
+                raise ClusterLostError(
+                    f"model {request.model!r} is gone: {error}. Run the same command again to resume"
+                ) from error
+            raise
 
     def health(self) -> Sequence[Health]:
         """One replica a model; it lives while this process does."""

@@ -25,6 +25,14 @@ class Waiter(Generic[R]):
         return cls(loop, loop.create_future())
 
 
+def accelerator_broke(error: Exception) -> bool:
+    """Whether an error of a model ends all work of this process: a CUDA context does not recover from its errors.
+
+    Running out of memory is none of them. Before torch 2.8 they have no class of their own.
+    """
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
+
+
 @dataclass(slots=True)
 class Outbox(Generic[R]):
     """Outcomes gathered by a worker thread; `deliver` wakes each loop once for all of its own."""

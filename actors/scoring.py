@@ -1,8 +1,9 @@
 """The worker thread of the embedded scorer: takes what has come, runs it in few passes, answers what is whole.
 
-Invariants: the model is touched by this thread only; every job is answered once, whatever fails. A conversation is run
-once for all its responses, equal responses once, and what was scored before is continued: a beam search that scores
-its beams after each step pays for the new step. Busy seconds of all jobs add up to the time the model ran.
+Invariants: the model is touched by this thread only; every job is answered once, whatever fails: where the model fails,
+the jobs of that pass fail with BatchError and the others go on. A conversation is run once for all its responses, equal
+responses once, and what was scored before is continued: a beam search that scores its beams after each step pays for
+the new step. Busy seconds of all jobs add up to the time the model ran.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import torch
 
 from apportion.actors.kv import Known, Layers
 from apportion.actors.prefixes import Kept, PrefixCache
-from apportion.actors.replies import Outbox, Waiter
+from apportion.actors.replies import Outbox, Waiter, accelerator_broke
 from apportion.costs import attended
-from apportion.errors import EngineError
+from apportion.errors import BatchError, EngineError
 from apportion.types import Scored, Usage
 
 PASS_TOKENS = 4096
@@ -54,6 +55,7 @@ class ScoreJob:
     responses: dict[int, Tagged]
     scores: list[tuple[float, ...]]
     missing: int
+    failed: bool = False
     run_tokens: int = 0
     run_attended: int = 0
     busy_seconds: float = 0.0
@@ -100,6 +102,8 @@ class ScoreWorker:
     threads: int
     inbox: queue.SimpleQueue[ScoreJob | None] = field(default_factory=queue.SimpleQueue)
     outbox: Outbox[Scored] = field(default_factory=Outbox)
+    broken: Exception | None = None
+    """after this error of the accelerator nothing can be run"""
     thread: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
@@ -132,18 +136,30 @@ class ScoreWorker:
                     jobs.append(following)
                     waiting += following.missing
                 try:
-                    self._work(jobs)
+                    if self.broken is None:
+                        self._work(jobs)
                 except Exception as error:
-                    for job in jobs:
-                        if job.missing:
-                            why = f"the scorer failed on a batch: {type(error).__name__}: {error}"
-                            self.outbox.add(job.waiter, EngineError(why))
+                    self._fail(jobs, error)
+                if self.broken is not None:
+                    self._fail(jobs, self.broken)
                 self.outbox.deliver()
+
+    def _fail(self, jobs: Sequence[ScoreJob], error: Exception) -> None:
+        """Give up those of the jobs that have no answer yet."""
+        if accelerator_broke(error):
+            self.broken = error
+        failed = list(dict.fromkeys(job for job in jobs if job.missing and not job.failed))
+        why = f"the scorer failed on a batch of {len(failed)} requests: {type(error).__name__}: {error}"
+        for job in failed:
+            job.failed = True
+            self.outbox.add(job.waiter, BatchError(why, len(failed) == 1, self.broken is not None))
 
     def _work(self, jobs: Sequence[ScoreJob]) -> None:
         shared = self._run_shared(jobs)
         pieces: dict[tuple[int, ...], Piece] = {}
         for job in jobs:
+            if job.failed:
+                continue
             for index, tagged in job.responses.items():
                 piece = pieces.get(tagged.tokens)
                 if piece is None:
@@ -168,7 +184,13 @@ class ScoreWorker:
             else:
                 pieces[job.shared] = Piece(Tagged(job.shared, ()), kept, [(job, -1)])
         for group in self._groups(list(pieces.values())):
-            for piece, layers in zip(group, self._pass(group)[0], strict=True):
+            try:
+                kept_of = self._pass(group)[0]
+            except Exception as error:
+                begun = {piece.tagged.tokens for piece in group}
+                self._fail([job for job in jobs if job.shared in begun], error)
+                continue
+            for piece, layers in zip(group, kept_of, strict=True):
                 found[piece.tagged.tokens] = Kept(piece.tagged.tokens, layers)
         return found
 
@@ -176,7 +198,12 @@ class ScoreWorker:
         for piece in [piece for piece in pieces if piece.new == 0 and piece.kept]:
             self._settle(piece, piece.kept.scores if piece.kept else ())
         for group in self._groups([piece for piece in pieces if piece.new]):
-            for piece, scores in zip(group, self._pass(group)[1], strict=True):
+            try:
+                scores_of = self._pass(group)[1]
+            except Exception as error:
+                self._fail([job for piece in group for job, _ in piece.wanted], error)
+                continue
+            for piece, scores in zip(group, scores_of, strict=True):
                 self._settle(piece, scores)
             self.outbox.deliver()
 
@@ -208,5 +235,5 @@ class ScoreWorker:
         for job, index in piece.wanted:
             job.scores[index] = scores
             job.missing -= 1
-            if not job.missing:
+            if not job.missing and not job.failed:
                 self.outbox.add(job.waiter, job.reply())

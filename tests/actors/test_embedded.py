@@ -18,7 +18,7 @@ from apportion.actors.embedded import EmbeddedEngine, build_engine
 from apportion.actors.host import Host
 from apportion.actors.registry import describe
 from apportion.actors.spec import ModelSpec, Role
-from apportion.errors import ConfigError, EngineError, ModelError
+from apportion.errors import BatchError, ConfigError, EngineError, ModelError
 from apportion.types import Finish, Generate, Generated, Sampling
 
 PROBLEMS = tuple(f"Ann has {number} boxes." + " She wins many." * (number % 5) for number in range(12))
@@ -203,9 +203,51 @@ def test_a_failing_model_fails_its_requests_and_no_others(policy: ModelSpec, mon
         return failed, await all_of(engine, requests(3))
 
     failed, answered = using(policy, work)
-    assert [type(error) for error in failed] == [EngineError] * 3
+    assert [type(error) for error in failed] == [BatchError] * 3
     assert "out of memory" in str(failed[0])
     assert texts(answered) == texts(using(policy, lambda engine: all_of(engine, requests(3))))
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch, method: str, error: Exception) -> None:
+    """The first call of a method of Decoder fails."""
+    from apportion.actors import batching
+
+    whole, calls = getattr(batching.Decoder, method), iter((True,))
+
+    def once(*args: Any) -> Any:
+        if next(calls, False):
+            raise error
+        return whole(*args)
+
+    monkeypatch.setattr(batching.Decoder, method, once)
+
+
+async def outcomes_of(engine: EmbeddedEngine, count: int) -> list[Any]:
+    return list(await asyncio.gather(*map(engine.generate, requests(count)), return_exceptions=True))
+
+
+@pytest.mark.parametrize("method", ["prefill", "step", "place"])
+def test_what_waits_outlives_a_failing_batch(policy: ModelSpec, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    failing_once(monkeypatch, method, RuntimeError("out of memory"))
+    narrow = replace(policy, max_batch=4)
+    outcomes = using(narrow, lambda engine: outcomes_of(engine, 6))
+    failed = [outcome for outcome in outcomes if isinstance(outcome, BatchError)]
+    assert 1 <= len(failed) <= 4
+    assert [error.alone for error in failed] == [len(failed) == 1] * len(failed)
+    expected = using(narrow, lambda engine: all_of(engine, requests(6)))
+    answered = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Generated)]
+    assert len(answered) + len(failed) == 6
+    assert texts([outcomes[number] for number in answered]) == texts([expected[number] for number in answered])
+
+
+def test_nothing_is_answered_after_the_accelerator_broke(policy: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_once(monkeypatch, "step", RuntimeError("CUDA error: device-side assert triggered"))
+
+    async def work(engine: EmbeddedEngine) -> list[Any]:
+        return [*await outcomes_of(engine, 3), *await outcomes_of(engine, 2)]
+
+    outcomes = using(policy, work)
+    assert [(type(outcome), outcome.broken) for outcome in outcomes] == [(BatchError, True)] * 5
 
 
 def test_closing_fails_what_is_in_flight(policy: ModelSpec) -> None:

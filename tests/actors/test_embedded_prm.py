@@ -7,17 +7,18 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from actor_world import TAG, conversation
 
 from apportion.actors.conformance import check_scorer
 from apportion.actors.host import Host
-from apportion.actors.prm import EmbeddedScorer, build_scorer
+from apportion.actors.prm import EmbeddedScorer, ProcessRewardModel, build_scorer
 from apportion.actors.registry import describe
 from apportion.actors.spec import ModelSpec, Role
 from apportion.actors.tokens import ChatTokenizer
-from apportion.errors import ModelError
+from apportion.errors import BatchError, ModelError
 from apportion.types import Score, Scored
 
 STEPS = ("12 + 3 = 15", "15 - 4 = 11", "Answer: 11")
@@ -121,6 +122,31 @@ def test_what_was_read_before_is_not_read_again(prm: ModelSpec) -> None:
             assert a == pytest.approx(b, abs=1e-4)
         read = [reply.usage.prompt_tokens + reply.usage.cached_tokens for reply in (left, right)]
         assert read[0] == read[1]
+
+
+def test_a_failing_pass_fails_its_own_jobs_only(prm: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [Score("prm", conversation(f"Ann has {n} boxes."), (STEPS[: n + 1],)) for n in range(3)]
+    expected = score(prm, *asked)
+    whole = ProcessRewardModel.run
+
+    def fails_on_long(self: ProcessRewardModel, sequences: Any, known: Any, tags: Any) -> Any:
+        if any(len(own) == 3 for own in tags):
+            raise RuntimeError("out of memory")
+        return whole(self, sequences, known, tags)
+
+    monkeypatch.setattr(ProcessRewardModel, "run", fails_on_long)
+
+    async def run() -> list[Any]:
+        scorer = build_scorer(replace(prm, max_batch=1))
+        outcomes = await asyncio.gather(*map(scorer.score, asked), return_exceptions=True)
+        await scorer.close()
+        return list(outcomes)
+
+    outcomes = asyncio.run(run())
+    assert [type(outcome) for outcome in outcomes] == [Scored, Scored, BatchError]
+    assert outcomes[2].alone
+    for left, right in zip(outcomes[:2], expected, strict=False):
+        assert left.scores[0] == pytest.approx(right.scores[0], abs=1e-4)
 
 
 def broken(prm_folder: Path, folder: Path, **weights: object) -> ModelSpec:

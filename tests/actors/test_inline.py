@@ -9,11 +9,12 @@ from actor_world import conversation, fake
 
 from apportion.actors.backends import backend_for
 from apportion.actors.conformance import check_engine, check_scorer, over
+from apportion.actors.fake import FakeEngine
 from apportion.actors.inline import InlineBackend
 from apportion.actors.registry import describe
 from apportion.actors.spec import ModelSpec, Role
-from apportion.errors import ConfigError, EngineError, ModelError
-from apportion.types import Generate, Sampling, Score
+from apportion.errors import BatchError, ClusterLostError, ConfigError, EngineError, ModelError
+from apportion.types import Generate, Generated, Sampling, Score
 
 
 def test_conformance_through_the_backend(policy: ModelSpec, prm: ModelSpec) -> None:
@@ -61,3 +62,27 @@ def test_a_model_that_does_not_load() -> None:
     backend = InlineBackend([fake(broken="the disk is full")])
     with pytest.raises(ModelError, match="does not load with the fake engine: RuntimeError: the disk is full"):
         asyncio.run(backend.start())
+
+
+def test_a_request_of_a_failed_batch_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, calls = FakeEngine.generate, iter(range(99))
+
+    async def together(engine: FakeEngine, request: Generate) -> Generated:
+        call = next(calls)
+        await asyncio.sleep(0)
+        if call < 3 or "bad" in request.messages[0].content:
+            raise BatchError("out of memory", broken="broken" in request.messages[0].content)
+        return await whole(engine, request)
+
+    monkeypatch.setattr(FakeEngine, "generate", together)
+
+    async def ask(*texts: str) -> list[type]:
+        backend = InlineBackend([fake()])
+        await backend.start()
+        asked = [backend.submit(Generate("policy", conversation(text), (1,), Sampling()), 0) for text in texts]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        await backend.close()
+        return [type(outcome) for outcome in outcomes]
+
+    assert asyncio.run(ask("a", "bad", "b")) == [Generated, BatchError, Generated]
+    assert asyncio.run(ask("bad and broken")) == [ClusterLostError]
