@@ -80,7 +80,7 @@ class _Job:
         self._started = time.monotonic()
         self._results: list[PromptResult] = []
         self._correct = self._scored = 0
-        self._begun: tuple[float, float] | None = None
+        self._begun: tuple[float, float, int] | None = None
 
     async def run(self) -> dict[str, Any]:
         spec, dataset = self._spec, self._prepared.dataset
@@ -127,7 +127,7 @@ class _Job:
         total = machine.ledger.total.tokens
         if self._begun is None:
             # The first look comes before this session's first reply: what is there was replayed.
-            self._begun = (total, machine.ledger.spent)
+            self._begun = (total, machine.ledger.spent, machine.committed)
         view = JobView(
             total=machine.total,
             done=machine.committed,
@@ -144,6 +144,9 @@ class _Job:
             elapsed_s=time.monotonic() - self._started,
             replicas=(sum(one.alive for one in health), len(health)),
             restarts=sum(one.restarts for one in health),
+            replayed_tokens=self._begun[0],
+            replayed_spent=self._begun[1],
+            replayed_done=self._begun[2],
             note="" if any(one.alive for one in health) else "starting models",
         )
         self._display(view)
