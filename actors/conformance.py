@@ -79,6 +79,7 @@ async def check_engine(engine: Engine, describer: Describer, model: str = "polic
     await check_usage(engine, describer, model)
     await check_prefix(engine, describer, model)
     await check_stop(engine, model)
+    await check_full(engine, describer, model)
     await check_refusal(engine, describer, model)
 
 
@@ -171,6 +172,16 @@ async def check_stop(engine: Engine, model: str) -> None:
         _require((completion.finish is Finish.STOP) == (found >= 0), "STOP says that a stop string came")
 
 
+async def check_full(engine: Engine, describer: Describer, model: str) -> None:
+    """A prefix that fills the context ends what it begins, as running out of context does."""
+    full = ask(model, prefix="many boxes " * describer.profile().context)
+    reply = await engine.generate(full)
+    _require(
+        [(c.text, c.tokens, c.finish) for c in reply.completions] == [("", 0, Finish.LENGTH)] * len(full.seeds),
+        "a prefix that leaves no room is answered with empty completions that end for their length",
+    )
+
+
 async def check_refusal(engine: Engine, describer: Describer, model: str) -> None:
     """A conversation beyond the context is refused alone; what runs beside it is answered."""
     too_long = replace(ask(model), messages=(Message("user", "many boxes " * describer.profile().context),))
@@ -201,9 +212,15 @@ async def check_scorer(scorer: Scorer, describer: Describer, model: str = "prm")
     _require(reply.usage.attended > 0 and reply.usage.busy_seconds > 0.0, "work attends and takes time")
     empty = await scorer.score(Score(model, CONVERSATION, ()))
     _require(empty.scores == () and empty.usage.busy_seconds == 0.0, "nothing to score costs nothing")
-    too_long = Score(model, CONVERSATION, (("many boxes " * describer.profile().context,),))
+    long = "many boxes " * describer.profile().context
+    beside = await scorer.score(Score(model, CONVERSATION, (STEPS, (*STEPS, long))))
+    _require(beside.scores[1] == (), "a response that does not fit the context gets no scores")
+    _require(_near(beside.scores[:1], reply.scores[:1]), "and those beside it are scored")
+    alone = await scorer.score(Score(model, CONVERSATION, ((long,),)))
+    _require(alone.scores == ((),), "also where it is the only one")
+    too_long = Score(model, (Message("user", long),), (STEPS,))
     refused = (await asyncio.gather(scorer.score(too_long), return_exceptions=True))[0]
-    _require(isinstance(refused, EngineError), "a response longer than the context raises EngineError")
+    _require(isinstance(refused, EngineError), "a conversation longer than the context raises EngineError")
 
 
 def _near(left: Sequence[Sequence[float]], right: Sequence[Sequence[float]]) -> bool:

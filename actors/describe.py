@@ -157,7 +157,7 @@ class FolderDescriber:
             layers=_needed(config, self._folder, "num_hidden_layers", "n_layer"),
             attention_width=heads * head_width,
             context=context_length(config, spec),
-            gpus=max(spec.gpus, 1.0),
+            gpus=spec.gpus or 1.0,
             dollars_per_hour=spec.dollars_per_hour,
             dollars_per_million_input=spec.dollars_per_million_input,
             dollars_per_million_output=spec.dollars_per_million_output,

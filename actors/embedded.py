@@ -1,6 +1,6 @@
 """The embedded engine: any causal model of transformers, run in this process, its own batching and decode loop.
 
-For CPUs, small models and tests; vLLM is the engine for large ones. It needs a folder with safetensors weights, a
+For CPUs, small models and tests. It needs a folder with safetensors weights, a
 tokenizer and a chat template; nothing is downloaded and no code of the folder is run.
 """
 
@@ -24,7 +24,7 @@ from apportion.actors.prefixes import PrefixCache
 from apportion.actors.replies import Waiter
 from apportion.actors.spec import ModelSpec
 from apportion.actors.stops import StopTable
-from apportion.actors.tokens import ChatTokenizer
+from apportion.actors.tokens import ChatTokenizer, no_room
 from apportion.errors import ConfigError, EngineError, ModelError, nearest
 from apportion.types import Generate, Generated
 
@@ -82,13 +82,16 @@ class EmbeddedEngine:
 
     async def generate(self, request: Generate) -> Generated:
         """Completions for one request, batched with whatever else runs."""
-        prompt = self._tokenizer.encode_prompt(request.messages) + self._tokenizer.encode(request.prefix)
-        limit = min(request.sampling.max_tokens, self._context - len(prompt))
-        if limit < 1 or not prompt:
+        turns = self._tokenizer.encode_prompt(request.messages)
+        prompt = turns + self._tokenizer.encode(request.prefix)
+        if request.sampling.max_tokens < 1 or not prompt or len(turns) >= self._context:
             raise EngineError(
                 f"model {self._name!r} was asked for {request.sampling.max_tokens} tokens after a conversation of "
-                f"{len(prompt)}; both must be at least 1 and the context holds {self._context}: shorten the prompt"
+                f"{len(turns)}; both must be at least 1 and the context holds {self._context}: shorten the prompt"
             )
+        limit = min(request.sampling.max_tokens, self._context - len(prompt))
+        if limit < 1:
+            return no_room(request)
         job = Job(request, prompt, limit, Waiter.here())
         if not request.seeds:
             return job.reply()
@@ -118,7 +121,7 @@ def load_model(spec: ModelSpec, settings: EmbeddedSettings) -> tuple[Any, bool]:
     if kinds:
         raise ModelError(
             f"models.{spec.name}: {folder} has layers of the kind {', '.join(sorted(kinds))}, which keep a running "
-            "state; the embedded engine runs attention only: set engine: vllm"
+            "state; the embedded engine runs attention only: choose another model"
         )
     transformers_logging.disable_progress_bar()
     device, dtype = settings.place()
@@ -128,14 +131,19 @@ def load_model(spec: ModelSpec, settings: EmbeddedSettings) -> tuple[Any, bool]:
     for attention in attempts:
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, local_files_only=True
+                folder,
+                dtype=dtype,
+                attn_implementation=attention,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
             )
         except ValueError:
             if attention == attempts[-1]:
                 raise
             continue
         return model.to(device).eval(), attention == "eager"
-    raise ModelError(f"models.{spec.name}: {folder} supports no attention that the embedded engine has; use vllm")
+    raise ModelError(f"models.{spec.name}: {folder} supports no attention that the embedded engine has; choose another")
 
 
 def end_tokens(model: Any, tokenizer: ChatTokenizer) -> Sequence[int]:

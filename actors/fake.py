@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self
 
 from apportion.actors.spec import ModelSpec
-from apportion.actors.tokens import stop_end
+from apportion.actors.tokens import no_room, stop_end
 from apportion.costs import ModelProfile, attended
 from apportion.errors import ConfigError, EngineError, nearest
 from apportion.types import Completion, Finish, Generate, Generated, LogprobStats, Messages, Score, Scored, Usage
@@ -138,7 +138,7 @@ class FakeDescriber:
             layers=self._settings.layers,
             attention_width=self._settings.attention_width,
             context=self._settings.max_model_len,
-            gpus=max(self._spec.gpus, 1.0),
+            gpus=self._spec.gpus or 1.0,
             dollars_per_hour=self._spec.dollars_per_hour,
             dollars_per_million_input=self._spec.dollars_per_million_input,
             dollars_per_million_output=self._spec.dollars_per_million_output,
@@ -195,8 +195,11 @@ class FakeEngine(_FakeModel):
 
     async def generate(self, request: Generate) -> Generated:
         """One completion a seed."""
-        prompt = self._describer.count_prompt(request.messages) + self._describer.count_text(request.prefix)
-        await self._enter(request.messages, prompt)
+        turns = self._describer.count_prompt(request.messages)
+        prompt = turns + self._describer.count_text(request.prefix)
+        await self._enter(request.messages, turns)
+        if prompt >= self._settings.max_model_len:
+            return no_room(request)
         completions = tuple(self._complete(request, seed, prompt) for seed in request.seeds)
         written = [completion.tokens for completion in completions]
         reach = attended(0, prompt) + sum(attended(prompt, tokens) for tokens in written)
@@ -256,11 +259,16 @@ class FakeScorer(_FakeModel):
     """The fake verifier: noisy, and lower from the first wrong step on."""
 
     async def score(self, request: Score) -> Scored:
-        """One score a step."""
+        """One score a step, none for a response beyond the context."""
         prompt = self._describer.count_prompt(request.messages)
-        lengths = [prompt + self._describer.count_text("\n".join(steps) + "\n") for steps in request.responses]
-        await self._enter(request.messages, max(lengths, default=0))
-        scores = tuple(self._score(request.messages, steps) for steps in request.responses)
+        await self._enter(request.messages, prompt)
+        whole = [prompt + self._describer.count_text("\n".join(steps) + "\n") for steps in request.responses]
+        fits = [length <= self._settings.max_model_len for length in whole]
+        scores = tuple(
+            self._score(request.messages, steps) if fit else ()
+            for steps, fit in zip(request.responses, fits, strict=True)
+        )
+        lengths = [length for length, fit in zip(whole, fits, strict=True) if fit]
         reach = sum(attended(0, length) for length in lengths)
         busy = sum(lengths) * self._settings.seconds_per_token
         return Scored(scores, Usage(sum(lengths), 0, int(reach), 0, busy))

@@ -71,10 +71,18 @@ class EmbeddedScorer:
         self._context = context
 
     async def score(self, request: Score) -> Scored:
-        """One score a step of each response; a response without steps gets none and costs nothing."""
+        """One score a step of each response; one without steps or beyond the context gets none and costs nothing."""
         turns = tuple(Message(turn.role, turn.content.replace(STEP_TAG, "")) for turn in request.messages)
-        responses = {index: self._encode(turns, steps) for index, steps in enumerate(request.responses) if steps}
-        shared = tuple(self._tokenizer.encode_prompt(turns)) if responses else ()
+        shared = tuple(self._tokenizer.encode_prompt(turns)) if any(request.responses) else ()
+        if len(shared) >= self._context:
+            raise EngineError(
+                f"scorer {self._name!r} was asked about a conversation of {len(shared)} tokens and its context holds "
+                f"{self._context}; shorten the prompt"
+            )
+        encoded = {index: self._encode(turns, steps) for index, steps in enumerate(request.responses) if steps}
+        responses = {index: tagged for index, tagged in encoded.items() if len(tagged.tokens) <= self._context}
+        if not responses:
+            shared = ()
         if any(tagged.tokens[: len(shared)] != shared for tagged in responses.values()):
             # A template that writes the last turn differently leaves nothing to share.
             shared = ()
@@ -93,11 +101,6 @@ class EmbeddedScorer:
             raise EngineError(
                 f"scorer {self._name!r}: the chat template left {len(tags)} of {len(steps)} tags {STEP_TAG!r} in "
                 "place; it must write the assistant's text unchanged"
-            )
-        if tags[-1] >= self._context:
-            raise EngineError(
-                f"scorer {self._name!r} was asked about {len(ids)} tokens (conversation and {len(steps)} steps) and "
-                f"its context holds {self._context}; shorten the responses with a smaller max_tokens"
             )
         return Tagged(tuple(ids[: tags[-1] + 1]), tuple(tags))
 

@@ -20,7 +20,9 @@ class Engine(Protocol):
         """Completions for one request; concurrent calls are batched by the engine.
 
         The same request gives the same completions whatever else is in the batch (up to floating-point ties).
-        Raises EngineError where the request cannot be run, e.g. a conversation longer than the context.
+        Where the prefix leaves no room in the context, completions are empty: text "", 0 tokens, Finish.LENGTH.
+        Raises EngineError where the request cannot be run, e.g. a conversation that leaves no room by itself, and
+        BatchError where the model failed on the batch the request was in.
         """
         ...
 
@@ -33,7 +35,11 @@ class Scorer(Protocol):
     """A verifier that scores steps."""
 
     async def score(self, request: Score) -> Scored:
-        """A score in [0, 1] for every step of every response."""
+        """A score in [0, 1] for every step of every response.
+
+        The scores are an empty tuple for a response that does not fit the context; the others are scored all the same.
+        Raises EngineError for a conversation that does not fit by itself, and BatchError as an engine does.
+        """
         ...
 
     async def close(self) -> None:

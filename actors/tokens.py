@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from apportion.errors import ModelError
-from apportion.types import Messages
+from apportion.errors import EngineError, ModelError
+from apportion.types import Completion, Finish, Generate, Generated, Messages, Usage
 
 DETOKENIZE_CONTEXT = 4
 # Prompt tokens decoded in front of a completion, so that decoders that trim a leading blank do not trim the text's.
@@ -21,6 +21,11 @@ def stop_end(text: str, stops: Sequence[str]) -> int | None:
     """Where the first stop string in `text` ends, or None."""
     ends = [found + len(stop) for stop in stops if stop and (found := text.find(stop)) >= 0]
     return min(ends, default=None)
+
+
+def no_room(request: Generate) -> Generated:
+    """The reply where the prefix already fills the context: nothing is run, nothing is written."""
+    return Generated(tuple(Completion("", 0, Finish.LENGTH) for _ in request.seeds), Usage())
 
 
 class ChatTokenizer:
@@ -79,10 +84,19 @@ class ChatTokenizer:
         return None if found is None else int(found)
 
     def _render(self, messages: Messages, add_generation_prompt: bool) -> str:
+        from jinja2 import TemplateError
+
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        text: str = self._tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except TemplateError as error:
+            roles = ", ".join(message.role for message in messages)
+            raise EngineError(
+                f"the chat template of {self._folder} refuses a conversation of the turns {roles}: {error}; "
+                "change the conversation or set engine_args.chat_template"
+            ) from error
         return text
 
 
@@ -92,10 +106,10 @@ def _load(folder: Path) -> Any:
             # Not AutoTokenizer: for some model types transformers 5 replaces the file's own splitting by the type's.
             from transformers import PreTrainedTokenizerFast
 
-            return PreTrainedTokenizerFast.from_pretrained(folder)
+            return PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise ModelError(
             f"{folder} holds no tokenizer that loads ({type(error).__name__}: {error}); "

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from actor_world import conversation
 
 from apportion.actors.describe import active_parameters, describe
 from apportion.actors.spec import ModelSpec, Role
-from apportion.errors import ModelError
+from apportion.errors import EngineError, ModelError
+from apportion.types import Message
 
 
 def spec_of(folder: Path, role: Role = Role.POLICY, engine: str = "embedded", **engine_args: object) -> ModelSpec:
@@ -35,6 +37,19 @@ def test_profile_counts_what_is_multiplied(policy_folder: Path) -> None:
     # The head is tied to the lookup, so all of the parameters are multiplied once.
     assert profile.active_parameters == sum(weight.numel() for weight in model.parameters())
     assert (profile.layers, profile.attention_width, profile.context, profile.gpus) == (2, 32, 256, 1.0)
+
+
+def test_a_part_of_a_gpu_is_billed_as_that_part(policy_folder: Path) -> None:
+    bills = {gpus: describe(replace(spec_of(policy_folder), gpus=gpus)).profile().gpus for gpus in (0.0, 0.5, 2.0)}
+    assert bills == {0.0: 1.0, 0.5: 0.5, 2.0: 2.0}
+
+
+def test_a_template_that_refuses_a_conversation_says_why(policy_folder: Path) -> None:
+    template = "{{ raise_exception('no system turn') if messages[0].role == 'system' }}{{ messages[0].content }}"
+    described = describe(spec_of(policy_folder, chat_template=template))
+    assert described.count_prompt(conversation("1 2")) > 0
+    with pytest.raises(EngineError, match=r"turns system, user: no system turn"):
+        described.count_prompt((Message("system", "Be kind."), Message("user", "1")))
 
 
 def test_lookup_is_left_out_and_head_is_in(tmp_path: Path) -> None:
