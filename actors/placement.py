@@ -6,9 +6,11 @@ that is merely busy is waited for.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,9 @@ from apportion.errors import CapacityError
 
 BUSY_SECONDS = 120.0
 # Another job may be about to end; after this the user should know that the cluster is full.
+
+WAIT_SECONDS = 1
+# A wait cannot be interrupted: so long, at most, does a Ctrl-C go unheard.
 
 OVERSUBSCRIBE = 4
 # A local Ray may promise more CPUs than there are cores, as replicas take turns; beyond this they only get in the way.
@@ -63,11 +68,11 @@ def shortage(needs: Sequence[Need], nodes: Sequence[Node]) -> str | None:
 
     Replicas are put on the fullest node that holds them, largest first; each must fit on one node.
     """
-    free = {node.name: [node.cpus, node.gpus] for node in nodes}
+    free = [[node.cpus, node.gpus] for node in nodes]
     left_out: dict[str, int] = {}
     for need in sorted(needs, key=lambda need: (-need.gpus, -need.cpus)):
         for _ in range(need.replicas):
-            able = [room for room in free.values() if room[0] >= need.cpus - 1e-9 and room[1] >= need.gpus - 1e-9]
+            able = [room for room in free if room[0] >= need.cpus - 1e-9 and room[1] >= need.gpus - 1e-9]
             if not able:
                 left_out[need.model] = left_out.get(need.model, 0) + 1
                 continue
@@ -104,24 +109,47 @@ def cluster_nodes() -> list[Node]:
     return nodes
 
 
-def reserve(needs: Sequence[Need]) -> dict[str, Any]:
+async def reserve(needs: Sequence[Need]) -> dict[str, Any]:
     """One placement group a model, a bundle a replica; CapacityError where they do not fit or never come free.
 
-    Bundles are packed, so that models that need whole nodes find them.
+    Bundles are packed, so that models that need whole nodes find them. Whatever stops it, nothing stays reserved.
     """
     import ray
-    from ray.util import placement_group, remove_placement_group
+    from ray.util import placement_group
 
     why = shortage(needs, cluster_nodes())
     if why is not None:
         raise CapacityError(why)
-    groups = {need.model: placement_group([need.bundle] * need.replicas, strategy="PACK") for need in needs}
-    for need in needs:
-        if not groups[need.model].wait(timeout_seconds=BUSY_SECONDS):
-            for group in groups.values():
-                remove_placement_group(group)
-            raise CapacityError(
-                f"the cluster had no room for {need} within {BUSY_SECONDS:g} s; free now: {ray.available_resources()}. "
-                "Wait for other jobs to end or lower replicas"
-            )
+    groups: dict[str, Any] = {}
+    deadline = time.monotonic() + BUSY_SECONDS
+    try:
+        for need in needs:
+            groups[need.model] = placement_group([need.bundle] * need.replicas, strategy="PACK")
+        for need in needs:
+            while not await asyncio.to_thread(groups[need.model].wait, WAIT_SECONDS):
+                if time.monotonic() > deadline:
+                    raise CapacityError(
+                        f"the cluster had no room for {need} within {BUSY_SECONDS:g} s; free now: "
+                        f"{ray.available_resources()}. Wait for other jobs to end or lower replicas"
+                    )
+    except BaseException as error:
+        try:
+            release(groups.values())
+        except Exception as second:
+            error.add_note(f"nor could what had been reserved be freed: {second}")
+        raise
     return groups
+
+
+def release(groups: Iterable[Any]) -> None:
+    """Give room back: of every group, also where Ray fails on one; the first such error is raised in the end."""
+    from ray.util import remove_placement_group
+
+    failed: list[Exception] = []
+    for group in groups:
+        try:
+            remove_placement_group(group)
+        except Exception as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]

@@ -15,7 +15,7 @@ from typing import Any
 from apportion.actors.cluster import connect, disconnect
 from apportion.actors.health import Health
 from apportion.actors.member import Member
-from apportion.actors.placement import Need, reserve
+from apportion.actors.placement import Need, release, reserve
 from apportion.actors.replica import Loaded, Outcome, Refused
 from apportion.actors.routing import choose, load_of
 from apportion.actors.spec import ModelSpec
@@ -237,12 +237,15 @@ class RayBackend:
         needs = [Need.of(spec) for spec in self._specs]
         self._connected = connect(self._cluster, needs)
         try:
-            self._groups = reserve(needs)
+            self._groups = await reserve(needs)
             self._pools = {spec.name: ModelPool(spec, self._groups[spec.name]) for spec in self._specs}
             members = [member for pool in self._pools.values() for member in pool.members]
             await asyncio.gather(*(member.start() for member in members))
-        except BaseException:
-            await self.close()
+        except BaseException as error:
+            try:
+                await self.close()
+            except Exception as second:
+                error.add_note(f"nor could the cluster be left in order: {second}")
             raise
 
     def submit(self, request: Request, affinity: int) -> Awaitable[Reply]:
@@ -268,14 +271,13 @@ class RayBackend:
 
     async def close(self) -> None:
         """Kill the replicas, free their room, and stop Ray where `start` started it."""
-        from ray.util import remove_placement_group
-
-        for pool in self._pools.values():
-            pool.stop()
-        self._pools = {}
-        for group in self._groups.values():
-            remove_placement_group(group)
-        self._groups = {}
-        if self._connected:
-            self._connected = False
-            disconnect()
+        pools, self._pools = self._pools, {}
+        groups, self._groups = self._groups, {}
+        connected, self._connected = self._connected, False
+        try:
+            for pool in pools.values():
+                pool.stop()
+            release(groups.values())
+        finally:
+            if connected:
+                disconnect()

@@ -10,7 +10,8 @@ import pytest
 import ray
 from actor_world import conversation, fake
 
-from apportion.actors.pool import DEATHS_IN_A_ROW, ModelPool
+from apportion.actors import pool as pools
+from apportion.actors.pool import DEATHS_IN_A_ROW, ModelPool, RayBackend
 from apportion.actors.replica import Loaded, Outcome, Refused
 from apportion.errors import ClusterLostError, EngineError, ReplicaDiedError
 from apportion.types import Generate, Generated, Request, Sampling, Usage
@@ -202,3 +203,32 @@ def test_a_model_that_fails_on_everything_is_replaced_after_one_loss(monkeypatch
     played = play(monkeypatch, script, list("abcdefgh"))
     assert played.lives == 2
     assert sum(isinstance(outcome, EngineError) for outcome in played.outcomes) == 1
+
+
+def test_an_error_of_the_start_is_told_and_the_cluster_left_though_cleaning_up_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left: list[bool] = []
+
+    async def reserved(_: Any) -> dict[str, Any]:
+        return {"policy": object()}
+
+    def remove(_: Any) -> None:
+        raise RuntimeError("no such group")
+
+    class Remote:
+        def options(self, **_: Any) -> Remote:
+            return self
+
+        def remote(self, _: Any) -> Any:
+            raise ValueError("no such option")
+
+    monkeypatch.setattr(ray, "remote", lambda _: Remote())
+    monkeypatch.setattr("ray.util.remove_placement_group", remove)
+    monkeypatch.setattr(pools, "connect", lambda *_: True)
+    monkeypatch.setattr(pools, "disconnect", lambda: left.append(True))
+    monkeypatch.setattr(pools, "reserve", reserved)
+    with pytest.raises(ValueError, match="no such option") as caught:
+        asyncio.run(RayBackend("local", [fake()]).start())
+    assert "no such group" in caught.value.__notes__[0]
+    assert left == [True]
