@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _URL = re.compile(r"://[^\s'\"<>]+")
-_CREDENTIALS = re.compile(r"(?<=://)[^/]*@")
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^/:]*:.*|[^/]*)@")
 
 
 def encodable(text: str) -> str:

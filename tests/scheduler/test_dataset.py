@@ -309,6 +309,7 @@ def test_a_conversation_that_a_template_refuses_is_set_aside_with_its_reason(tmp
     [
         ("memory://me:hunter2@store/gone.jsonl?key=s3cr3t&v", "memory://***@store/gone.jsonl?key=***&***"),
         ("nothere://a:hunter2@b/d.jsonl.gz?sig=s3cr3t", "nothere://***@b/d.jsonl.gz?sig=***"),
+        ("nothere://a:hunter2/s3cr3t@b/d.jsonl", "nothere://***@b/d.jsonl"),
     ],
 )
 def test_secrets_of_a_url_are_not_told(path: str, shown: str) -> None:

@@ -179,8 +179,13 @@ def test_two_drivers_cannot_share_a_run_directory(tmp_path: Path) -> None:
     first = launch(config)
     while events_in(tmp_path / "run" / "journal.sqlite") == 0:
         time.sleep(0.002)
-    second = launch(config)
-    output, _ = second.communicate(timeout=60)
+    # Held still, so that it cannot be done before the second has started.
+    first.send_signal(signal.SIGSTOP)
+    try:
+        second = launch(config)
+        output, _ = second.communicate(timeout=60)
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert "another job" in output
     first.communicate(timeout=60)
