@@ -6,7 +6,6 @@ step so far is right.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +16,11 @@ from torch import nn
 from transformers import Qwen2Config, Qwen2Model
 
 from apportion.lab import tokenizer as lab_tokenizer
-from apportion.lab.models import SHAPES, config_of, write_folder
+from apportion.lab.models import Shape, config_of, write_folder
 from apportion.lab.tokenizer import PAD, STEP, token_id
 
-EXTRA_LAYERS: Final = 3
-# On top of the small policy's: what it would have written next is known in its last layer, so comparing that with what
-# was written, and gathering the outcome over the steps, takes layers after it. Without them it hardly learns.
+PRM_SHAPE: Final = Shape(hidden=128, layers=6, heads=4, kv_heads=1, intermediate=256, dtype="float32")
+# The small policy's four layers, room beside its hidden state, and two layers that judge: see `prm_start`.
 
 SCORING_TOKENS: Final = 16384
 # Per forward pass: large enough to hide overheads, small enough for the processor's cache to matter little.
@@ -41,7 +39,7 @@ def prm_text(problem: str, steps: Sequence[str]) -> str:
 def prm_config() -> dict[str, Any]:
     """The contents of the reward model's config.json."""
     return {
-        **config_of(replace(SHAPES["small"], layers=SHAPES["small"].layers + EXTRA_LAYERS)),
+        **config_of(PRM_SHAPE),
         "architectures": ["Qwen2ForProcessRewardModel"],
         "num_labels": 2,
         "tie_word_embeddings": False,

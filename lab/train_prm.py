@@ -1,7 +1,8 @@
 """Train the process reward model: `python -m apportion.lab.train_prm [--work FOLDER]`.
 
-It starts from the small policy's weights, reads that policy's own samples on training stories, and learns at every
-step whether all steps so far are right. What it is judged on are samples on calibration stories.
+It starts from a comparison of every token with what the small policy expected (see `prm_start`), reads that policy's
+own samples on training stories, and learns at every step whether all steps so far are right. Only the last layer and
+the head are trained. What it is judged on are samples on calibration stories.
 """
 
 import argparse
@@ -15,16 +16,16 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from apportion.lab import tokenizer as lab_tokenizer
 from apportion.lab.network import Network
 from apportion.lab.paths import lab_path
-from apportion.lab.prm import ProcessRewardModel, Scorer, export_prm, new_prm, padded, prm_text
+from apportion.lab.prm import ProcessRewardModel, Scorer, export_prm, padded, prm_text
 from apportion.lab.prm_data import Labelled, draw_stories, labelled_samples
+from apportion.lab.prm_start import GATHERING, start_model
 from apportion.lab.tokenizer import PAD, STEP, token_id
-from apportion.lab.train import Optimizers, Recipe, learning_rate
+from apportion.lab.train import Recipe, learning_rate
 
 TEMPERATURES: Final = ((0.8, 12), (1.0, 4))
 # (temperature, samples of each story): mostly as the policy is used, some with more mistakes.
@@ -35,17 +36,28 @@ THRESHOLD: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class PrmRecipe:
-    """How the reward model is trained; `optimizer` is as for the policies."""
+    """How the reward model is trained, by AdamW, on `samples` of those drawn; `optimizer` is as for the policies."""
 
     stories: int
+    samples: int
     held_out_stories: int
     optimizer: Recipe
 
 
 RECIPE: Final = PrmRecipe(
     stories=7000,
+    samples=16896,
     held_out_stories=200,
-    optimizer=Recipe(seed=3, steps=1900, batch_tokens=4096, lr=3e-3, ramp_steps=0, decay_steps=1000, warmup_steps=50),
+    optimizer=Recipe(
+        seed=3,
+        steps=600,
+        batch_tokens=4096,
+        lr=1e-3,
+        ramp_steps=0,
+        decay_steps=600,
+        warmup_steps=10,
+        weight_decay=0.0,
+    ),
 )
 
 
@@ -150,28 +162,24 @@ def loss_of(logits: torch.Tensor, labels: torch.Tensor, is_tag: torch.Tensor) ->
     return F.cross_entropy(logits[is_tag], labels[is_tag]) + F.cross_entropy(logits, labels)
 
 
-def start_model(tokenizer: Tokenizer) -> ProcessRewardModel:
-    """The small policy's decoder under new layers and a head; the step tag starts as the newline it stands for."""
-    model = new_prm(attention="lab_causal")
-    weights = load_file(lab_path("lab:small") / "model.safetensors")
-    unknown = model.load_state_dict(weights, strict=False).unexpected_keys
-    if unknown:
-        raise ValueError(f"lab:small has weights the reward model has no place for: {unknown}")
-    embedding = model.model.embed_tokens.weight
-    with torch.no_grad():
-        embedding[token_id(tokenizer, STEP)] = embedding[tokenizer.encode("\n").ids[0]]
-    return model
+def trained_parameters(model: ProcessRewardModel) -> list[torch.nn.Parameter]:
+    """The last layer, the last norm and the head; all else is held fixed, the comparison most of all."""
+    model.requires_grad_(False)
+    trained = [*model.model.layers[GATHERING:].parameters(), *model.model.norm.parameters(), *model.score.parameters()]
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    return trained
 
 
 def train(recipe: PrmRecipe, work: Path) -> tuple[ProcessRewardModel, dict[str, object]]:
     """The trained model and a record of its training."""
-    torch.manual_seed(recipe.optimizer.seed)
     tokenizer = lab_tokenizer.build()
     samples = training_samples(recipe, work / "prm-samples.jsonl")
     rng = random.Random(recipe.optimizer.seed)
-    model = start_model(tokenizer)
-    trained = frozenset(load_file(lab_path("lab:small") / "model.safetensors"))
-    optimizers = Optimizers(model, recipe.optimizer, slow=trained)
+    samples = rng.sample(samples, recipe.samples)
+    model = start_model(lab_path("lab:small"), recipe.optimizer.seed, attention="lab_causal")
+    trained = trained_parameters(model)
+    optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.98), weight_decay=recipe.optimizer.weight_decay)
     tag = token_id(tokenizer, STEP)
     begun = time.monotonic()
     step = tokens_seen = 0
@@ -184,8 +192,10 @@ def train(recipe: PrmRecipe, work: Path) -> tuple[ProcessRewardModel, dict[str, 
                 logits = model(tokens, wanted)
             loss = loss_of(logits.float(), labels, tokens[wanted] == tag)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizers.step(learning_rate(recipe.optimizer, step))
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.param_groups[0]["lr"] = learning_rate(recipe.optimizer, step)
+            optimizer.step()
+            optimizer.zero_grad()
             step += 1
             tokens_seen += tokens.numel()
             running += float(loss.detach())

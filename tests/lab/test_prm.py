@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+import torch
 from safetensors import safe_open
 from transformers import AutoTokenizer
 
@@ -12,12 +13,14 @@ from apportion.lab.network import Network
 from apportion.lab.paths import lab_path
 from apportion.lab.prm import Scorer, prm_text, split_steps
 from apportion.lab.prm_data import Labelled, draw_stories, first_wrong_step, labelled_samples
+from apportion.lab.prm_start import start_model
 from apportion.lab.scoring import PoolScorer
-from apportion.lab.tokenizer import STEP
+from apportion.lab.tokenizer import STEP, token_id
 from apportion.lab.train_prm import THRESHOLD, process_bench
 
-LEAST_F1 = 0.25
-# On a few dozen samples; the card has the figure from many.
+LEAST_F1 = 0.4
+LEAST_WITHIN_PROMPT = 0.6
+# On a few dozen samples; the card has the figures from many.
 
 
 def test_layout_is_the_process_reward_models() -> None:
@@ -80,6 +83,39 @@ def test_it_separates_right_from_wrong_steps_of_real_samples() -> None:
     means = {label: sum(values) / len(values) for label, values in by_label.items()}
     assert means[1] - means[0] > 0.15
     assert process_bench(scores, samples, THRESHOLD).f1 > LEAST_F1
+
+
+def test_it_prefers_the_right_samples_of_a_prompt() -> None:
+    stories = draw_stories(random.Random(10), "calibration", 40)
+    network = Network.load(lab_path("lab:small"))
+    samples = labelled_samples(network, lab_tokenizer.build(), stories, 8, 0.8, seed=6)
+    scores = Scorer(lab_path("lab:prm")).score([(sample.problem, sample.steps) for sample in samples])
+    by_prompt: dict[str, dict[bool, list[float]]] = {}
+    for sample, steps in zip(samples, scores, strict=True):
+        own = by_prompt.setdefault(sample.problem, {True: [], False: []})
+        own[sample.first_wrong is None].append(steps[-1])
+    wins = [
+        sum((one > other) + (one == other) / 2 for one in own[True] for other in own[False])
+        / (len(own[True]) * len(own[False]))
+        for own in by_prompt.values()
+        if own[True] and own[False]
+    ]
+    assert len(wins) >= 10
+    assert sum(wins) / len(wins) > LEAST_WITHIN_PROMPT
+
+
+def test_untrained_it_sees_a_changed_digit() -> None:
+    model = start_model(lab_path("lab:small"), seed=0).eval()
+    tokenizer = lab_tokenizer.build()
+    problem = "Ann has 12 boxes. She buys 5 more. How many boxes does Ann have now?"
+    scores = []
+    for steps in (["12 + 5 = 17", "Answer: 17"], ["12 + 5 = 18", "Answer: 18"]):
+        tokens = torch.tensor([tokenizer.encode(prm_text(problem, steps)).ids])
+        with torch.no_grad():
+            logits = model(tokens, tokens == token_id(tokenizer, STEP))
+        scores.append(logits.softmax(dim=-1)[:, 1].tolist())
+    right, wrong = scores
+    assert min(right) > THRESHOLD > max(wrong)
 
 
 def test_pool_scorer_agrees_with_the_plain_one() -> None:
