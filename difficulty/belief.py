@@ -3,7 +3,7 @@
 For one prompt with answers seen n_1..n_d times (u unparsed, m in all), pass rate p, and hypothesis j, "answer j is the
 right one" (or 0, "the right one has not been seen"):
 
-    P(evidence | p, j) = p^{n_j} (1-p)^{m-n_j}  x  CRP_alpha(the other answers' sizes)  x  exp(score evidence of j)
+    P(evidence | p, j) = p^{n_j} (1-p)^{m-n_j}  x  CRP_alpha(the other answers' sizes)  x  P(scores | p, j)
 
 Wrong answers collide as in a Chinese restaurant process: a small concentration alpha means that they tend to agree
 (a tempting mistake), a large one that each is wrong in its own way. p and alpha are on grids with a joint prior, which
@@ -21,17 +21,18 @@ from scipy.special import gammaln
 
 from apportion.difficulty.evidence import Rows
 from apportion.difficulty.grid import LOGIT, PASS, POINTS, beta_on_grid
+from apportion.difficulty.scores import Calibration, score_likelihood
 
 Floats = NDArray[np.float64]
 
 CONCENTRATIONS: Floats = np.array([0.3, 1.0, 3.0, 10.0, 30.0, 100.0])
 """From "nearly all wrong answers agree" to "hardly any two do"."""
 
-SCORE_CORRELATION = 0.3
-"""A verifier that likes one response to a prompt likes its kin: many scores of one answer are worth about three."""
-
 BASE_CONCENTRATIONS: Floats = np.array([0.05, 0.08, 0.2, 0.27, 0.2, 0.2])
 """About what labelled pools show. Agreement alone cannot tell a shared mistake from a right answer; this can."""
+LEAST_LOG = -300.0
+"""Scores and votes that contradict each other beyond any doubt must still leave a product above zero."""
+
 BASE_MEAN = 0.5
 BASE_STRENGTH = 1.2
 """Before any evidence pass rates are spread with weight at both ends, as they are in every pool we have seen."""
@@ -41,17 +42,6 @@ def base_prior() -> Floats:
     """The prior before any evidence, [POINTS, concentrations], summing to 1."""
     over_pass = beta_on_grid(BASE_MEAN, BASE_STRENGTH)
     return np.outer(over_pass, BASE_CONCENTRATIONS)
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What a verifier's score says: log f(score | right) / f(score | wrong) = slope * logit(score) + bias.
-
-    The defaults are a tempered verifier that is a little too sure of itself, as uncalibrated PRMs are.
-    """
-
-    slope: float = 0.5
-    bias: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +101,14 @@ def likelihood(rows: Rows, world: World) -> tuple[Floats, Floats]:
     """
     votes = rows.votes
     count = len(votes)
-    slope, bias = world.calibration.slope, world.calibration.bias
-    told = slope * rows.logit + bias * rows.scored
-    told = told / (1.0 + SCORE_CORRELATION * np.maximum(rows.scored - 1.0, 0.0))
-    own = rows.count @ world.lifts + told - np.log1p(-world.unparsed) * votes
+    own = rows.count @ world.lifts - np.log1p(-world.unparsed) * votes
     own = np.where(votes > 0, own, -np.inf)
     own = np.concatenate([own, np.zeros((count, 1))], axis=1)
     seen = np.concatenate([votes, np.zeros((count, 1))], axis=1)
     miss = -np.logaddexp(0.0, LOGIT[None, :] + world.lifts[:, None])
     over_pass = seen[..., None] * LOGIT + own[..., None] + (rows.total @ miss)[:, None, :]
+    if rows.scored.any():
+        over_pass = over_pass + score_likelihood(rows, world.calibration)
     return over_pass, collisions(votes)
 
 
@@ -128,8 +117,8 @@ def believe(rows: Rows, world: World, text: Floats | None = None) -> Belief:
     over_pass, over_alpha = likelihood(rows, world)
     peak_pass = over_pass.max(axis=(1, 2), keepdims=True)
     peak_alpha = over_alpha.max(axis=(1, 2), keepdims=True)
-    like = np.exp(over_pass - peak_pass)
-    table = np.exp(over_alpha - peak_alpha)
+    like = np.exp(np.where(np.isneginf(over_pass), over_pass, np.maximum(over_pass - peak_pass, LEAST_LOG)))
+    table = np.exp(np.maximum(over_alpha - peak_alpha, LEAST_LOG))
     joint = like * (table @ world.prior.T)
     if text is not None:
         joint *= text[:, None, :]

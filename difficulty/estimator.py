@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from apportion.difficulty.belief import Belief, Calibration, World, base_prior, believe, expected_pass
+from apportion.difficulty.belief import Belief, World, base_prior, believe, expected_pass
 from apportion.difficulty.evidence import Evidence, Rows
-from apportion.difficulty.grid import score_logit
-from apportion.difficulty.learn import DEFAULT_WEIGHTS, ScoreTotals, fit_calibration, fit_lift, fit_weights
+from apportion.difficulty.learn import DEFAULT_WEIGHTS, fit_calibration, fit_lift, fit_weights
 from apportion.difficulty.prior import PSEUDO_PROMPTS, TRAINED_PSEUDO_PROMPTS, fit_prior
 from apportion.difficulty.race import Weights
+from apportion.difficulty.scores import Calibration
 from apportion.policies.arm import Arm
 from apportion.types import Candidate
 
@@ -26,7 +26,9 @@ Floats = NDArray[np.float64]
 
 SEARCH_LIFT = 0.5
 """What a search guided by a verifier is expected to add, in logits, until its own candidates tell."""
-SEARCH_DEVIATION = 0.5
+SEARCH_DEVIATION = 0.1
+"""Small, because soft labels cannot tell a search that finds the answer from one that agrees with itself: its finals
+share beginnings and were chosen by the scores that then vote for them. Labels can: a fitted policy has the lift."""
 MODEL_DEVIATION = 1.5
 """Another policy model may be far better or worse than the first."""
 WORTH_PSEUDO = 8.0
@@ -50,6 +52,8 @@ class Start:
     weights: Weights = DEFAULT_WEIGHTS
     unparsed: float = 0.05
     """probability that a wrong response has no readable answer"""
+    verified: bool = False
+    """whether `calibration` and `weights` were fitted on labelled candidates"""
     trained: bool = False
     """whether it was fitted on labelled candidates"""
 
@@ -80,7 +84,6 @@ class Difficulty:
         self.scored = False
         self.frozen = False
         """whether the beliefs about the dataset are kept as they are"""
-        self._totals = ScoreTotals()
         self._candidates = 0
         self._refreshed_at = 0
         self._worth_sum = np.array([_assumed_worth(arm) for arm in arms]) * WORTH_PSEUDO
@@ -91,15 +94,7 @@ class Difficulty:
     def observe(self, prompt: int, arm: int, candidates: Sequence[Candidate]) -> None:
         """Take in the candidates of one purchase."""
         self.evidence.add(prompt, arm, candidates)
-        scores = [c.score for c in candidates if c.score is not None and c.answer is not None]
-        if scores:
-            self.scored = True
-            old = self._totals
-            self._totals = ScoreTotals(
-                old.count + len(scores),
-                old.score_squares + sum(s * s for s in scores),
-                old.logit_squares + sum(score_logit(s) ** 2 for s in scores),
-            )
+        self.scored = self.scored or any(c.score is not None and c.answer is not None for c in candidates)
         if self.arms[arm].strategy.name != "best_of_n":
             self._worth_sum[arm] += sum(c.draft.weight for c in candidates)
             self._worth_count[arm] += len(candidates)
@@ -134,12 +129,14 @@ class Difficulty:
         pseudo = TRAINED_PSEUDO_PROMPTS if self.start.trained else PSEUDO_PROMPTS
         prior = fit_prior(rows, self.world, text, self.start.prior, pseudo)
         self.world = replace(self.world, prior=prior)
-        if self.scored:
-            fitted = fit_calibration(rows, self.world, text, self._totals, self.start.calibration)
+        # What labels taught of the verifier is not unlearned from votes.
+        learn_scores = self.scored and not self.start.verified
+        if learn_scores:
+            fitted = fit_calibration(rows, self.world, text, self.start.calibration)
             self.world = replace(self.world, calibration=fitted)
         belief = believe(rows, self.world, text)
-        if self.scored:
-            self.weights = fit_weights(rows, belief, self._totals)
+        if learn_scores:
+            self.weights = fit_weights(rows, belief)
         lifts = [
             fit_lift(rows, belief, arm, float(self.start.lifts[arm]), float(self.start.deviations[arm]))
             for arm in range(len(self.arms))
@@ -166,4 +163,6 @@ def _assumed_worth(arm: Arm) -> float:
     """One, for independent samples; 1 / width, for the finals of a search that share their beginnings."""
     if arm.strategy.name == "best_of_n":
         return 1.0
-    return 1.0 / max(1.0, float(getattr(arm.strategy, "width", 2)))
+    width = getattr(arm.strategy, "width", 2)
+    # A width that follows n is taken at the middle of what the arm sells.
+    return 1.0 / max(2.0, float(width) if isinstance(width, int) else arm.amounts[len(arm.amounts) // 2] ** 0.5)

@@ -39,6 +39,8 @@ class Rows:
     """candidates that gave each answer, the majority's vote, [rows, answers]"""
     score: NDArray[np.float64]
     """sum of scores, the weighted vote, [rows, answers]"""
+    squares: NDArray[np.float64]
+    """sum of squared score logits by weight, and of squared scores, [rows, 2]"""
     best: NDArray[np.float64]
     """greatest score, [rows, answers]; -inf where there is none"""
     total: NDArray[np.float64]
@@ -66,6 +68,7 @@ class Evidence:
         self._tally = np.zeros((prompts, 2), dtype=np.float32)
         self._score = np.zeros((prompts, 2), dtype=np.float32)
         self._best = np.full((prompts, 2), -np.inf, dtype=np.float32)
+        self._squares = np.zeros((prompts, 2), dtype=np.float32)
         self.total = np.zeros((prompts, arms), dtype=np.float32)
         self.unparsed = np.zeros(prompts, dtype=np.float32)
 
@@ -90,6 +93,7 @@ class Evidence:
         found._count, found._logit = self._count[prompts].copy(), self._logit[prompts].copy()
         found._scored, found._tally = self._scored[prompts].copy(), self._tally[prompts].copy()
         found._score, found._best = self._score[prompts].copy(), self._best[prompts].copy()
+        found._squares = self._squares[prompts].copy()
         found.total, found.unparsed = self.total[prompts].copy(), self.unparsed[prompts].copy()
         return found
 
@@ -120,7 +124,9 @@ class Evidence:
             self._count[prompt, slot, arm] += weight
             self._tally[prompt, slot] += 1.0
             if candidate.score is not None:
-                self._logit[prompt, slot] += weight * score_logit(candidate.score)
+                logit = score_logit(candidate.score)
+                self._logit[prompt, slot] += weight * logit
+                self._squares[prompt] += (weight * logit**2, candidate.score**2)
                 self._scored[prompt, slot] += weight
                 self._score[prompt, slot] += candidate.score
                 self._best[prompt, slot] = max(self._best[prompt, slot], candidate.score)
@@ -147,6 +153,7 @@ class Evidence:
             scored=self._scored[prompts, :width].astype(wide),
             tally=self._tally[prompts, :width].astype(wide),
             score=self._score[prompts, :width].astype(wide),
+            squares=self._squares[prompts].astype(wide),
             best=self._best[prompts, :width].astype(wide),
             total=self.total[prompts].astype(wide),
             unparsed=self.unparsed[prompts].astype(wide),

@@ -10,25 +10,32 @@ import argparse
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apportion.difficulty.belief import CONCENTRATIONS, Calibration, base_prior, collisions
+from apportion.difficulty.belief import CONCENTRATIONS, World, base_prior, believe, collisions
+from apportion.difficulty.evidence import Evidence
 from apportion.difficulty.fitted import FittedArm, FittedPolicy
 from apportion.difficulty.grid import LOGIT, PASS, score_logit
-from apportion.difficulty.learn import LIFT_GRID
+from apportion.difficulty.learn import LIFT_GRID, weights_of
 from apportion.difficulty.prior import PSEUDO_PROMPTS, smooth
 from apportion.difficulty.race import Weights
+from apportion.difficulty.scores import Calibration, fit_scores
 from apportion.difficulty.text import fit_text
 from apportion.errors import ApportionError, DataError
+from apportion.types import Candidate, Draft, Finish
 
 Floats = NDArray[np.float64]
 
 EM_STEPS = 60
+FEWEST_SCORES = 50
+FIRST_FEW = 8
+"""Candidates of each prompt on which the caution is chosen: about what a prompt has when a purchase is decided."""
+CAUTIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 NEEDED = ("prompt_id", "arm", "answer", "correct")
 
 
@@ -40,6 +47,9 @@ class _Tally:
     tried: int = 0
     wrong: Counter[str] = field(default_factory=Counter)
     unparsed: int = 0
+    scores: list[tuple[float, bool]] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+    """the answer of each score; right ones are all called the same"""
 
 
 @dataclass(slots=True)
@@ -47,7 +57,6 @@ class _Pools:
     texts: dict[str, str] = field(default_factory=dict)
     tallies: dict[str, dict[str, _Tally]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(_Tally)))
     tokens: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    scores: list[tuple[float, bool]] = field(default_factory=list)
     candidates: int = 0
 
 
@@ -77,14 +86,17 @@ def fit_pool(folders: Sequence[str | Path]) -> FittedPolicy:
         passed = sum(t.right for t in by.values()) / counts[arm]
         length = float(np.mean(pools.tokens[arm])) if pools.tokens[arm] else None
         arms[arm] = FittedArm(lift, passed, counts[arm], length)
+    calibration, weights = _scores([own[i] for i in ids], posterior)
+    if calibration is not None:
+        calibration = _careful([own[i] for i in ids], prior, calibration)
     wrong = sum(t.tried - t.right for t in own.values())
     return FittedPolicy(
         reference=reference,
         arms=arms,
         prior=tuple(map(tuple, prior.tolist())),
         unparsed=(sum(t.unparsed for t in own.values()) + 1.0) / (wrong + 20.0),
-        calibration=_calibration(pools.scores),
-        weights=_weights(pools.scores),
+        calibration=calibration,
+        weights=weights,
         text=text,
         fitted_on={"pools": [Path(f).name for f in folders], "prompts": len(ids), "candidates": pools.candidates},
         error={"log_likelihood_prior": without, "log_likelihood_text": with_text} if any(texts) else {},
@@ -120,7 +132,8 @@ def _read(folder: Path, pools: _Pools) -> None:
         if tokens[at] is not None:
             pools.tokens[arm].append(float(tokens[at]))
         if scores[at] is not None and answer is not None:
-            pools.scores.append((float(scores[at]), correct))
+            tally.scores.append((float(scores[at]), correct))
+            tally.answers.append("right" if correct else f"wrong {answer}")
         pools.candidates += 1
     prompts = folder / "prompts.parquet"
     if prompts.is_file():
@@ -163,30 +176,53 @@ def _lift(tallies: Sequence[_Tally], posterior: Floats) -> float:
     return float(LIFT_GRID[int(np.argmax(log - 0.5 * (LIFT_GRID / 2.0) ** 2))])
 
 
-def _calibration(scores: Sequence[tuple[float, bool]]) -> Calibration | None:
-    """Logistic regression of right on the score's logit, with the base rate taken out."""
-    labels = np.array([correct for _, correct in scores])
-    if len(scores) < 50 or labels.all() or not labels.any():
-        return None
-    from sklearn.linear_model import LogisticRegression
+def _scores(tallies: Sequence[_Tally], posterior: Floats) -> tuple[Calibration | None, Weights | None]:
+    """How scores tell right from wrong within a prompt and prompts apart; None where there are too few."""
+    each = [np.array(tally.scores, dtype=np.float64).reshape(-1, 2) for tally in tallies]
+    if sum(map(len, each)) < FEWEST_SCORES or not any(0 < part[:, 1].sum() < len(part) for part in each):
+        return None, None
+    logits = [np.array([score_logit(score) for score in part[:, 0]]) for part in each]
+    means = [float(part[:, 0].mean()) or 1e-6 if len(part) else 1.0 for part in each]
+    relative = [part[:, 0] / mean for part, mean in zip(each, means, strict=True)]
+    own = np.array([[part[:, 1].sum()] for part in each])
+    found = []
+    for values, passing in ((logits, posterior @ LOGIT), (relative, None)):
+        sums = np.array([[value @ part[:, 1]] for value, part in zip(values, each, strict=True)])
+        total = np.array([[len(value), value.sum()] for value in values], dtype=np.float64)
+        squares = np.array([value @ value for value in values])
+        kin = np.array([_left_within(value, tally) for value, tally in zip(values, tallies, strict=True)])
+        found.append(fit_scores(np.ones_like(own), own, sums, total, squares, kin, passing, Calibration()))
+    return found[0], weights_of(found[1])
 
-    columns = np.array([[score_logit(score)] for score, _ in scores])
-    model = LogisticRegression(C=10.0).fit(columns, labels)
-    odds = float(np.log(labels.mean() / (1.0 - labels.mean())))
-    return Calibration(max(0.0, float(model.coef_[0, 0])), float(model.intercept_[0]) - odds)
+
+def _left_within(values: Floats, tally: _Tally) -> tuple[float, float]:
+    """Sum of squares of scores around their answer's mean, and its degrees of freedom."""
+    groups: dict[str, list[float]] = {}
+    for value, answer in zip(values.tolist(), tally.answers, strict=True):
+        groups.setdefault(answer, []).append(value)
+    left = sum(float(np.var(group)) * len(group) for group in groups.values())
+    return left, float(len(values) - len(groups))
 
 
-def _weights(scores: Sequence[tuple[float, bool]]) -> Weights | None:
-    right = np.array([score for score, correct in scores if correct])
-    wrong = np.array([score for score, correct in scores if not correct])
-    if len(right) < 20 or len(wrong) < 20:
-        return None
-    return Weights(
-        max(float(right.mean()), 0.02),
-        max(float(right.std()), 0.01),
-        max(float(wrong.mean()), 0.02),
-        max(float(wrong.std()), 0.01),
-    )
+def _careful(tallies: Sequence[_Tally], prior: Floats, found: Calibration) -> Calibration:
+    """`found` with the caution under which the first few candidates of each prompt best tell their right answer."""
+    evidence = Evidence(len(tallies), 1)
+    truth = np.full(len(tallies), -1)
+    for prompt, tally in enumerate(tallies):
+        order: list[str] = []
+        for answer, (score, correct) in list(zip(tally.answers, tally.scores, strict=True))[:FIRST_FEW]:
+            evidence.add(prompt, 0, [Candidate("", 0, "", 0, Draft("", (), 1, Finish.END), answer, score)])
+            if answer not in order:
+                order.append(answer)
+            if correct:
+                truth[prompt] = order.index(answer)
+    rows = evidence.rows(slice(0, len(tallies)))
+    likelihood = {}
+    for caution in CAUTIONS:
+        trial = replace(found, caution=caution)
+        right = believe(rows, World(np.zeros(1), prior, trial)).right
+        likelihood[caution] = float(np.log(np.maximum(right[np.arange(len(truth)), truth], 1e-12)).sum())
+    return replace(found, caution=max(CAUTIONS, key=lambda caution: (likelihood[caution], caution)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from apportion.difficulty.belief import CONCENTRATIONS, Calibration
+from apportion.difficulty.belief import CONCENTRATIONS
 from apportion.difficulty.estimator import MODEL_DEVIATION, Start, default_start
 from apportion.difficulty.grid import POINTS
 from apportion.difficulty.race import Weights
+from apportion.difficulty.scores import Calibration
 from apportion.difficulty.text import TextPrior
 from apportion.errors import ConfigError, nearest
 from apportion.policies.arm import Arm
@@ -81,6 +82,7 @@ class FittedPolicy:
             text=None if self.text is None else self.text.factor(texts),
             weights=self.weights or base.weights,
             unparsed=self.unparsed,
+            verified=self.calibration is not None and self.weights is not None,
             trained=True,
         )
 

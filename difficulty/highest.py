@@ -20,9 +20,10 @@ from apportion.difficulty.standing import Scene
 
 Floats = NDArray[np.float64]
 
-SCORE_POINTS = 65
-"""Score grid from 0 to 1: a step of 1/64, far below the spread of any verifier."""
-EDGES: Floats = np.linspace(0.0, 1.0, SCORE_POINTS)
+SCORE_POINTS = 129
+MOST_SCORE = 4.0
+"""Scores in units of their prompt's mean, from 0 to 4 in steps of 1/32: far below the spread of any verifier."""
+EDGES: Floats = np.linspace(0.0, MOST_SCORE, SCORE_POINTS)
 
 
 class Heights:
@@ -46,7 +47,7 @@ class Heights:
 
 
 def _distribution(mean: float, deviation: float) -> Floats:
-    """P(score <= edge), [SCORE_POINTS], of a normal kept inside [0, 1]."""
+    """P(score <= edge), [SCORE_POINTS], of a normal kept inside the grid."""
     found = ndtr((EDGES - mean) / max(deviation, 1e-3))
     return np.asarray((found - found[0]) / max(float(found[-1] - found[0]), 1e-9))
 
@@ -74,4 +75,4 @@ class HighestResponse:
 
 
 def _edge(score: Floats) -> NDArray[np.int64]:
-    return np.clip(np.rint(score * (SCORE_POINTS - 1)), 0, SCORE_POINTS - 1).astype(np.int64)
+    return np.clip(np.rint(score * (SCORE_POINTS - 1) / MOST_SCORE), 0, SCORE_POINTS - 1).astype(np.int64)

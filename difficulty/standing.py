@@ -75,16 +75,33 @@ class Scene:
 
 
 def strength(rows: Rows, select: str, weights: Weights) -> Floats:
-    """What the selector goes by, for each answer, [rows, answers]: votes, summed scores in votes, or the best score.
+    """What the selector goes by, for each answer, [rows, answers]: votes, summed scores, or the best score.
 
-    A candidate without a score votes with the mean score, which is about one vote.
+        Scores are in units of the prompt's mean score.
+    A candidate without a score votes with the mean, as one vote.
     """
     if select == "majority":
         return rows.tally
+    mean = prompt_mean(rows)[:, None]
     if select == "max_score":
-        return np.maximum(rows.best, 0.0)
-    share = np.divide(rows.scored, rows.votes, out=np.ones_like(rows.scored), where=rows.votes > 0)
-    return np.asarray(rows.score / weights.unit + rows.tally * (1.0 - np.minimum(share, 1.0)))
+        return np.asarray(np.maximum(rows.best, 0.0) / mean)
+    return np.asarray(rows.score / mean / weights.unit + rows.tally - scored_candidates(rows))
+
+
+def scored_candidates(rows: Rows) -> Floats:
+    """How many candidates of each answer have a score, [rows, answers]."""
+    share = np.divide(rows.scored, rows.votes, out=np.zeros_like(rows.scored), where=rows.votes > 0)
+    return np.asarray(rows.tally * np.minimum(share, 1.0))
+
+
+def prompt_mean(rows: Rows) -> Floats:
+    """Mean score of each prompt's scored candidates, [rows]; 1 where there is none.
+
+    A verifier scores all responses to an easy prompt high, so votes are measured in their own prompt's mean.
+    """
+    many = scored_candidates(rows).sum(axis=1)
+    mean = np.divide(rows.score.sum(axis=1), many, out=np.ones_like(many), where=many > 0)
+    return np.asarray(np.maximum(mean, 1e-6))
 
 
 def standing(rows: Rows, belief: Belief, strength: Floats, prior: Floats) -> Standing:

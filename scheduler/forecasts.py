@@ -17,7 +17,7 @@ PRIOR_DEVIATION = 0.2
 LABEL_FREE_DEVIATION = 0.06
 """What agreement alone cannot tell: whether a dataset's favourite answers are its right ones."""
 TRAINED_DEVIATION = 0.02
-"""What is left of it, and of the rehearsal's noise, where the beliefs were fitted on labels."""
+"""What is left of it, and of the rehearsal's noise, where the beliefs were fitted on labels and no scores vote."""
 
 
 def interval(outlook: Outlook, value: Floats, budget: float, spent: float) -> Forecast:
@@ -28,6 +28,7 @@ def interval(outlook: Outlook, value: Floats, budget: float, spent: float) -> Fo
     seen = int((outlook.purchases > 0).sum())
     trained = outlook.difficulty.start.trained
     unknown = 0.0 if trained else PRIOR_DEVIATION**2 / (1.0 + seen)
-    shared = TRAINED_DEVIATION if trained else LABEL_FREE_DEVIATION
+    scored = outlook.difficulty.scored or any(arm.verifier for arm in outlook.problem.arms)
+    shared = LABEL_FREE_DEVIATION if scored or not trained else TRAINED_DEVIATION
     deviation = float(np.sqrt(chance + unknown + shared**2 * min(1.0, 4.0 * mean * (1.0 - mean))))
     return Forecast(budget, spent, mean, max(0.0, mean - NINETY * deviation), min(1.0, mean + NINETY * deviation))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.difficulty.belief import CONCENTRATIONS, collisions
+from apportion.difficulty.evidence import Rows
 from apportion.difficulty.grid import LOGIT, sigmoid
 from apportion.scheduler.allocation import Allocation, Offer, Rest
 from apportion.scheduler.outlook import Outlook
@@ -55,16 +56,29 @@ class Cohort:
         place = self._rng.random(size)[:, None] * chances.sum(axis=1, keepdims=True)
         kind = (np.cumsum(chances, axis=1) < place).sum(axis=1)
         self._alpha = CONCENTRATIONS[np.minimum(kind, len(CONCENTRATIONS) - 1)]
+        self._level = self._levels(rows, hypothesis)
         self._wrong: list[dict[str, float]] = [
             {str(slot): votes for slot, votes in enumerate(line) if votes > 0 and str(slot) != right}
             for line, right in zip(rows.votes.tolist(), self._right, strict=True)
         ]
         self._draft = Draft("", (), 1, Finish.END)
 
+    def _levels(self, rows: Rows, hypothesis: Ints) -> Floats:
+        """The level of each prompt's scores, drawn given its truth and the scores it has."""
+        calibration = self.outlook.difficulty.world.calibration
+        own = np.concatenate([rows.scored, np.zeros((len(hypothesis), 1))], axis=1)[
+            np.arange(len(hypothesis)), hypothesis
+        ]
+        before = 1.0 / calibration.spread**2
+        sure = before + rows.scored.sum(axis=1) / calibration.noise**2
+        told = (rows.logit.sum(axis=1) - calibration.gap * own) / calibration.noise**2
+        expected = calibration.center + calibration.slope * self._logit
+        return np.asarray(self._rng.normal((before * expected + told) / sure, 1.0 / np.sqrt(sure)))
+
     def draw(self, prompt: int, arm: int, n: int) -> list[Candidate]:
         """n candidates of one arm. Those that share ancestors agree, as many as are worth one independent one."""
         difficulty = self.outlook.difficulty
-        worth, weights = float(difficulty.worth[arm]), difficulty.weights
+        worth, calibration = float(difficulty.worth[arm]), difficulty.world.calibration
         passes = float(sigmoid(self._logit[prompt] + difficulty.world.lifts[arm]))
         verified = self.outlook.problem.arms[arm].verifier is not None
         draft = self._draft if worth == 1.0 else Draft("", (), 1, Finish.END, weight=worth)
@@ -75,8 +89,8 @@ class Cohort:
             answer = self._right[prompt] if right else self._wrong_answer(prompt)
             score = None
             if verified and answer is not None:
-                mean, spread = (weights.right, weights.right_sd) if right else (weights.wrong, weights.wrong_sd)
-                score = float(np.clip(self._rng.normal(mean, spread), 0.001, 0.999))
+                logit = self._rng.normal(self._level[prompt] + calibration.gap * right, calibration.noise)
+                score = float(sigmoid(logit))
             copies = n // independent + (group < n % independent)
             found += [Candidate("", 0, "", 0, draft, answer, score)] * copies
         return found

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apportion.difficulty.belief import CONCENTRATIONS, Calibration, World, believe, expected_pass
+from apportion.difficulty.belief import CONCENTRATIONS, World, believe, expected_pass
 from apportion.difficulty.evidence import Evidence
 from apportion.difficulty.grid import PASS, POINTS, beta_on_grid, shifted
 from apportion.difficulty.prior import fit_prior
+from apportion.difficulty.scores import Calibration
 from apportion.types import Candidate, Draft, Finish
 
 FLAT = World(lifts=np.zeros(1), unparsed=0.0)
@@ -86,7 +87,7 @@ def test_a_score_moves_belief_towards_the_answer_it_favours():
     scored = believe(seen(["a", "b"], scores=[0.9, 0.1]), FLAT).right[0]
     assert plain[0] == pytest.approx(plain[1])
     assert scored[0] > 2 * scored[1]
-    ignored = believe(seen(["a", "b"], scores=[0.9, 0.1]), replace(FLAT, calibration=Calibration(0.0, 0.0))).right[0]
+    ignored = believe(seen(["a", "b"], scores=[0.9, 0.1]), replace(FLAT, calibration=Calibration(gap=0.0))).right[0]
     assert ignored == pytest.approx(plain)
 
 

@@ -58,8 +58,9 @@ def test_it_finds_the_lift_the_calibration_and_the_prior(policy):
     assert policy.reference == "small"
     assert policy.arms["small"].lift == 0.0
     assert policy.arms["large"].lift == pytest.approx(1.5, abs=0.4)
-    # Two unit normals at +1 and -1: the log ratio is 2 times the logit; clipped logits flatten it a little.
-    assert policy.calibration.slope == pytest.approx(2.0, abs=0.35)
+    # Two unit normals at +1 and -1; clipped logits are a little nearer.
+    assert policy.calibration.gap == pytest.approx(2.0, abs=0.15)
+    assert policy.calibration.noise == pytest.approx(1.0, abs=0.1)
     assert policy.weights.right > policy.weights.wrong
     mean = np.array(policy.prior).sum(axis=1) @ PASS
     assert mean == pytest.approx(policy.arms["small"].pass_rate, abs=0.04)
@@ -141,4 +142,4 @@ def test_without_texts_there_is_no_text_prior(pool, tmp_path):
     policy = fit_pool([tmp_path])
     assert policy.text is None
     assert policy.start((arm("small"),), ["?"]).text is None
-    assert replace(policy, calibration=None).start((arm("small"),), ["?"]).calibration.slope > 0
+    assert replace(policy, calibration=None).start((arm("small"),), ["?"]).calibration.gap > 0

@@ -21,7 +21,7 @@ from apportion.types import Candidate, Draft, Finish, Sampling
 
 AMOUNTS = (1, 2, 4, 8)
 DRAWS = 4000
-WEIGHTS = Weights(0.7, 0.15, 0.4, 0.2)
+WEIGHTS = Weights(1.2, 0.25, 0.7, 0.35)
 
 
 def arm(select="majority", amounts=AMOUNTS):
