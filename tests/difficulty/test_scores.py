@@ -42,7 +42,7 @@ def test_gap_noise_slope_and_kinship_are_recovered_from_labels(shared):
     assert found.center == pytest.approx(-1.0, abs=0.2)
     # Noise that a prompt's only answer has throughout cannot be told from its level, so shared noise is seen in part.
     assert found.noise == pytest.approx(1.0, abs=0.2 + 0.4 * shared)
-    assert found.kinship == pytest.approx(shared, abs=0.2)
+    assert found.kinship == pytest.approx(shared, abs=0.15 + 0.2 * shared)
 
 
 def test_a_verifier_that_only_knows_hard_prompts_has_no_gap():
