@@ -61,7 +61,7 @@ class Run:
         self.take(self.machine.start())
         while self.flying:
             self.machine.audit()
-            assert self.machine.in_flight == len(self.flying)
+            assert (self.machine.running > 0) == bool(self.flying)
             self.step()
         self.machine.audit()
 
