@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from apportion.difficulty.estimator import Start, default_start
-from apportion.difficulty.fitted import load
+from apportion.difficulty.estimator import Start
+from apportion.difficulty.registry import estimate
 from apportion.errors import ConfigError, nearest
 from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Problem
@@ -40,5 +40,5 @@ def build_allocation(
         raise ConfigError(f"allocation.policy {name!r} is unknown: {nearest(name, ALLOCATIONS)}")
     if not problem.arms:
         raise ConfigError("the job has no arms; name at least one under `arms`")
-    start = default_start(problem.arms) if fitted_path is None else load(fitted_path).start(problem.arms, problem.texts)
+    start = estimate(problem.arms, problem.texts, fitted_path)
     return ALLOCATIONS[name](settings, problem, probe, start)
