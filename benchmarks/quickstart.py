@@ -1,6 +1,6 @@
 """Accuracy against mean FLOPs a prompt on the lab test set: uniform best-of-n against the price policy.
 
-    python benchmarks/quickstart.py [--prompts 300] [--seed 0] [--picture docs/quickstart.png]
+    python benchmarks/quickstart.py [--prompts 300] [--seed 0] [--picture docs/quickstart.png] [--most 64] [--keep FOLDER]
 
 Every point is a whole job on the quickstart's models, arms and engine, its bill taken from the run directory: policy,
 verifier and probe included. Uniform buys n = 1, 2, ..., 64 samples for every prompt, chosen by weighted vote; price
@@ -13,9 +13,9 @@ which ends the output, where uniform never reached it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,6 @@ class Point:
 def run_point(label: str, folder: Path, overrides: list[str]) -> Point:
     """Run one job from the quickstart config."""
     output = folder / label.replace(" ", "-")
-    started = time.monotonic()
     summary = run_job(load_job("quickstart", [f"output={output}", *overrides]))
     with open(output / "results.jsonl", encoding="utf-8") as stream:
         rows = [json.loads(line) for line in stream]
@@ -57,7 +56,7 @@ def run_point(label: str, folder: Path, overrides: list[str]) -> Point:
         np.array([float(row["correct"]) for row in rows]),
         np.array([row["spent"]["flops"] for row in rows]),
         summary["spent"]["flops"],
-        time.monotonic() - started,
+        summary["wall_s"],
     )
 
 
@@ -82,13 +81,14 @@ def saving(uniform_cost: Floats, uniform_accuracy: Floats, accuracy: float, cost
     return float(np.exp(logs[0] + share * (logs[1] - logs[0])) / cost)
 
 
-def measure(prompts: int, seed: int, cluster: str) -> tuple[list[Point], list[Point]]:
+def measure(prompts: int, seed: int, cluster: str, most: int, keep: Path | None) -> tuple[list[Point], list[Point]]:
     """All jobs: uniform at every n, then price at the budgets that uniform spent."""
     shared = [f"dataset.limit={prompts}", f"seed={seed}", f"cluster.address={cluster}"]
     console = Console(stderr=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = keep or stack.enter_context(tempfile.TemporaryDirectory())
         uniform, price = [], []
-        for n in AMOUNTS:
+        for n in [n for n in AMOUNTS if n <= most]:
             policy = ["allocation.policy=uniform", "allocation.arm=vote", f"allocation.n={n}", "budget.amount=1e18"]
             uniform.append(run_point(f"uniform {n}", Path(folder), shared + policy))
             console.print(f"uniform n={n}: {uniform[-1].correct.mean():.3f} in {uniform[-1].wall_s:.0f} s")
@@ -199,8 +199,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cluster", default="inline", help="inline, local or a Ray address")
     parser.add_argument("--picture", type=Path, help="write the curve as PNG")
+    parser.add_argument("--most", type=int, default=AMOUNTS[-1], help="the largest n of uniform")
+    parser.add_argument("--keep", type=Path, help="keep the jobs here, and go on from those that are there")
     arguments = parser.parse_args()
-    uniform, price = measure(arguments.prompts, arguments.seed, arguments.cluster)
+    uniform, price = measure(arguments.prompts, arguments.seed, arguments.cluster, arguments.most, arguments.keep)
     result = report(uniform, price, arguments.seed)
     show(result)
     if arguments.picture is not None:
