@@ -1,6 +1,7 @@
 """Accuracy against mean FLOPs a prompt on the lab test set: uniform best-of-n against the price policy.
 
-    python benchmarks/quickstart.py [--prompts 300] [--seed 0] [--picture docs/quickstart.png] [--most 64] [--keep FOLDER]
+    python benchmarks/quickstart.py [--prompts 300] [--most 64] [--seed 0] [--picture docs/quickstart.png]
+        [--keep FOLDER]
 
 Every point is a whole job on the quickstart's models, arms and engine, its bill taken from the run directory: policy,
 verifier and probe included. Uniform buys n = 1, 2, ..., 64 samples for every prompt, chosen by weighted vote; price
