@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 SEARCH_LIFT = 0.0
 """What a search guided by a verifier is expected to add, in logits. None: it depends on a verifier that nobody has
-measured yet (Liu et al. 2025 see gains and losses), and half a logit too much was dear on the lab models."""
+measured yet (Liu et al. 2025 see gains and losses)."""
 SEARCH_DEVIATION = 0.1
 """Small, because soft labels cannot tell a search that finds the answer from one that agrees with itself: its finals
 share beginnings and were chosen by the scores that then vote for them. Labels can: a fitted policy has the lift."""

@@ -48,7 +48,6 @@ class Driver:
         self._arrived: dict[RequestId, Event] = {}
         self._news = asyncio.Event()
         self._broken: BaseException | None = None
-        self.replayed = 0
 
     def recover(self) -> list[Dispatch]:
         """Start the machine and feed it the journal. Returns what is to be sent.
@@ -65,7 +64,6 @@ class Driver:
         for event in self._journal.events():
             take(self._machine.handle(event))
             waiting.pop(event.request, None)
-            self.replayed += 1
         return list(waiting.values())
 
     async def run(self) -> None:
