@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from apportion.difficulty.estimator import Start, default_start
-from apportion.difficulty.fitted import load
+from apportion.difficulty.fitted import FittedPolicy
 from apportion.policies.arm import Arm
 
-Estimator = Callable[[Sequence[Arm], Sequence[str], str | None], Start]
-"""Arms, the prompts' texts, and the file that `difficulty.fitted` names."""
+Estimator = Callable[[Sequence[Arm], Sequence[str], FittedPolicy | None], Start]
+"""Arms, the prompts' texts, and the policy that `difficulty.fitted` names."""
 
 
-def _flat(arms: Sequence[Arm], texts: Sequence[str], fitted: str | None) -> Start:
+def _flat(arms: Sequence[Arm], texts: Sequence[str], fitted: FittedPolicy | None) -> Start:
     return default_start(arms)
 
 
-def _fitted(arms: Sequence[Arm], texts: Sequence[str], fitted: str | None) -> Start:
-    return load(str(fitted)).start(arms, texts)
+def _fitted(arms: Sequence[Arm], texts: Sequence[str], fitted: FittedPolicy | None) -> Start:
+    return default_start(arms) if fitted is None else fitted.start(arms, texts)
 
 
 ESTIMATORS: Mapping[str, Estimator] = {"flat": _flat, "fitted": _fitted}
 
 
-def estimate(arms: Sequence[Arm], texts: Sequence[str], fitted: str | None) -> Start:
-    """The start of a job: from the fitted policy file where one is given, else flat. Raises ConfigError."""
+def estimate(arms: Sequence[Arm], texts: Sequence[str], fitted: FittedPolicy | None) -> Start:
+    """The start of a job: from the fitted policy where there is one, else flat. Raises ConfigError."""
     return ESTIMATORS["flat" if fitted is None else "fitted"](arms, texts, fitted)

@@ -19,6 +19,7 @@ from apportion.policies.arm import Arm
 from apportion.types import Candidate, Purchase
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,9 @@ class CostModel(Protocol):
 class Problem:
     """What an allocation policy is given at the start of a job.
 
-    `budget` is in the budget's unit. `features` are the prompts' texts, for a prior from the text. `objective` is the
-    config's. The reference answers are not here, and cannot be.
+    `budget` is in the budget's unit. `texts` are the prompts', for a prior from the text. `objective` is the
+    config's. `limits` says how many candidates each arm can give each prompt in all, [prompts, arms]; None: no bound.
+    No offer may go beyond it. The reference answers are not here, and cannot be.
     """
 
     texts: Sequence[str]
@@ -66,6 +68,7 @@ class Problem:
     budget: float
     objective: str
     seed: int
+    limits: Ints | None = None
 
     @property
     def prompts(self) -> int:

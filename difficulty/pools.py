@@ -1,0 +1,173 @@
+"""Recorded candidates of many prompts: a pool folder read into arrays, one deck an arm.
+
+A pool is a folder with prompts.parquet (`prompt_id, text, reference`) and candidates.parquet (`prompt_id, arm, index,
+answer, correct, tokens, score, cost_usd`; null where unknown). An answer that is null was not parsed and agrees with
+nothing. Pools are fitted on (`apportion.difficulty.fit`) and replayed (`apportion.scheduler.replay`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apportion.errors import DataError, nearest
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+NEEDED = ("prompt_id", "arm", "answer", "correct")
+
+
+@dataclass(frozen=True, slots=True)
+class Deck:
+    """The candidates of one arm, prompt after prompt in the pool's order of prompts.
+
+    Prompt i has the candidates `begin[i] : begin[i + 1]`. `answer` numbers each prompt's answers, the same in all
+    decks of a pool, -1 where unparsed; `score` and `dollars` are nan where unknown; `tokens` is nan where unknown.
+    """
+
+    arm: str
+    begin: Ints
+    answer: Ints
+    correct: NDArray[np.bool_]
+    tokens: Floats
+    score: Floats
+    dollars: Floats
+
+    @property
+    def sizes(self) -> Ints:
+        """Candidates of each prompt, [prompts]."""
+        return np.diff(self.begin)
+
+    @property
+    def owner(self) -> Ints:
+        """The prompt of each candidate, [candidates]."""
+        return np.repeat(np.arange(len(self.begin) - 1), self.sizes)
+
+    @property
+    def scored(self) -> bool:
+        """Whether any candidate has a score."""
+        return bool(np.isfinite(self.score).any())
+
+    def part(self, prompts: Ints) -> Deck:
+        """The deck of some prompts, in the order given."""
+        sizes = self.sizes[prompts]
+        begin = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        rows = np.arange(begin[-1]) - np.repeat(begin[:-1], sizes) + np.repeat(self.begin[prompts], sizes)
+        return Deck(
+            self.arm,
+            begin,
+            self.answer[rows],
+            self.correct[rows],
+            self.tokens[rows],
+            self.score[rows],
+            self.dollars[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Prompts in order, a deck for each arm, and the text of every numbered answer."""
+
+    name: str
+    ids: list[str]
+    texts: list[str]
+    """empty where the source has none"""
+    answers: list[list[str]]
+    """of each prompt: the distinct answers, in the order of their numbers"""
+    decks: dict[str, Deck]
+
+    def deck(self, arm: str) -> Deck:
+        """The deck of an arm. Raises DataError naming those there are."""
+        if arm not in self.decks:
+            raise DataError(f"pool {self.name} has no arm {arm!r}: {nearest(arm, self.decks)}")
+        return self.decks[arm]
+
+    def part(self, prompts: Ints) -> Pool:
+        """The pool of some prompts."""
+        chosen = prompts.tolist()
+        return Pool(
+            self.name,
+            [self.ids[at] for at in chosen],
+            [self.texts[at] for at in chosen],
+            [self.answers[at] for at in chosen],
+            {arm: deck.part(prompts) for arm, deck in self.decks.items()},
+        )
+
+    def only(self, arms: Sequence[str]) -> Pool:
+        """The pool with these arms, in this order. Raises DataError for one that is not there."""
+        return Pool(self.name, self.ids, self.texts, self.answers, {arm: self.deck(arm) for arm in arms})
+
+
+def read_pool(folder: str | Path) -> Pool:
+    """Read a labelled pool. Raises DataError for a folder that is none, or candidates without labels."""
+    import pyarrow.parquet as pq
+
+    path = Path(folder)
+    file = path / "candidates.parquet"
+    if not file.is_file():
+        raise DataError(f"{path} is no pool: it has no candidates.parquet; give a folder that holds one")
+    table = pq.read_table(file)
+    lacking = [name for name in NEEDED if name not in table.column_names]
+    if lacking:
+        raise DataError(f"{file} lacks the columns {', '.join(lacking)}; a pool needs {', '.join(NEEDED)}")
+    columns: dict[str, list[Any]] = table.to_pydict()
+    unlabelled = sum(label is None for label in columns["correct"])
+    if unlabelled:
+        raise DataError(
+            f"{file}: {unlabelled} of {table.num_rows} candidates have no `correct`; fitting and replay need labels, so "
+            "record the pool on prompts with references"
+        )
+    ids = list(dict.fromkeys(map(str, columns["prompt_id"])))
+    place = {prompt: at for at, prompt in enumerate(ids)}
+    where = np.array([place[str(prompt)] for prompt in columns["prompt_id"]], dtype=np.int64)
+    answers: list[dict[str, int]] = [{} for _ in ids]
+    numbers = np.full(len(where), -1, dtype=np.int64)
+    for row, (prompt, answer) in enumerate(zip(where.tolist(), columns["answer"], strict=True)):
+        if answer is not None:
+            numbers[row] = answers[prompt].setdefault(str(answer), len(answers[prompt]))
+    by_arm: dict[str, list[int]] = {}
+    for row, arm in enumerate(columns["arm"]):
+        by_arm.setdefault(str(arm), []).append(row)
+    decks = {arm: _deck(arm, columns, numbers, np.array(by_arm[arm]), where, len(ids)) for arm in sorted(by_arm)}
+    return Pool(path.name, ids, _texts(path, ids), [list(one) for one in answers], decks)
+
+
+def _deck(arm: str, columns: dict[str, list[Any]], numbers: Ints, rows: Ints, where: Ints, prompts: int) -> Deck:
+    rows = rows[np.argsort(where[rows], kind="stable")]
+    begin = np.concatenate([[0], np.cumsum(np.bincount(where[rows], minlength=prompts))])
+
+    def known(name: str) -> Floats:
+        values = columns.get(name)
+        if values is None:
+            return np.full(len(rows), np.nan)
+        return np.array([np.nan if values[at] is None else float(values[at]) for at in rows.tolist()])
+
+    return Deck(
+        arm=arm,
+        begin=begin.astype(np.int64),
+        answer=numbers[rows],
+        correct=np.array([bool(columns["correct"][at]) for at in rows.tolist()], dtype=bool),
+        tokens=known("tokens"),
+        score=known("score"),
+        dollars=known("cost_usd"),
+    )
+
+
+def _texts(path: Path, ids: Sequence[str]) -> list[str]:
+    import pyarrow.parquet as pq
+
+    file = path / "prompts.parquet"
+    if not file.is_file():
+        return [""] * len(ids)
+    table = pq.read_table(file)
+    if not {"prompt_id", "text"} <= set(table.column_names):
+        return [""] * len(ids)
+    rows = table.select(["prompt_id", "text"]).to_pydict()
+    known = {str(prompt): text or "" for prompt, text in zip(rows["prompt_id"], rows["text"], strict=True)}
+    return [known.get(prompt, "") for prompt in ids]
