@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from apportion.difficulty.estimator import Start
+from apportion.difficulty.fitted import FittedPolicy
 from apportion.difficulty.grid import POINTS
 from apportion.difficulty.registry import Estimator
 from apportion.policies.arm import Arm
 
 
 def check_estimator(
-    estimator: Estimator, arms: Sequence[Arm], texts: Sequence[str], fitted: str | None = None
+    estimator: Estimator, arms: Sequence[Arm], texts: Sequence[str], fitted: FittedPolicy | None = None
 ) -> Start:
     """Raise AssertionError where an estimator breaks a rule; returns what it gave.
 

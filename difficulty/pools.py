@@ -120,7 +120,7 @@ def read_pool(folder: str | Path) -> Pool:
     unlabelled = sum(label is None for label in columns["correct"])
     if unlabelled:
         raise DataError(
-            f"{file}: {unlabelled} of {table.num_rows} candidates have no `correct`; fitting and replay need labels, so "
+            f"{file}: {unlabelled} of {table.num_rows} candidates have no `correct`; fitting and replay need labels: "
             "record the pool on prompts with references"
         )
     ids = list(dict.fromkeys(map(str, columns["prompt_id"])))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from apportion.difficulty.conformance import check_estimator
 from apportion.difficulty.estimator import Start
 from apportion.difficulty.fit import fit_pool
+from apportion.difficulty.fitted import FittedPolicy
 from apportion.difficulty.registry import ESTIMATORS
 from apportion.lab import lab_path
 from apportion.policies.arm import Arm
@@ -26,22 +26,20 @@ ARMS = (
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path: Path = tmp_path_factory.mktemp("fitted") / "lab.json"
-    fit_pool([lab_path("lab:pool/calibration")]).save(path)
-    return str(path)
+def fitted() -> FittedPolicy:
+    return fit_pool([lab_path("lab:pool/calibration")])
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
-def test_conforms(name: str, fitted: str) -> None:
+def test_conforms(name: str, fitted: FittedPolicy) -> None:
     start = check_estimator(ESTIMATORS[name], ARMS, TEXTS, fitted if name == "fitted" else None)
     assert start.trained == (name == "fitted")
 
 
 @pytest.mark.parametrize("fault", ["sum", "lift", "text"])
 def test_suite_catches(fault: str) -> None:
-    def faulty(arms: Sequence[Arm], texts: Sequence[str], path: str | None) -> Start:
-        start = ESTIMATORS["flat"](arms, texts, path)
+    def faulty(arms: Sequence[Arm], texts: Sequence[str], fitted: FittedPolicy | None) -> Start:
+        start = ESTIMATORS["flat"](arms, texts, fitted)
         if fault == "sum":
             return replace(start, prior=2.0 * start.prior)
         if fault == "lift":
