@@ -24,8 +24,8 @@ from apportion.errors import ConfigError, nearest
 from apportion.policies.arm import Arm
 
 FORMAT = "apportion-policy"
-VERSION = 1
-FIT = "fit it again: python -m apportion.difficulty.fit POOL -o policy.json"
+VERSION = 2
+FIT = "fit it again: apportion fit POOL -o policy.json"
 KNOWN_DEVIATION = 0.2
 """A lift that was measured may still drift this much, in logits, on another dataset of the same task."""
 
@@ -38,6 +38,7 @@ class FittedArm:
     pass_rate: float
     candidates: int
     tokens: float | None
+    dollars: float | None
 
 
 @dataclass(frozen=True, slots=True)

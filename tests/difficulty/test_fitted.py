@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from apportion.difficulty.fit import fit_pool, main
+from apportion.difficulty.fit import fit_pool
 from apportion.difficulty.fitted import load
 from apportion.difficulty.grid import PASS
 from apportion.errors import ConfigError, DataError
@@ -104,7 +104,7 @@ def test_files_that_cannot_be_used_are_named(policy, tmp_path):
     policy.save(path)
     raw = json.loads(path.read_text())
     path.write_text(json.dumps(raw | {"version": 9}))
-    with pytest.raises(ConfigError, match="version 9, and this apportion reads 1"):
+    with pytest.raises(ConfigError, match="version 9, and this apportion reads 2"):
         load(path)
     path.write_text(json.dumps(raw | {"prior": [[1.0]]}))
     with pytest.raises(ConfigError, match="is damaged"):
@@ -123,17 +123,8 @@ def test_pools_that_cannot_be_fitted_on_are_named(pool, tmp_path):
     unknown = pa.nulls(len(table), pa.bool_())
     blank = table.set_column(table.column_names.index("correct"), "correct", unknown)
     pq.write_table(blank, tmp_path / "candidates.parquet")
-    with pytest.raises(DataError, match="no labelled candidates"):
+    with pytest.raises(DataError, match="have no `correct`"):
         fit_pool([tmp_path])
-
-
-def test_the_command_writes_the_file_and_reports_errors(pool, tmp_path, capsys):
-    out = tmp_path / "policy.json"
-    assert main([str(pool), "-o", str(out)]) == 0
-    assert "200 prompts, 2 arms" in capsys.readouterr().out
-    assert load(out).reference == "small"
-    assert main([str(tmp_path), "-o", str(out)]) == 2
-    assert "no candidates.parquet" in capsys.readouterr().err
 
 
 def test_without_texts_there_is_no_text_prior(pool, tmp_path):

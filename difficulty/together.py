@@ -1,0 +1,85 @@
+"""Several pools of one task as one pool.
+
+A prompt is the same in two pools where its id is, unless their texts differ: then the later one is another prompt, and
+is called POOL/ID. Candidates of an arm that two pools have for one prompt are put one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from apportion.difficulty.pools import Deck, Floats, Ints, Pool
+from apportion.errors import DataError
+
+
+def together(pools: Sequence[Pool]) -> Pool:
+    """One pool with all arms and all prompts. Raises DataError where no pool has a candidate."""
+    if not any(deck.sizes.any() for pool in pools for deck in pool.decks.values()):
+        names = ", ".join(pool.name for pool in pools) or "no pool"
+        raise DataError(f"{names}: no labelled candidate; record a pool with apportion calibrate")
+    if len(pools) == 1:
+        return pools[0]
+    ids: dict[str, int] = {}
+    texts: list[str] = []
+    places: list[Ints] = []
+    for pool in pools:
+        place = [_place(pool, prompt, text, ids, texts) for prompt, text in zip(pool.ids, pool.texts, strict=True)]
+        places.append(np.array(place, dtype=np.int64))
+    answers: list[dict[str, int]] = [{} for _ in ids]
+    parts: dict[str, list[tuple[Deck, Ints, Ints]]] = {}
+    for pool, place in zip(pools, places, strict=True):
+        numbers = _numbers(pool, place, answers)
+        for arm, deck in pool.decks.items():
+            owner = deck.owner
+            parsed = deck.answer >= 0
+            answer = np.full(len(owner), -1, dtype=np.int64)
+            answer[parsed] = numbers[owner[parsed], deck.answer[parsed]]
+            parts.setdefault(arm, []).append((deck, place[owner], answer))
+    decks = {arm: _join(arm, parts[arm], len(ids)) for arm in sorted(parts)}
+    name = "+".join(dict.fromkeys(pool.name for pool in pools))
+    return Pool(name, list(ids), texts, [list(one) for one in answers], decks)
+
+
+def _place(pool: Pool, prompt: str, text: str, ids: dict[str, int], texts: list[str]) -> int:
+    """Where a prompt stands among those of all pools; it is added where it is new."""
+    known = ids.get(prompt)
+    if known is not None and text and texts[known] and texts[known] != text:
+        prompt = f"{pool.name}/{prompt}"
+        known = ids.get(prompt)
+    if known is None:
+        ids[prompt] = len(texts)
+        texts.append(text)
+        return len(texts) - 1
+    texts[known] = texts[known] or text
+    return known
+
+
+def _numbers(pool: Pool, place: Ints, answers: list[dict[str, int]]) -> Ints:
+    """The new number of each answer of each prompt of a pool, [prompts, answers]."""
+    width = max((len(one) for one in pool.answers), default=0)
+    numbers = np.full((len(pool.ids), max(1, width)), -1, dtype=np.int64)
+    for at, (prompt, own) in enumerate(zip(place.tolist(), pool.answers, strict=True)):
+        known = answers[prompt]
+        numbers[at, : len(own)] = [known.setdefault(answer, len(known)) for answer in own]
+    return numbers
+
+
+def _join(arm: str, parts: Sequence[tuple[Deck, Ints, Ints]], prompts: int) -> Deck:
+    owner = np.concatenate([place for _, place, _ in parts])
+    order = np.argsort(owner, kind="stable")
+    begin = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=prompts))]).astype(np.int64)
+
+    def column(name: str) -> Floats:
+        return np.asarray(np.concatenate([getattr(deck, name) for deck, _, _ in parts])[order])
+
+    return Deck(
+        arm,
+        begin,
+        np.concatenate([answer for _, _, answer in parts])[order],
+        column("correct").astype(bool),
+        column("tokens"),
+        column("score"),
+        column("dollars"),
+    )
