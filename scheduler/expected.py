@@ -1,7 +1,8 @@
 """Expected costs of purchases, predicted from the strategies' workloads and corrected by what purchases really cost.
 
-Vectorised over prompts. Lengths are learned per prompt, shrunk to the job's mean; the rest of the error (prefix
-caches, early ends, slow hours) is one factor an arm.
+Vectorised over prompts; `predict_one` is the same in plain numbers, for the many times one prompt is asked about.
+Lengths are learned per model and prompt (`apportion.scheduler.lengths`); the rest of the error (prefix caches, early
+ends, slow hours) is one factor an arm.
 """
 
 from __future__ import annotations
@@ -12,19 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from apportion.costs import ModelProfile, Unit
+from apportion.costs import Amount, Unit
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import Lengths, Workload
 from apportion.scheduler.allocation import Floats
+from apportion.scheduler.lengths import ResponseLengths
 from apportion.scheduler.meter import Meter
 from apportion.types import Candidate
 
-FIRST_GUESS_TOKENS = 256.0
-"""Length of a completion before any was seen; the first replies replace it."""
-FIRST_GUESS_STEPS = 6.0
-"""Steps of a response before any was seen."""
-LENGTH_SHRINKAGE = 4.0
-"""A prompt's own mean length counts as much as the job's once it has this many candidates."""
 CORRECTION_WEIGHT = 8.0
 """The correction factor starts at 1 with the weight of this many purchases."""
 
@@ -44,64 +40,87 @@ class _Correction:
 
 
 class ExpectedCosts:
-    """A CostModel. `prompt_tokens` maps each model to its tokens of every prompt, [prompts]."""
+    """A CostModel. `prompt_tokens` maps each model to its tokens of every prompt, [prompts].
+
+    `first_guess` maps arms to the mean tokens of a response, where they are known from elsewhere.
+    """
 
     def __init__(
-        self, arms: Sequence[Arm], meter: Meter, unit: Unit, prompt_tokens: Mapping[str, NDArray[np.float64]]
+        self,
+        arms: Sequence[Arm],
+        meter: Meter,
+        unit: Unit,
+        prompt_tokens: Mapping[str, NDArray[np.float64]],
+        first_guess: Mapping[str, float] | None = None,
     ) -> None:
         self._arms = {arm.name: arm for arm in arms}
         self._meter = meter
         self._unit = unit
         self._prompt_tokens = prompt_tokens
         prompts = len(next(iter(prompt_tokens.values())))
-        self._length_sum = np.zeros(prompts)
-        self._length_count = np.zeros(prompts)
-        self._total_tokens = self._total_steps = self._total_count = 0.0
+        models = list(dict.fromkeys(arm.policy for arm in arms))
+        guess = first_guess or {}
+        known = {arm.policy: guess[arm.name] for arm in reversed(arms) if arm.name in guess}
+        self._lengths = ResponseLengths(prompts, models, known)
         self._corrections = {arm.name: _Correction() for arm in arms}
+        self._last: tuple[int, str, int] = (-1, "", -1)
+        self._last_lengths = Lengths(0.0, 0.0, 0.0)
 
     def predict(self, prompts: NDArray[np.int64], arm: str, n: int) -> Floats:
         """Expected cost in the budget's unit of one purchase for each of `prompts`, [prompts]."""
         return self._raw(prompts, self._arms[arm], n) * self._corrections[arm].factor
 
+    def predict_one(self, prompt: int, arm: str, n: int) -> float:
+        """`predict` for one prompt."""
+        return self._raw_one(prompt, self._arms[arm], n) * self._corrections[arm].factor
+
     def learn(self, prompt: int, arm: str, n: int, candidates: Sequence[Candidate], cost: float) -> None:
         """Correct the expectations by one finished purchase."""
-        for candidate in candidates:
-            self._length_sum[prompt] += candidate.draft.tokens
-            self._length_count[prompt] += 1.0
-            self._total_tokens += candidate.draft.tokens
-            self._total_steps += len(candidate.draft.steps)
-            self._total_count += 1.0
+        drafts = [candidate.draft for candidate in candidates]
+        tokens, steps = [draft.tokens for draft in drafts], sum(len(draft.steps) for draft in drafts)
+        self._lengths.learn(prompt, self._arms[arm].policy, tokens, steps)
         correction = self._corrections[arm]
-        correction.predicted += float(self._raw(np.array([prompt]), self._arms[arm], n)[0])
+        correction.predicted += self._raw_one(prompt, self._arms[arm], n)
         correction.actual += cost
         correction.purchases += 1
 
     def _raw(self, prompts: NDArray[np.int64], arm: Arm, n: int) -> Floats:
-        mean = self._total_tokens / self._total_count if self._total_count else FIRST_GUESS_TOKENS
-        mean = min(mean, float(arm.sampling.max_tokens))
-        steps = self._total_steps / self._total_count if self._total_count else FIRST_GUESS_STEPS
-        own = (self._length_sum[prompts] + LENGTH_SHRINKAGE * mean) / (self._length_count[prompts] + LENGTH_SHRINKAGE)
+        own = self._mean(arm) * self._lengths.ratios(prompts)
         lengths = Lengths(
             prompt_tokens=self._prompt_tokens[arm.policy][prompts],
             completion_tokens=own,
-            steps=np.maximum(1.0, steps * own / max(mean, 1.0)),
+            steps=np.maximum(1.0, self._lengths.steps_per_token(arm.policy) * own),
         )
         work = arm.strategy.workload(n, lengths, arm.verifier is not None)
+        return np.broadcast_to(np.asarray(self._amount(work, arm), dtype=np.float64), prompts.shape)
+
+    def _raw_one(self, prompt: int, arm: Arm, n: int) -> float:
+        asked = (prompt, arm.name, self._lengths.version)
+        if asked != self._last:
+            # Several amounts of the same arm are asked for in a row.
+            own = self._mean(arm) * self._lengths.ratio(prompt)
+            steps = max(1.0, self._lengths.steps_per_token(arm.policy) * own)
+            self._last_lengths = Lengths(float(self._prompt_tokens[arm.policy][prompt]), own, steps)
+            self._last = asked
+        work = arm.strategy.workload(n, self._last_lengths, arm.verifier is not None)
+        return float(self._amount(work, arm))
+
+    def _mean(self, arm: Arm) -> float:
+        return min(self._lengths.mean(arm.policy), float(arm.sampling.max_tokens))
+
+    def _amount(self, work: Workload, arm: Arm) -> Amount:
+        """A workload in the budget's unit."""
+        if self._unit is Unit.SAMPLES:
+            return work.samples
+        tokens = work.prompt_tokens + work.completion_tokens
+        if self._unit is Unit.TOKENS:
+            return tokens + work.verifier_tokens
         policy = self._meter.profiles[arm.policy]
         verifier = self._meter.profiles[arm.verifier] if arm.verifier is not None else None
-        return np.broadcast_to(self._amount(work, policy, verifier), prompts.shape).astype(np.float64)
-
-    def _amount(self, work: Workload, policy: ModelProfile, verifier: ModelProfile | None) -> Floats:
-        """A workload in the budget's unit."""
-        tokens = work.prompt_tokens + work.completion_tokens
-        if self._unit is Unit.SAMPLES:
-            return np.asarray(work.samples, dtype=np.float64)
-        if self._unit is Unit.TOKENS:
-            return np.asarray(tokens + work.verifier_tokens, dtype=np.float64)
         if self._unit is Unit.FLOPS:
-            flops = np.asarray(policy.flops(tokens, work.policy_attended), dtype=np.float64)
+            flops = policy.flops(tokens, work.policy_attended)
             return flops + (verifier.flops(work.verifier_tokens, work.verifier_attended) if verifier else 0.0)
-        seconds = np.asarray(tokens * self._meter.seconds_per_token(policy.name), dtype=np.float64)
+        seconds = tokens * self._meter.seconds_per_token(policy.name)
         checked = work.verifier_tokens * self._meter.seconds_per_token(verifier.name) if verifier else 0.0
         if self._unit is Unit.GPU_SECONDS:
             return seconds * policy.gpus + (checked * verifier.gpus if verifier else 0.0)

@@ -53,6 +53,9 @@ class _PartCosts:
     def predict(self, prompts: Ints, arm: str, n: int) -> Floats:
         return self.whole.predict(self.prompts[prompts], arm, n)
 
+    def predict_one(self, prompt: int, arm: str, n: int) -> float:
+        return self.whole.predict_one(int(self.prompts[prompt]), arm, n)
+
 
 class Outlook:
     """Value, gains and costs of all prompts of a job."""

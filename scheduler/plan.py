@@ -13,7 +13,8 @@ from rich.text import Text
 
 from apportion.scheduler.allocation import Forecast
 from apportion.scheduler.assemble import Prepared, build_costs, build_policy, prepare
-from apportion.scheduler.expected import FIRST_GUESS_TOKENS, ExpectedCosts
+from apportion.scheduler.expected import ExpectedCosts
+from apportion.scheduler.lengths import FIRST_GUESS_TOKENS
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.terminal import amount, count, percent, safe
 

@@ -29,6 +29,9 @@ class PerSample:
     def predict(self, prompts, arm, n):
         return np.full(len(prompts), self.once + self.each * n)
 
+    def predict_one(self, prompt, arm, n):
+        return float(self.predict(np.array([prompt]), arm, n)[0])
+
 
 def problem(prompts: int, budget: float, *arms: Arm, objective: str = "accuracy", costs=None, texts=None) -> Problem:
     return Problem(texts or ["?"] * prompts, arms or (arm(),), costs or PerSample(), budget, objective, 0)

@@ -1,0 +1,98 @@
+"""How long responses are expected to be: a mean for each policy model, times how long each prompt's answers run.
+
+A prompt's answers are r times as long as a model's mean, whichever model writes them; r starts at 1 and follows the
+prompt's own candidates. A model's mean is over prompts, not candidates: prompts that are given many candidates are
+the hard ones, whose answers are long, and the mean is what a prompt not yet seen is expected to need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+FIRST_GUESS_TOKENS = 256.0
+"""Length of a completion before any was seen; the first replies replace it."""
+FIRST_GUESS_STEPS = 6.0
+"""Steps of a response before any was seen."""
+LENGTH_SHRINKAGE = 4.0
+"""A prompt's own lengths count as much as the model's mean once it has this many candidates."""
+GUESS_WEIGHT = 8.0
+"""A length that was measured on another dataset counts as this many prompts."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class ResponseLengths:
+    """Lengths in tokens of the responses of several models. `first_guess` has the known mean lengths of some."""
+
+    def __init__(self, prompts: int, models: Sequence[str], first_guess: Mapping[str, float]) -> None:
+        self._at = {model: at for at, model in enumerate(models)}
+        self._tokens = np.zeros((prompts, len(models)))
+        self._count = np.zeros((prompts, len(models)))
+        self._guess = [first_guess.get(model) for model in models]
+        self._means_sum = [0.0] * len(models)
+        self._prompts = [0] * len(models)
+        self._all_tokens = [0.0] * len(models)
+        self._all_steps = [0.0] * len(models)
+        self._means = [1.0] * len(models)
+        self.version = 0
+        """changes whenever an expectation may have"""
+        self._update()
+
+    def learn(self, prompt: int, model: str, tokens: Sequence[int], steps: int) -> None:
+        """Take in the responses of one purchase: their lengths, and their steps in all."""
+        if not tokens:
+            return
+        at, total = self._at[model], float(sum(tokens))
+        before, count = float(self._tokens[prompt, at]), float(self._count[prompt, at])
+        self._tokens[prompt, at] = before + total
+        self._count[prompt, at] = count + len(tokens)
+        self._means_sum[at] += (before + total) / (count + len(tokens)) - (before / count if count else 0.0)
+        self._prompts[at] += count == 0.0
+        self._all_tokens[at] += total
+        self._all_steps[at] += steps
+        self._update()
+
+    def mean(self, model: str) -> float:
+        """What a prompt not yet seen is expected to need of a model."""
+        return self._means[self._at[model]]
+
+    def steps_per_token(self, model: str) -> float:
+        """Steps of a response for each of its tokens."""
+        at = self._at[model]
+        if self._all_tokens[at] > 0.0:
+            return self._all_steps[at] / self._all_tokens[at]
+        if sum(self._all_tokens) > 0.0:
+            return sum(self._all_steps) / sum(self._all_tokens)
+        return FIRST_GUESS_STEPS / max(self._means[at], 1.0)
+
+    def ratios(self, prompts: Ints) -> Floats:
+        """How much longer than a model's mean each prompt's answers are expected to be, [prompts]."""
+        means = np.array(self._means)
+        own = self._tokens[prompts] @ (1.0 / means) + LENGTH_SHRINKAGE
+        return np.asarray(own / (self._count[prompts].sum(axis=1) + LENGTH_SHRINKAGE))
+
+    def ratio(self, prompt: int) -> float:
+        """`ratios` of one prompt."""
+        tokens: list[float] = self._tokens[prompt].tolist()
+        count: list[float] = self._count[prompt].tolist()
+        own = LENGTH_SHRINKAGE
+        for total, mean in zip(tokens, self._means, strict=True):
+            own += total / mean
+        return own / (sum(count) + LENGTH_SHRINKAGE)
+
+    def _update(self) -> None:
+        self.version += 1
+        seen = [at for at, prompts in enumerate(self._prompts) if prompts]
+        overall = sum(self._means_sum[at] / self._prompts[at] for at in seen) / len(seen) if seen else None
+        for at, guess in enumerate(self._guess):
+            weight = 0.0 if guess is None else GUESS_WEIGHT
+            prompts = self._prompts[at] + weight
+            if prompts > 0.0:
+                mean = (self._means_sum[at] + weight * (guess or 0.0)) / prompts
+            else:
+                mean = FIRST_GUESS_TOKENS if overall is None else overall
+            self._means[at] = max(mean, 1.0)
