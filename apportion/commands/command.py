@@ -1,0 +1,62 @@
+"""What a command is: a name, its arguments, and what it does. Shared by all of them: exit codes and complaints."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+EXIT_OK, EXIT_ERROR, EXIT_BROKEN_PIPE, EXIT_ALL_FAILED, EXIT_INTERRUPTED = 0, 2, 1, 1, 130
+
+PLAIN_WIDTH = 120
+"""Columns of tables written to a file or a pipe, where there is no terminal to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command. `arguments` adds its own to a parser; `execute` returns the exit code.
+
+    `rest` is the list that positional arguments belong to which follow an option: argparse loses those.
+    """
+
+    name: str
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    execute: Callable[[argparse.Namespace], int]
+    rest: str = "overrides"
+
+
+def config_arguments(parser: argparse.ArgumentParser) -> None:
+    """CONFIG and its key=value changes."""
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a packaged config")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="change a key of the config, dotted")
+
+
+def quiet_argument(parser: argparse.ArgumentParser) -> None:
+    """-q."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no closing tables")
+
+
+def pool_arguments(parser: argparse.ArgumentParser) -> None:
+    """POOL..., folders or lab:pool/NAME; `pool_folders` finds them."""
+    parser.add_argument("pools", metavar="POOL", nargs="+", help="a folder with candidates.parquet, or lab:pool/NAME")
+
+
+def pool_folders(arguments: argparse.Namespace) -> list[str]:
+    """The folders of the pools given. Raises ConfigError for a lab name that is none."""
+    from apportion.configs.models import find_file
+
+    return [find_file("POOL", text) for text in arguments.pools]
+
+
+def names(text: str) -> list[str]:
+    """The names in a comma-separated argument."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def complain(message: str) -> None:
+    """A line on standard error; what came from data or a model cannot steer the terminal."""
+    from apportion.scheduler.terminal import printable
+
+    print(printable(message), file=sys.stderr)
