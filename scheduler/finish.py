@@ -66,5 +66,6 @@ class Finisher:
             candidates=len(state.candidates),
             reason=reason,
             error=state.error,
+            candidate=None if choice.candidate is None else state.candidates[choice.candidate].index,
         )
         return Commit(Committed(result, tuple(state.candidates)))

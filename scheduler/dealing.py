@@ -1,0 +1,183 @@
+"""Dealing recorded candidates: the strategy, the answers, the models and the engine of a job that is replayed.
+
+Each repeat shuffles every prompt's candidates of every arm; a purchase of n takes the next n of the arm's deck. The
+seeds of a request are positions in the deck, so no candidate is dealt twice. Requests carry the length of the prompt's
+longest candidate as their max_tokens, so that the ledger's worst case is no looser than it must be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apportion.costs import ModelProfile, Unit
+from apportion.difficulty.pools import Deck, Pool
+from apportion.errors import BudgetError, DataError
+from apportion.policies.arm import Arm
+from apportion.policies.strategy import Lengths, Plan, Task, Workload
+from apportion.types import Draft, Finish, Generate, Generated, Message, Messages, Prompt, Request, Sampling, Usage
+
+Ints = NDArray[np.int64]
+
+UNITS = (Unit.TOKENS, Unit.SAMPLES, Unit.DOLLARS)
+"""What a recorded candidate can cost: its pool says nothing of FLOPs or seconds."""
+DOLLAR_GRAIN = 1e-9
+"""In a dollar budget the length of a candidate is its cost in this many dollars: lengths are whole numbers, and the
+cheapest answers of the cheapest models cost some 1e-5 dollars."""
+AMOUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Purchases a recorded arm offers, as far as its largest deck goes: each at most half as large again as the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt(Generated):
+    """Recorded candidates, already whole: there are no completions to put together."""
+
+    drafts: tuple[Draft, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recorded:
+    """The strategy of a recorded arm: n independent samples. `samplings` are by the prompt's text (its id)."""
+
+    samplings: Mapping[str, Sampling]
+    name: ClassVar[str] = "best_of_n"
+    needs_verifier: ClassVar[bool] = False
+
+    def plan(self, task: Task) -> Plan:
+        seeds = tuple(range(task.drawn, task.drawn + task.n))
+        replies = yield (Generate(task.policy, task.messages, seeds, self.samplings[task.messages[0].content]),)
+        return tuple(draft for reply in replies if isinstance(reply, Dealt) for draft in reply.drafts)
+
+    def check(self, n: int) -> str | None:
+        return None if n >= 1 else f"n is {n}; deal at least 1"
+
+    def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
+        return Workload(completion_tokens=n * lengths.completion_tokens, samples=n + 0.0 * lengths.completion_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAnswer:
+    """The text of a dealt draft is the number of its row; the answers were canonical when they were recorded."""
+
+    answers: Sequence[str | None]
+
+    def extract(self, text: str) -> str | None:
+        return self.answers[int(text)]
+
+    def same(self, left: str, right: str) -> bool:
+        return left == right
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedModel:
+    """What the job knows of the model behind a deck: that a unit of length costs a grain, in a dollar budget."""
+
+    name: str
+
+    def profile(self) -> ModelProfile:
+        return ModelProfile(
+            self.name, 0.0, 0, 0, context=1 << 40, dollars_per_million_output=DOLLAR_GRAIN * 1e6, seconds_per_token=0.0
+        )
+
+    def count_prompt(self, messages: Messages) -> int:
+        return 0
+
+    def count_text(self, text: str) -> int:
+        return 0
+
+
+class Table:
+    """The decks of a pool as drafts, and as the prompts and arms of a job. Made once, and played on many times.
+
+    With `revealed` the score of a candidate is 1 where it is correct and else 0, as a checkable reward would say.
+    """
+
+    def __init__(self, pool: Pool, unit: Unit, select: str, revealed: bool) -> None:
+        self.pool = pool
+        self.unit = unit
+        self.select = select
+        self.names = list(pool.decks)
+        self.prompts = [Prompt(name, (Message("user", name),)) for name in pool.ids]
+        self.limits = np.stack([deck.sizes for deck in pool.decks.values()], axis=1)
+        self.drafts: list[Draft] = []
+        self.answers: list[str | None] = []
+        self.offset: dict[str, int] = {}
+        arms, correct = [], []
+        for name, deck in pool.decks.items():
+            lengths = lengths_of(pool.name, deck, unit)
+            self.offset[name] = len(self.drafts)
+            correct.append(deck.correct)
+            self._add(deck, lengths, deck.correct.astype(np.float64) if revealed else deck.score)
+            arms.append(self._arm(name, deck, lengths))
+        self.arms = tuple(arms)
+        self.correct = np.concatenate(correct).tolist()
+
+    def _add(self, deck: Deck, lengths: Ints, scores: NDArray[np.float64]) -> None:
+        rows = zip(deck.owner.tolist(), deck.answer.tolist(), lengths.tolist(), scores.tolist(), strict=True)
+        for prompt, answer, length, score in rows:
+            text = str(len(self.drafts))
+            known = (score,) if score == score else None
+            self.drafts.append(Draft(text, (text,), length, Finish.END, None, known))
+            self.answers.append(self.pool.answers[prompt][answer] if answer >= 0 else None)
+
+    def _arm(self, name: str, deck: Deck, lengths: Ints) -> Arm:
+        longest = np.zeros(len(self.prompts), dtype=np.int64)
+        np.maximum.at(longest, deck.owner, lengths)
+        samplings = {
+            prompt.id: Sampling(max_tokens=most) for prompt, most in zip(self.prompts, longest.tolist(), strict=True)
+        }
+        most = int(deck.sizes.max(initial=1))
+        amounts = tuple(n for n in AMOUNTS if n <= most)
+        sampling = Sampling(max_tokens=int(longest.max(initial=1)))
+        return Arm(name, Recorded(samplings), name, None, self.select, "last", amounts, sampling, "\n")
+
+
+def lengths_of(pool: str, deck: Deck, unit: Unit) -> Ints:
+    """What each candidate takes of a budget in `unit`, as a whole number. Raises DataError where that is unknown.
+
+    In a budget of samples, the tokens, which policies may look at, where they are known.
+    """
+    known = {Unit.TOKENS: deck.tokens, Unit.DOLLARS: deck.dollars / DOLLAR_GRAIN}.get(unit)
+    if known is None:
+        return np.where(np.isfinite(deck.tokens), np.nan_to_num(deck.tokens), 1.0).astype(np.int64)
+    unknown = int((~np.isfinite(known)).sum())
+    if unknown:
+        column = "cost_usd" if unit is Unit.DOLLARS else "tokens"
+        raise DataError(
+            f"arm {deck.arm!r} of pool {pool} has {unknown} of {len(known)} candidates without {column}, so a budget in "
+            f"{unit} cannot be kept; give --unit samples, or leave the arm out"
+        )
+    return np.maximum(1, np.rint(known)).astype(np.int64)
+
+
+class Dealer:
+    """Deals one repeat of a table. The order of an arm's deck depends on the seed, the repeat and the arm alone."""
+
+    def __init__(self, table: Table, seed: int, repeat: int) -> None:
+        self._drafts = table.drafts
+        self._begin: dict[str, list[int]] = {}
+        self._order: dict[str, list[int]] = {}
+        for name, deck in table.pool.decks.items():
+            rng = np.random.default_rng([seed, repeat, crc32(name.encode())])
+            order = np.lexsort((rng.random(len(deck.correct)), deck.owner))
+            self._order[name] = (order + table.offset[name]).tolist()
+            self._begin[name] = deck.begin.tolist()
+
+    def reply(self, prompt: int, request: Request) -> Dealt:
+        """The candidates a request asks for. Raises BudgetError where the deck has fewer."""
+        if not isinstance(request, Generate):
+            raise TypeError(f"a replay was asked for a {type(request).__name__}")
+        begin, size = self._begin[request.model][prompt], len(request.seeds)
+        first = begin + request.seeds[0]
+        if first + size > self._begin[request.model][prompt + 1]:
+            raise BudgetError(
+                f"a policy bought candidate {request.seeds[-1] + 1} of arm {request.model!r} for a prompt that has "
+                f"{self._begin[request.model][prompt + 1] - begin}; it must honour Problem.limits"
+            )
+        drafts = tuple([self._drafts[row] for row in self._order[request.model][first : first + size]])
+        return Dealt((), Usage(completion_tokens=sum([draft.tokens for draft in drafts])), drafts)
