@@ -6,16 +6,20 @@ origin) can be optimal at any price; along it, each step costs more per unit of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Numbers = NDArray[np.floating[Any]]
+"""Inputs may be of single precision; what is made of them never is."""
 
-CHUNK = 1 << 15
-"""Prompts whose options are worked on at once: a few megabytes for each array."""
+CHUNK = 1 << 12
+"""Prompts whose options are worked on at once: a table of 32 is a megabyte, which the processor holds near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +42,22 @@ class Hulls:
         return np.asarray(self.gain / self.cost)
 
 
-def hulls(cost: Floats, gain: Floats) -> Hulls:
+def hulls(cost: Numbers, gain: Numbers) -> Hulls:
     """The hulls of [prompts, options]; an option with an infinite cost or no gain is never on one. Costs are > 0.
 
     A point under the chord of its neighbours is on no hull, whatever else is dropped with it: all such points go at
     once, until none is left. Each pass halves what is far from concave, so that few are needed.
     """
-    parts = [
-        _hulls_of_chunk(cost[begin : begin + CHUNK], gain[begin : begin + CHUNK], begin)
-        for begin in range(0, len(cost), CHUNK)
-    ]
+
+    def part(begin: int) -> Hulls:
+        rows = slice(begin, begin + CHUNK)
+        return _hulls_of_chunk(cost[rows].astype(np.float64), gain[rows].astype(np.float64), begin)
+
+    return joined([part(begin) for begin in range(0, len(cost), CHUNK)])
+
+
+def joined(parts: Sequence[Hulls]) -> Hulls:
+    """One after the other."""
     if not parts:
         nothing, zero = np.zeros(0, dtype=np.int64), np.zeros(0)
         return Hulls(nothing, nothing, zero, zero)
@@ -91,7 +101,9 @@ def _by_cost(cost: Floats, gain: Floats) -> tuple[Floats, Floats, Ints]:
     """Options in order of cost, of equal costs the best last; and which they were, [options] or [prompts, options]."""
     order = np.lexsort((gain[0], cost[0]))
     one, other = cost[:, order], gain[:, order]
-    up, level = np.diff(one, axis=1), np.diff(other, axis=1)
+    with np.errstate(invalid="ignore"):
+        # Two infinite costs have no difference, and then each prompt is put in its own order.
+        up, level = np.diff(one, axis=1), np.diff(other, axis=1)
     # Mostly what is dearer for one prompt is dearer for all, and one order serves.
     if bool(((up > 0) | ((up == 0) & (level >= 0))).all()):
         return one, other, order.astype(np.int64)
