@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 
 from apportion import __version__
-from apportion.commands import check, plan, run
+from apportion.commands import check, plan, replay, run
 from apportion.commands.command import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, Command, complain
 from apportion.errors import ApportionError
 
-COMMANDS: tuple[Command, ...] = (run.COMMAND, plan.COMMAND, check.COMMAND)
+COMMANDS: tuple[Command, ...] = (run.COMMAND, plan.COMMAND, check.COMMAND, replay.COMMAND)
 
 _DESCRIPTION = """\
 Spend one compute budget on a dataset of prompts so that as many as possible come out right.

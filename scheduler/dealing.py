@@ -94,10 +94,11 @@ class RecordedModel:
 class Table:
     """The decks of a pool as drafts, and as the prompts and arms of a job. Made once, and played on many times.
 
-    With `revealed` the score of a candidate is 1 where it is correct and else 0, as a checkable reward would say.
+    `select` names each arm's selector. With `revealed` the score of a candidate is 1 where it is correct and else 0, as
+    a checkable reward would say.
     """
 
-    def __init__(self, pool: Pool, unit: Unit, select: str, revealed: bool) -> None:
+    def __init__(self, pool: Pool, unit: Unit, select: Mapping[str, str], revealed: bool) -> None:
         self.pool = pool
         self.unit = unit
         self.select = select
@@ -134,7 +135,7 @@ class Table:
         most = int(deck.sizes.max(initial=1))
         amounts = tuple(n for n in AMOUNTS if n <= most)
         sampling = Sampling(max_tokens=int(longest.max(initial=1)))
-        return Arm(name, Recorded(samplings), name, None, self.select, "last", amounts, sampling, "\n")
+        return Arm(name, Recorded(samplings), name, None, self.select[name], "last", amounts, sampling, "\n")
 
 
 def lengths_of(pool: str, deck: Deck, unit: Unit) -> Ints:
@@ -149,8 +150,8 @@ def lengths_of(pool: str, deck: Deck, unit: Unit) -> Ints:
     if unknown:
         column = "cost_usd" if unit is Unit.DOLLARS else "tokens"
         raise DataError(
-            f"arm {deck.arm!r} of pool {pool} has {unknown} of {len(known)} candidates without {column}, so a budget in "
-            f"{unit} cannot be kept; give --unit samples, or leave the arm out"
+            f"arm {deck.arm!r} of pool {pool} has {unknown} of {len(known)} candidates without {column}, so a budget "
+            f"in {unit} cannot be kept; give --unit samples, or leave the arm out"
         )
     return np.maximum(1, np.rint(known)).astype(np.int64)
 

@@ -6,16 +6,13 @@ What a prompt's result is worth is read from the pool after the decision; the ma
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apportion.costs import Unit
-from apportion.difficulty.fitted import FittedPolicy
-from apportion.errors import ConfigError
-from apportion.scheduler.allocation import Allocation, Forecast, Problem
+from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.dealing import Dealer, RecordedAnswer, RecordedModel, Table
 from apportion.scheduler.events import Commit, Dispatch, Instruction, Replied
 from apportion.scheduler.expected import ExpectedCosts
@@ -30,34 +27,35 @@ Ints = NDArray[np.int64]
 
 Make = Callable[[Problem], Allocation]
 
+OBJECTIVES = ("accuracy", "coverage")
+
 
 @dataclass(frozen=True, slots=True)
 class Game:
     """Which job is played on a table: some of its prompts, with a budget for all of them.
 
-    `budget` is in the table's unit. `in_flight` purchases are under way at once.
+    `budget` is in the table's unit, and `lengths` the mean length of a candidate by arm that costs are expected from
+    at first. `in_flight` purchases are under way at once.
     """
 
     prompts: Ints
     budget: float
     objective: str
-    fitted: FittedPolicy | None = None
+    lengths: Mapping[str, float]
     in_flight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of it: the objective each prompt reached and what each cost, [prompts], and what was forecast."""
+    """What came of it: the objective each prompt reached and what each cost, [prompts]."""
 
     value: Floats
     cost: Floats
-    forecast: Forecast | None
 
 
-def play(table: Table, game: Game, make: Make, dealer: Dealer, forecasts: bool = False) -> Played:
-    """Play one job to its end. `forecasts` asks the policy what it will reach, before it starts."""
-    machine, allocation = build(table, game, make)
-    forecast = allocation.forecast([game.budget])[0] if forecasts else None
+def play(table: Table, game: Game, make: Make, dealer: Dealer) -> Played:
+    """Play one job to its end."""
+    machine = build(table, game, make)
     value, cost = np.zeros(len(game.prompts)), np.zeros(len(game.prompts))
     places: list[int] = game.prompts.tolist()
     waiting: deque[Dispatch] = deque()
@@ -78,19 +76,16 @@ def play(table: Table, game: Game, make: Make, dealer: Dealer, forecasts: bool =
         reply = dealer.reply(places[dispatch.id.prompt], dispatch.request)
         take(machine.handle(Replied(dispatch.id, reply)))
     machine.audit()
-    return Played(value, cost, forecast)
+    return Played(value, cost)
 
 
-def build(table: Table, game: Game, make: Make) -> tuple[Machine, Allocation]:
-    """The machine of a game, as `apportion.scheduler.assemble` builds a real job's."""
+def problem_of(table: Table, game: Game) -> tuple[Problem, ExpectedCosts, Meter]:
+    """What a policy is given, and the parts it shares with the machine."""
     meter = Meter({name: RecordedModel(name) for name in table.names})
-    nothing = np.zeros(len(game.prompts))
-    costs = ExpectedCosts(
-        table.arms, meter, table.unit, dict.fromkeys(table.names, nothing), first_guess(game.fitted, table.unit)
-    )
-    places = game.prompts.tolist()
+    nothing = dict.fromkeys(table.names, np.zeros(len(game.prompts)))
+    costs = ExpectedCosts(table.arms, meter, table.unit, nothing, game.lengths)
     problem = Problem(
-        texts=[table.pool.texts[at] for at in places],
+        texts=[table.pool.texts[at] for at in game.prompts.tolist()],
         arms=table.arms,
         costs=costs,
         budget=game.budget,
@@ -98,25 +93,22 @@ def build(table: Table, game: Game, make: Make) -> tuple[Machine, Allocation]:
         seed=0,
         limits=table.limits[game.prompts],
     )
-    allocation = make(problem)
-    machine = Machine(
-        prompts=[table.prompts[at] for at in places],
+    return problem, costs, meter
+
+
+def build(table: Table, game: Game, make: Make) -> Machine:
+    """The machine of a game, as `apportion.scheduler.assemble` builds a real job's."""
+    problem, costs, meter = problem_of(table, game)
+    return Machine(
+        prompts=[table.prompts[at] for at in game.prompts.tolist()],
         arms=table.arms,
-        allocation=allocation,
+        allocation=make(problem),
         ledger=Ledger(game.budget, table.unit),
         meter=meter,
         costs=costs,
         finisher=Finisher(RecordedAnswer(table.answers), {arm.name: arm for arm in table.arms}),
         settings=Settings(in_flight=game.in_flight, seed=0),
     )
-    return machine, allocation
-
-
-def first_guess(fitted: FittedPolicy | None, unit: Unit) -> dict[str, float]:
-    """The mean tokens of a response of each arm, where a fitted policy knows them and tokens are what is counted."""
-    if fitted is None or unit is Unit.DOLLARS:
-        return {}
-    return {name: arm.tokens for name, arm in fitted.arms.items() if arm.tokens is not None}
 
 
 def reached(table: Table, committed: Committed, objective: str) -> float:
@@ -124,7 +116,4 @@ def reached(table: Table, committed: Committed, objective: str) -> float:
     if objective == "accuracy":
         chosen = committed.result.candidate
         return 0.0 if chosen is None else float(table.correct[int(committed.candidates[chosen].draft.text)])
-    right = sum(table.correct[int(candidate.draft.text)] for candidate in committed.candidates)
-    if objective == "coverage":
-        return float(right > 0)
-    raise ConfigError(f"objective {objective!r} cannot be replayed; known: accuracy, coverage")
+    return float(any(table.correct[int(candidate.draft.text)] for candidate in committed.candidates))

@@ -1,0 +1,109 @@
+"""`apportion replay`: what allocation policies reach on recorded candidates, at which cost."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apportion.commands.command import EXIT_OK, PLAIN_WIDTH, Command, complain, names, pool_arguments, pool_folders
+from apportion.errors import ConfigError
+
+if TYPE_CHECKING:
+    from apportion.difficulty.pools import Pool
+    from apportion.scheduler.contest import Entry
+
+POLICIES = "uniform,asc,esc,price,oracle"
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    pool_arguments(parser)
+    add = parser.add_argument
+    add("--arms", type=names, metavar="A,B", help="arms to play with; all of the first pool where not given")
+    add("--policies", type=names, default=names(POLICIES), metavar="P,Q", help=f"allocation policies ({POLICIES})")
+    add("--budgets", default="12", metavar="N", help="how many, or amounts per prompt with commas (12)")
+    add("--repeats", type=int, default=20, metavar="N", help="random orders of the recorded candidates (20)")
+    add("--seed", type=int, default=0, metavar="N", help="of the orders and of the halves (0)")
+    add(
+        "--fit",
+        default="none",
+        metavar="cross|FILE|none",
+        help="what policies may know beforehand: two-fold over the prompts, a fitted policy, or no labels (none)",
+    )
+    add("--objective", default="accuracy", help="accuracy or coverage (accuracy)")
+    add("--unit", help="tokens, samples or dollars; what the pool knows where not given")
+    add("--select", help="the selector; weighted where candidates have scores, else majority, where not given")
+    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (all cores)")
+    add("--out", required=True, type=Path, metavar="FILE.json", help="the rows; a picture is put beside it")
+    add("-q", "--quiet", action="store_true", help="no progress and no table")
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from apportion.difficulty.pools import read_pool
+    from apportion.scheduler.contest import check_terms
+    from apportion.scheduler.frontier import replay_all, terms_of
+    from apportion.scheduler.frontier_view import draw, meta_of, rows_of, table_of, write_rows
+    from apportion.scheduler.terminal import output_console
+
+    out: Path = arguments.out
+    terms = terms_of(
+        arguments.fit,
+        repeats=arguments.repeats,
+        seed=arguments.seed,
+        objective=arguments.objective,
+        select=arguments.select,
+    )
+    check_terms(terms, arguments.policies)
+    if arguments.workers < 1:
+        raise ConfigError(f"--workers is {arguments.workers}; use at least 1")
+    if out.is_dir() or out.suffix != ".json":
+        raise ConfigError(f"--out is {out}; name a file that ends in .json")
+    budgets = _budgets(arguments.budgets)
+    pools = [read_pool(folder) for folder in pool_folders(arguments)]
+    entries = [pair for at, pool in enumerate(pools) for pair in _entries(at, pool, arguments, budgets)]
+    frontiers = []
+    for frontier in replay_all(pools, entries, terms, arguments.workers):
+        frontiers.append(frontier)
+        if not arguments.quiet:
+            complain(f"{len(frontiers)} of {len(entries)}: {frontier.pool} {'+'.join(frontier.arms)} {frontier.policy}")
+    write_rows(out, meta_of(frontiers, terms, arguments.fit), [row for one in frontiers for row in rows_of(one)])
+    picture = draw(frontiers, out.with_suffix(".png"))
+    if not arguments.quiet:
+        output_console(PLAIN_WIDTH).print(table_of(frontiers))
+    complain(f"rows: {out}" + (f", picture: {picture}" if picture else "; no picture: pip install apportion[plot]"))
+    return EXIT_OK
+
+
+def _entries(
+    at: int, pool: Pool, arguments: argparse.Namespace, budgets: int | tuple[float, ...]
+) -> list[tuple[int, Entry]]:
+    """What is played on a pool: policies that choose among arms on all of them, others on each."""
+    from apportion.scheduler.contest import MANY_ARMS, Entry, check_budgets, default_unit, spread, unit_of
+
+    arms = tuple(arguments.arms or pool.decks)
+    chosen = pool.only(arms)
+    unit = default_unit(chosen) if arguments.unit is None else unit_of(arguments.unit)
+    amounts = spread(chosen, unit, budgets) if isinstance(budgets, int) else budgets
+    check_budgets(chosen, unit, amounts)
+    found = []
+    for policy in arguments.policies:
+        for own in [arms] if policy in MANY_ARMS else [(arm,) for arm in arms]:
+            found.append((at, Entry(own, policy, unit, amounts)))
+    return found
+
+
+def _budgets(text: str) -> int | tuple[float, ...]:
+    """How many budgets, or the budgets per prompt. Raises ConfigError."""
+    found: int | tuple[float, ...]
+    try:
+        found = int(text) if text.strip().isdigit() else tuple(float(part) for part in names(text))
+    except ValueError as error:
+        raise ConfigError(f"--budgets is {text!r}; give how many, or amounts per prompt with commas") from error
+    least = found if isinstance(found, int) else min(found, default=0.0)
+    if not least > 0:
+        raise ConfigError(f"--budgets is {text!r}; a number or an amount must be more than 0")
+    return found
+
+
+COMMAND = Command("replay", "compare allocation policies on recorded candidates", _arguments, _replay, rest="pools")

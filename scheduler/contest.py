@@ -1,0 +1,243 @@
+"""What replays of one set of arms share: the table, the two halves of the prompts, what each half may know.
+
+Every policy and budget of a repeat is dealt the same shuffle. The halves are drawn once for a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apportion.costs import Unit
+from apportion.difficulty.fit import fit
+from apportion.difficulty.fitted import FittedPolicy
+from apportion.difficulty.pools import Deck, Pool
+from apportion.errors import BudgetError, ConfigError, DataError, nearest
+from apportion.policies.registry import SELECTORS
+from apportion.scheduler.allocation import Allocation, Forecast, Problem
+from apportion.scheduler.allocations import ALLOCATIONS, Truth, build_allocation
+from apportion.scheduler.curves import truth_of
+from apportion.scheduler.dealing import DOLLAR_GRAIN, UNITS, Dealer, Table, lengths_of
+from apportion.scheduler.ledger import ROUNDING
+from apportion.scheduler.playing import OBJECTIVES, Game, Make, Played, play, problem_of
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+PROBE = 4
+"""Candidates a policy may look at first: what `difficulty.probe` is in a job's config unless it says otherwise."""
+FOLDS = 2
+MANY_ARMS = frozenset({"price", "oracle", "binned", "elimination"})
+"""Policies that choose among arms; the others are replayed on each arm by itself."""
+NEED_TRUTH = frozenset({"oracle"})
+FORECAST = frozenset({"price"})
+"""Policies whose forecast is recorded beside what they reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all replays of a command have in common.
+
+    `fitted` is known to every policy; with `cross` each half of the prompts knows what the other was fitted to.
+    `select` None is each arm's own (`default_select`).
+    """
+
+    repeats: int = 20
+    seed: int = 0
+    cross: bool = False
+    fitted: FittedPolicy | None = None
+    objective: str = "accuracy"
+    select: str | None = None
+    in_flight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One policy on some arms, at budgets per prompt in `unit`."""
+
+    arms: tuple[str, ...]
+    policy: str
+    unit: Unit
+    budgets: tuple[float, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some prompts of a contest that are played as one job, and what is known of them beforehand."""
+
+    prompts: Ints
+    lengths: Mapping[str, float]
+    fitted: FittedPolicy | None
+
+
+class Contest:
+    """A pool's arms, ready to be played on."""
+
+    def __init__(self, pool: Pool, arms: Sequence[str], unit: Unit, terms: Terms) -> None:
+        self.terms = terms
+        self.unit = unit
+        self._pool = pool.only(arms)
+        select = {name: terms.select or default_select(deck) for name, deck in self._pool.decks.items()}
+        if terms.objective != "accuracy":
+            select = dict.fromkeys(select, "max_score")
+        self._table = Table(self._pool, self.unit, select, revealed=terms.objective != "accuracy")
+        self._parts = [self._part(one, other) for one, other in self._split()]
+        self._truths: list[Truth] | None = None
+
+    def repeat(self, entry: Entry, repeat: int) -> tuple[Floats, Floats]:
+        """One repeat at every budget of an entry: what each prompt reached and cost, [budgets, prompts]."""
+        dealer = Dealer(self._table, self.terms.seed, repeat)
+        value, cost = np.zeros((2, len(entry.budgets), len(self._pool.ids)))
+        for at, budget in enumerate(entry.budgets):
+            for number, part in enumerate(self._parts):
+                played = self._play(entry, number, budget, dealer)
+                value[at, part.prompts], cost[at, part.prompts] = played.value, played.cost
+        return value, cost
+
+    def forecast(self, entry: Entry) -> Floats:
+        """What the policy says beforehand of each budget: value, low and high, [budgets, 3].
+
+        The halves' errors are taken to be independent, as their prompts are.
+        """
+        rows = []
+        for budget in entry.budgets:
+            said = [self._forecast(entry, number, budget) for number in range(len(self._parts))]
+            share = np.array([len(part.prompts) for part in self._parts]) / len(self._pool.ids)
+            value = float(share @ [one.value for one in said])
+            below = float(np.linalg.norm(share * [one.value - one.low for one in said]))
+            above = float(np.linalg.norm(share * [one.high - one.value for one in said]))
+            rows.append((value, max(0.0, value - below), min(1.0, value + above)))
+        return np.array(rows)
+
+    def _play(self, entry: Entry, number: int, budget: float, dealer: Dealer) -> Played:
+        return play(self._table, self._game(number, budget), self._make(entry, number), dealer)
+
+    def _forecast(self, entry: Entry, number: int, budget: float) -> Forecast:
+        game = self._game(number, budget)
+        return self._make(entry, number)(self._problem(game)).forecast([game.budget])[0]
+
+    def _game(self, number: int, budget: float) -> Game:
+        part = self._parts[number]
+        return Game(part.prompts, budget * len(part.prompts), self.terms.objective, part.lengths, self.terms.in_flight)
+
+    def _problem(self, game: Game) -> Problem:
+        return problem_of(self._table, game)[0]
+
+    def _make(self, entry: Entry, number: int) -> Make:
+        truth = self._truth(number) if entry.policy in NEED_TRUTH else None
+        fitted = self._parts[number].fitted
+
+        def make(problem: Problem) -> Allocation:
+            return build_allocation(entry.policy, entry.settings, problem, PROBE, fitted, truth)
+
+        return make
+
+    def _truth(self, number: int) -> Truth:
+        if self._truths is None:
+            self._truths = [
+                truth_of(
+                    self._table.pool.part(part.prompts),
+                    self.terms.objective,
+                    self._table.select,
+                    self.unit,
+                    seed=number,
+                )
+                for number, part in enumerate(self._parts)
+            ]
+        return self._truths[number]
+
+    def _split(self) -> list[tuple[Ints, Ints]]:
+        """The parts of the prompts that are played as one job, each with the prompts it may be fitted on."""
+        everyone = np.arange(len(self._pool.ids))
+        if not self.terms.cross:
+            return [(everyone, everyone)]
+        if len(everyone) < FOLDS:
+            raise DataError(f"pool {self._pool.name} has {len(everyone)} prompts, too few to split: use --fit none")
+        order = np.random.default_rng([self.terms.seed, FOLDS]).permutation(everyone)
+        halves = [np.sort(half) for half in np.array_split(order, FOLDS)]
+        return [(halves[0], halves[1]), (halves[1], halves[0])]
+
+    def _part(self, prompts: Ints, others: Ints) -> Part:
+        other = self._pool.part(others)
+        lengths = {name: mean_length(other, name, self.unit) for name in other.decks}
+        return Part(prompts, lengths, fit([other]) if self.terms.cross else self.terms.fitted)
+
+
+def unit_of(name: str) -> Unit:
+    """The unit of that name. Raises ConfigError for one that no pool records."""
+    if name not in UNITS:
+        raise ConfigError(f"unit {name!r} is not recorded in pools: {nearest(name, UNITS)}")
+    return Unit(name)
+
+
+def default_unit(pool: Pool) -> Unit:
+    """Dollars where only they are known, tokens where they are known, else samples."""
+    decks = list(pool.decks.values())
+    if all(np.isfinite(deck.tokens).all() for deck in decks):
+        return Unit.TOKENS
+    return Unit.DOLLARS if all(np.isfinite(deck.dollars).all() for deck in decks) else Unit.SAMPLES
+
+
+def default_select(deck: Deck) -> str:
+    """Weighted by scores where an arm has them, by the highest where it has one candidate a prompt; else majority."""
+    if not deck.scored:
+        return "majority"
+    return "weighted" if deck.sizes.max(initial=0) > 1 else "max_score"
+
+
+def mean_length(pool: Pool, arm: str, unit: Unit) -> float:
+    """Mean over prompts of the mean length of a candidate, as `Table` counts lengths."""
+    deck = pool.deck(arm)
+    total = np.bincount(deck.owner, weights=lengths_of(pool.name, deck, unit), minlength=len(deck.sizes))
+    return float((total[deck.sizes > 0] / deck.sizes[deck.sizes > 0]).mean())
+
+
+def mean_costs(pool: Pool, unit: Unit) -> dict[str, float]:
+    """What one candidate of each arm costs on average, in the unit."""
+    if unit is Unit.SAMPLES:
+        return dict.fromkeys(pool.decks, 1.0)
+    grain = DOLLAR_GRAIN if unit is Unit.DOLLARS else 1.0
+    return {name: grain * mean_length(pool, name, unit) for name in pool.decks}
+
+
+def spread(pool: Pool, unit: Unit, count: int) -> tuple[float, ...]:
+    """`count` budgets per prompt, geometric: one candidate of the cheapest arm, to all of the dearest single arm."""
+    each = mean_costs(pool, unit)
+    whole = 0.0
+    for deck in pool.decks.values():
+        if unit is Unit.SAMPLES:
+            spent = float(len(deck.correct))
+        else:
+            spent = float(lengths_of(pool.name, deck, unit).sum()) * (DOLLAR_GRAIN if unit is Unit.DOLLARS else 1.0)
+        whole = max(whole, spent / len(pool.ids))
+    return tuple(np.geomspace(min(each.values()), max(whole, min(each.values())), count).tolist())
+
+
+def check_budgets(pool: Pool, unit: Unit, budgets: Sequence[float]) -> None:
+    """Raise BudgetError where a budget buys nothing."""
+    prompts = len(pool.ids)
+    cheapest, arm = min((mean, name) for name, mean in mean_costs(pool, unit).items())
+    for budget in budgets:
+        if not budget * prompts >= cheapest * (1.0 - ROUNDING):
+            raise BudgetError(
+                f"a budget of {budget:g} {unit} per prompt is less, over the {prompts} prompts of pool {pool.name}, "
+                f"than the cheapest purchase costs on average: 1 of arm {arm!r}, {cheapest:g}; give larger --budgets"
+            )
+
+
+def check_terms(terms: Terms, policies: Sequence[str]) -> None:
+    """Raise ConfigError for a name or number that no replay could use."""
+    for policy in policies:
+        if policy not in ALLOCATIONS:
+            raise ConfigError(f"policy {policy!r} is unknown: {nearest(policy, ALLOCATIONS)}")
+    if terms.objective not in OBJECTIVES:
+        raise ConfigError(f"objective {terms.objective!r} cannot be replayed: {nearest(terms.objective, OBJECTIVES)}")
+    if terms.select is not None and terms.select not in SELECTORS:
+        raise ConfigError(f"select {terms.select!r} is unknown: {nearest(terms.select, SELECTORS)}")
+    if terms.repeats < 1:
+        raise ConfigError(f"repeats is {terms.repeats}; play at least 1")
