@@ -93,7 +93,8 @@ def _stretch_of_chunk(cost: Floats, gain: Floats, low: float, high: float, begin
         run, rise = _at(cost, row, right) - x, _at(gain, row, right) - y
         real = (run > 0.0) & (rise > 0.0)
         if not real.all():
-            row, left, right, x, y, run, rise = (part[real] for part in (row, left, right, x, y, run, rise))
+            row, left, right = row[real], left[real], right[real]
+            x, y, run, rise = x[real], y[real], run[real], rise[real]
         slope = rise / run
         height = score[: len(row)] if len(row) <= len(score) else np.empty((len(row), cost.shape[1]))
         mine = cost[row]
