@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apportion.difficulty.estimator import Start
 from apportion.difficulty.fitted import FittedPolicy, load
 from apportion.difficulty.registry import estimate
 from apportion.errors import ConfigError, nearest
 from apportion.policies.settings import build
-from apportion.scheduler.allocation import Allocation, Floats, Problem
+from apportion.scheduler.allocation import Allocation, Problem
+from apportion.scheduler.asc import asc
+from apportion.scheduler.blend_asc import blend_asc
+from apportion.scheduler.esc import esc
+from apportion.scheduler.known import Builder, Known, Truth
+from apportion.scheduler.oracle import oracle
 from apportion.scheduler.outlook import Outlook
 from apportion.scheduler.price import Price, PriceSettings
 from apportion.scheduler.uniform import Uniform, UniformSettings
 
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What only a replay knows: the mean objective after each amount of each arm, [prompts, amounts], by arm name.
-
-    `amounts` are numbers of candidates, ascending, by arm name; the mean is over random orders of what was recorded.
-    """
-
-    amounts: Mapping[str, tuple[int, ...]]
-    curves: Mapping[str, Floats]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What a policy may know beside the problem: the size of a probe, the beliefs to start from, and where there are
-    any, a fitted policy and the truth about the prompts."""
-
-    probe: int
-    start: Start
-    fitted: FittedPolicy | None
-    truth: Truth | None
-
-
-Builder = Callable[[Mapping[str, Any], Problem, Known], Allocation]
+__all__ = ["ALLOCATIONS", "Builder", "Known", "Truth", "build_allocation"]
 
 
 def _price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
@@ -52,7 +32,14 @@ def _uniform(settings: Mapping[str, Any], problem: Problem, known: Known) -> All
     return Uniform(build(UniformSettings, settings, "allocation"), problem, known.start)
 
 
-ALLOCATIONS: dict[str, Builder] = {"price": _price, "uniform": _uniform}
+ALLOCATIONS: dict[str, Builder] = {
+    "asc": asc,
+    "blend_asc": blend_asc,
+    "esc": esc,
+    "oracle": oracle,
+    "price": _price,
+    "uniform": _uniform,
+}
 
 
 def build_allocation(

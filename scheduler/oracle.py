@@ -1,0 +1,77 @@
+"""The oracle: knows each prompt's mean curve of every arm, and spends the budget on the best static plan.
+
+It is the bound that recorded pools allow a policy which decides before it looks: the knapsack over all prompts and
+arms, one purchase each (what then is left goes to further steps of the same arm). A policy that looks at candidates
+can beat it, in principle: it learns which prompts were lucky. Only a replay can run it, for it needs the truth
+(`apportion.scheduler.curves`); where that holds costs too, it knows what a candidate of each prompt costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from apportion.errors import ConfigError
+from apportion.policies.settings import build
+from apportion.scheduler.allocation import Allocation, Forecast, Offer, Problem, Rest
+from apportion.scheduler.known import Known, Truth
+from apportion.scheduler.planned import Planned
+from apportion.types import Candidate, Purchase
+
+
+@dataclass(frozen=True, slots=True)
+class OracleSettings:
+    """None."""
+
+
+class Oracle:
+    """The oracle; see the module."""
+
+    def __init__(self, problem: Problem, truth: Truth) -> None:
+        self._planned = Planned(problem, truth.amounts, truth.costs)
+        everyone = np.arange(problem.prompts)
+        self._pass_rate = np.zeros(problem.prompts)
+        for at, name in reversed(list(enumerate(self._planned.arms))):
+            if name in truth.curves:
+                self._planned.know(everyone, at, truth.curves[name])
+                self._pass_rate = np.nan_to_num(truth.curves[name][:, 0])
+
+    @property
+    def price(self) -> float:
+        return self._planned.price
+
+    def offer(self, prompt: int, most: float) -> Offer | Rest:
+        return self._planned.offer(prompt, most)
+
+    def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
+        self._planned.observe(prompt, purchase, cost)
+
+    def reprice(self, available: float) -> None:
+        self._planned.reprice(available)
+
+    def difficulty(self, prompt: int) -> float:
+        """The true value of the first arm's least amount: its pass rate, where that is one sample."""
+        return float(self._pass_rate[prompt])
+
+    def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
+        """The plan's true value; the interval is what chance does to it."""
+        return self._planned.forecast(budgets)
+
+
+def oracle(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
+    """The policy `oracle`. Raises ConfigError where the truth is not known."""
+    build(OracleSettings, settings, "allocation")
+    if known.truth is None:
+        raise ConfigError(
+            "allocation.policy 'oracle' needs the truth about the prompts, which only a replay of recorded candidates "
+            "has: compare it there with `apportion replay`, and run a job with another policy"
+        )
+    lacking = [arm.name for arm in problem.arms if arm.name not in known.truth.curves]
+    if lacking:
+        raise ConfigError(
+            f"allocation.policy 'oracle' has no true curve of the arms {', '.join(lacking)}: replay a pool with them"
+        )
+    return Oracle(problem, known.truth)
