@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 
 from apportion import __version__
-from apportion.commands import check, plan, replay, run
+from apportion.commands import check, fit, plan, replay, run
 from apportion.commands.command import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, Command, complain
 from apportion.errors import ApportionError
 
-COMMANDS: tuple[Command, ...] = (run.COMMAND, plan.COMMAND, check.COMMAND, replay.COMMAND)
+COMMANDS: tuple[Command, ...] = (run.COMMAND, plan.COMMAND, check.COMMAND, fit.COMMAND, replay.COMMAND)
 
 _DESCRIPTION = """\
 Spend one compute budget on a dataset of prompts so that as many as possible come out right.
@@ -31,6 +31,7 @@ examples:
   apportion plan job.yaml budget.amount=2e15      what that budget is expected to reach, before spending it
   apportion check job.yaml                        read the config, the data and the cluster; spend nothing
   apportion run job.yaml                          run it; the same command again resumes a stopped job
+  apportion fit pools/math -o math.json           what recorded candidates teach; then difficulty.fitted=math.json
   apportion run job.yaml seed=1 output=runs/more  another job needs another output"""
 
 

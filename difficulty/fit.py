@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.difficulty.belief import World, base_prior, believe
+from apportion.difficulty.fiterror import FitError
 from apportion.difficulty.fitted import FittedArm, FittedPolicy
 from apportion.difficulty.grid import LOGIT, PASS
 from apportion.difficulty.learn import LIFT_GRID, weights_of
@@ -40,6 +41,8 @@ EM_STEPS = 60
 FEWEST_SCORES = 50
 LIFT_DEVIATION = 2.0
 """Lifts are believed to be within so many logits before any result: few prompts do not make a miracle."""
+MOST_TILT, TILT_STEPS = 4.0, 40
+"""Bisection of the tilt that gives the prior its mean; beyond 4 all weight is at one end."""
 FIRST_FEW = 8
 """Candidates of each prompt on which the caution is chosen: about what a prompt has when a purchase is decided."""
 CAUTIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -51,13 +54,15 @@ def fit_pool(folders: Sequence[str | Path]) -> FittedPolicy:
 
 
 def fit(pools: Sequence[Pool]) -> FittedPolicy:
-    """A policy from labelled pools of one task; see `together` for how they are joined. Raises DataError."""
+    """A policy from labelled pools of one task; see `together` for how they are joined. Raises DataError.
+
+    Its error is without the two-fold part, which `apportion.difficulty.crossfit` adds: that fits twice more.
+    """
     pool = together(pools)
     counts = {arm: int(deck.begin[-1]) for arm, deck in pool.decks.items()}
     reference = min(counts, key=lambda arm: (-counts[arm], arm))
-    whole = pool.decks[reference]
-    known = np.flatnonzero(whole.sizes > 0)
-    own = whole.part(known)
+    known = np.flatnonzero(pool.decks[reference].sizes > 0)
+    own = pool.decks[reference].part(known)
     found = hits(own)
     prior, posterior = _fit_prior(own, found)
     texts = [pool.texts[at] for at in known]
@@ -84,8 +89,8 @@ def fit(pools: Sequence[Pool]) -> FittedPolicy:
             "prompts": len(pool.ids),
             "candidates": sum(counts.values()),
         },
-        error={} if told is None else {"log_likelihood_prior": told[2], "log_likelihood_text": told[1]},
-    )
+        error=FitError() if told is None else FitError(told[2], told[1]),
+    ).rounded()
 
 
 def _describe(deck: Deck, lift: float) -> FittedArm:
@@ -113,9 +118,24 @@ def _fit_prior(deck: Deck, found: Hits) -> tuple[Floats, Floats]:
         seen = prior * (inverse @ flat).reshape(prior.shape)
         prior = smooth(seen) + PSEUDO_PROMPTS * base
         prior /= prior.sum()
+    prior = _tilted(prior, float((found.right / found.tried).mean()))
     share = flat.reshape(len(like), *prior.shape) * prior
     share /= share.sum(axis=(1, 2), keepdims=True)
     return prior, np.asarray(share.sum(axis=2))
+
+
+def _tilted(prior: Floats, mean: float) -> Floats:
+    """The prior times exp(t logit p), with the t that gives it this mean of p.
+
+    Smoothing pulls the mean to the middle, the more, the fewer candidates a prompt has.
+    """
+    low, high = -MOST_TILT, MOST_TILT
+    for _ in range(TILT_STEPS):
+        t = 0.5 * (low + high)
+        found = prior * np.exp(t * LOGIT)[:, None]
+        found /= found.sum()
+        low, high = (t, high) if float(found.sum(axis=1) @ PASS) < mean else (low, t)
+    return np.asarray(found)
 
 
 def _lift(found: Hits, posterior: Floats) -> float:

@@ -1,14 +1,15 @@
 """A fitted policy: what labelled candidates taught about a task, in one readable JSON file.
 
 It holds the prior over pass@1 and collisions, a prior from the prompt's text, the verifier's calibration, how much
-votes weigh, and each arm's lift. It survives a round trip exactly; a file of another version is refused, not guessed.
+votes weigh, the response of each arm, and how well all this predicted prompts it was not fitted on. It survives a round
+trip exactly; a file of another version is refused, not guessed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import numpy as np
 
 from apportion.difficulty.belief import CONCENTRATIONS
 from apportion.difficulty.estimator import MODEL_DEVIATION, Start, default_start
+from apportion.difficulty.fiterror import FitError
 from apportion.difficulty.grid import POINTS
 from apportion.difficulty.race import Weights
+from apportion.difficulty.readable import dumps
 from apportion.difficulty.scores import Calibration
 from apportion.difficulty.text import TextPrior
 from apportion.errors import ConfigError, nearest
@@ -26,13 +29,18 @@ from apportion.policies.arm import Arm
 FORMAT = "apportion-policy"
 VERSION = 2
 FIT = "fit it again: apportion fit POOL -o policy.json"
+DIGITS = 6
+"""Significant digits of a policy's numbers: more than any pool determines, and a file that people can read."""
 KNOWN_DEVIATION = 0.2
 """A lift that was measured may still drift this much, in logits, on another dataset of the same task."""
+AT = "@"
+"""A pool calls a search by its amount, beam@16: a smaller search cannot be dealt from a larger one."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedArm:
-    """One arm of the pools. `lift` is relative to the reference arm, in logits."""
+    """One arm of the pools. `lift` is relative to the reference arm, in logits; `tokens` and `dollars` are the mean of
+    a candidate, None where unknown."""
 
     lift: float
     pass_rate: float
@@ -43,7 +51,10 @@ class FittedArm:
 
 @dataclass(frozen=True, slots=True)
 class FittedPolicy:
-    """See the module. `prior` is [POINTS][concentrations] for the reference arm."""
+    """See the module. `prior` is [POINTS][concentrations] for the reference arm.
+
+    `stopping` holds, by arm name, what evidence says of stopping, as plain JSON.
+    """
 
     reference: str
     arms: Mapping[str, FittedArm]
@@ -53,23 +64,38 @@ class FittedPolicy:
     weights: Weights | None
     text: TextPrior | None
     fitted_on: Mapping[str, Any]
-    error: Mapping[str, float]
+    error: FitError = field(default_factory=FitError)
+    stopping: Mapping[str, Any] = field(default_factory=dict)
+
+    def arm(self, arm: Arm) -> FittedArm | None:
+        """What is known of an arm: by its name, by those of its amounts (beam@4, beam@16), or by its policy model's."""
+        if arm.name in self.arms:
+            return self.arms[arm.name]
+        searches = self._amounts(arm)
+        return _mean([self.arms[name] for name in searches]) if searches else self.arms.get(arm.policy)
+
+    def knows(self, arm: Arm) -> bool:
+        """Whether the arm itself is known, not only its policy model."""
+        return arm.name in self.arms or bool(self._amounts(arm))
+
+    def _amounts(self, arm: Arm) -> list[str]:
+        """The names under which amounts of an arm are known: those it sells, or all there are where it sells none."""
+        there = [name for name in self.arms if name.rpartition(AT)[0] == arm.name and name.rpartition(AT)[2].isdigit()]
+        sold = [name for name in there if int(name.rpartition(AT)[2]) in arm.amounts]
+        return sold or there
 
     def start(self, arms: Sequence[Arm], texts: Sequence[str]) -> Start:
-        """The beliefs a job starts from. Arms are matched by name, then by the name of their policy model.
+        """The beliefs a job starts from, for each arm from what `arm` finds.
 
         Raises ConfigError where no arm of the job is known.
         """
         base = default_start(arms)
-        known = [self.arms.get(arm.name) or self.arms.get(arm.policy) for arm in arms]
+        known = [self.arm(arm) for arm in arms]
         if not any(known):
-            named = ", ".join(arm.name for arm in arms)
-            hint = nearest(arms[0].name, self.arms)
-            raise ConfigError(f"difficulty.fitted knows none of this job's arms ({named}): {hint}; {FIT}")
+            raise ConfigError(self._strangers(arms))
         lifts, deviations = base.lifts.copy(), base.deviations.copy()
         for at, (arm, found) in enumerate(zip(arms, known, strict=True)):
-            same = arm.name in self.arms
-            if found is not None and (same or arm.strategy.name == "best_of_n"):
+            if found is not None and (self.knows(arm) or arm.strategy.name == "best_of_n"):
                 lifts[at], deviations[at] = found.lift, KNOWN_DEVIATION
             elif found is not None:
                 lifts[at] = found.lift + (base.lifts[at] - base.lifts[0])
@@ -87,16 +113,33 @@ class FittedPolicy:
             trained=True,
         )
 
+    def _strangers(self, arms: Sequence[Arm]) -> str:
+        job = ", ".join(f"{arm.name} (model {arm.policy})" for arm in arms)
+        pools = ", ".join(map(str, self.fitted_on.get("pools", ()))) or "unnamed pools"
+        return (
+            f"difficulty.fitted knows none of this job's arms ({job}). It was fitted on other arms, of {pools}: "
+            f"{nearest(arms[0].name, self.arms)}. Name an arm or its policy model as there, or record this job's arms "
+            "(apportion calibrate) and fit them (apportion fit)"
+        )
+
+    def rounded(self) -> FittedPolicy:
+        """The policy with its numbers as short as the file's."""
+        return _parse(_short(asdict(self)))
+
+    def text_file(self) -> str:
+        """What the file holds; floats keep every bit."""
+        return dumps({"format": FORMAT, "version": VERSION, **asdict(self)}) + "\n"
+
     def save(self, path: Path) -> None:
-        """Write the file; floats keep every bit."""
-        path.write_text(json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1) + "\n")
+        """Write the file."""
+        path.write_text(self.text_file(), encoding="utf-8")
 
 
 def load(path: str | Path) -> FittedPolicy:
     """Read a fitted policy. Raises ConfigError for a missing, broken or other version's file."""
     where = Path(path)
     try:
-        raw = json.loads(where.read_text())
+        raw = json.loads(where.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"difficulty.fitted names {path}, which does not exist; {FIT}") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -109,8 +152,33 @@ def load(path: str | Path) -> FittedPolicy:
         )
     try:
         return _parse(raw)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"difficulty.fitted: {path} is damaged ({type(error).__name__}: {error}); {FIT}") from error
+
+
+def _mean(arms: Sequence[FittedArm]) -> FittedArm:
+    """Several arms as one, each counted by its candidates."""
+    share = np.array([one.candidates for one in arms], dtype=np.float64)
+
+    def over(values: Sequence[float | None]) -> float | None:
+        some = [(value, weight) for value, weight in zip(values, share, strict=True) if value is not None]
+        return float(np.average([value for value, _ in some], weights=[weight for _, weight in some])) if some else None
+
+    return FittedArm(
+        lift=over([one.lift for one in arms]) or 0.0,
+        pass_rate=over([one.pass_rate for one in arms]) or 0.0,
+        candidates=int(share.sum()),
+        tokens=over([one.tokens for one in arms]),
+        dollars=over([one.dollars for one in arms]),
+    )
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _short(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(one) for one in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def _parse(raw: Mapping[str, Any]) -> FittedPolicy:
@@ -129,5 +197,6 @@ def _parse(raw: Mapping[str, Any]) -> FittedPolicy:
         weights=None if raw["weights"] is None else Weights(**raw["weights"]),
         text=None if text is None else TextPrior(**text),
         fitted_on=dict(raw["fitted_on"]),
-        error={str(k): float(v) for k, v in raw["error"].items()},
+        error=FitError.parse(raw["error"]),
+        stopping=dict(raw["stopping"]),
     )

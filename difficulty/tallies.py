@@ -116,7 +116,9 @@ def opening(owner: Ints, answer: Ints, correct: Bools, score: Floats, prompts: i
     place = owner[parsed] * width + slot[parsed]
 
     def per_slot(values: Floats) -> Floats:
-        return np.bincount(place, values, minlength=prompts * width).reshape(prompts, width)
+        return np.asarray(np.bincount(place, values, minlength=prompts * width), dtype=np.float64).reshape(
+            prompts, width
+        )
 
     has = np.isfinite(score[parsed])
     given = np.where(has, score[parsed], 0.0)
@@ -124,8 +126,10 @@ def opening(owner: Ints, answer: Ints, correct: Bools, score: Floats, prompts: i
     best = np.full(prompts * width, -np.inf)
     np.maximum.at(best, place[has], given[has])
     votes = per_slot(np.ones(len(place)))
-    unparsed = UNPARSED_WORTH * np.bincount(owner[~parsed], minlength=prompts)
-    squares = np.stack([np.bincount(owner[parsed], one**2, minlength=prompts) for one in (logit, given)], axis=1)
+    unparsed = UNPARSED_WORTH * np.bincount(owner[~parsed], minlength=prompts).astype(np.float64)
+    squares = np.stack(
+        [np.bincount(owner[parsed], one**2, minlength=prompts) for one in (logit, given)], axis=1, dtype=np.float64
+    )
     rows = Rows(
         count=votes[:, :, None],
         logit=per_slot(logit),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from apportion.difficulty.pools import Deck, Floats, Ints, Pool
-from apportion.errors import DataError
+from apportion.errors import DataError, nearest
 
 
 def together(pools: Sequence[Pool]) -> Pool:
@@ -25,8 +25,8 @@ def together(pools: Sequence[Pool]) -> Pool:
     texts: list[str] = []
     places: list[Ints] = []
     for pool in pools:
-        place = [_place(pool, prompt, text, ids, texts) for prompt, text in zip(pool.ids, pool.texts, strict=True)]
-        places.append(np.array(place, dtype=np.int64))
+        rows = [_place(pool, prompt, text, ids, texts) for prompt, text in zip(pool.ids, pool.texts, strict=True)]
+        places.append(np.array(rows, dtype=np.int64))
     answers: list[dict[str, int]] = [{} for _ in ids]
     parts: dict[str, list[tuple[Deck, Ints, Ints]]] = {}
     for pool, place in zip(pools, places, strict=True):
@@ -40,6 +40,21 @@ def together(pools: Sequence[Pool]) -> Pool:
     decks = {arm: _join(arm, parts[arm], len(ids)) for arm in sorted(parts)}
     name = "+".join(dict.fromkeys(pool.name for pool in pools))
     return Pool(name, list(ids), texts, [list(one) for one in answers], decks)
+
+
+def chosen(pools: Sequence[Pool], arms: Sequence[str] | None) -> list[Pool]:
+    """The pools with these arms only, all where None; a pool without any of them is left out.
+
+    Raises DataError for an arm that no pool has.
+    """
+    if arms is None:
+        return list(pools)
+    there = {arm for pool in pools for arm in pool.decks}
+    for arm in arms:
+        if arm not in there:
+            raise DataError(f"no pool has an arm {arm!r}: {nearest(arm, there)}")
+    found = [pool.only([arm for arm in arms if arm in pool.decks]) for pool in pools]
+    return [pool for pool in found if pool.decks]
 
 
 def _place(pool: Pool, prompt: str, text: str, ids: dict[str, int], texts: list[str]) -> int:

@@ -70,7 +70,7 @@ def test_the_text_tells_hard_from_easy_and_is_worth_something_held_out(policy):
     easy, hard = policy.text.mean(["What is 7 times 7?", "What is 712345 times 712345?"])
     assert easy > 0.7
     assert hard < 0.4
-    assert policy.error["log_likelihood_text"] > policy.error["log_likelihood_prior"] + 0.1
+    assert policy.error.log_likelihood_text > policy.error.log_likelihood_prior + 0.1
 
 
 def test_a_file_restores_it_exactly(policy, tmp_path):
@@ -109,7 +109,7 @@ def test_files_that_cannot_be_used_are_named(policy, tmp_path):
     path.write_text(json.dumps(raw | {"prior": [[1.0]]}))
     with pytest.raises(ConfigError, match="is damaged"):
         load(path)
-    with pytest.raises(ConfigError, match=r"none of this job's arms \(vote\).*known: large, small"):
+    with pytest.raises(ConfigError, match=r"arms \(vote \(model m\)\).*other arms, of pool0: known: large, small"):
         policy.start((arm("vote"),), ["?"])
 
 
