@@ -122,5 +122,8 @@ class Allocation(Protocol):
         ...
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
-        """What each budget, counted from now, is expected to reach. Spends nothing and changes nothing."""
+        """What each budget, counted from now, is expected to reach; empty where the policy makes no forecast.
+
+        Spends nothing and changes nothing.
+        """
         ...
