@@ -16,6 +16,7 @@ from apportion.scheduler.assemble import Prepared, build_costs, build_policy, pr
 from apportion.scheduler.expected import ExpectedCosts
 from apportion.scheduler.lengths import FIRST_GUESS_TOKENS
 from apportion.scheduler.spec import JobSpec
+from apportion.scheduler.static import StaticForecast, forecast_of_job
 from apportion.scheduler.terminal import amount, count, percent, safe
 
 BUDGET_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -39,7 +40,10 @@ class PurchaseCost:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """The plan of a job. `prompt_tokens` is the mean over prompts for each model."""
+    """The plan of a job. `prompt_tokens` is the mean over prompts for each model.
+
+    `forecasts` is empty where the allocation policy makes none.
+    """
 
     spec: JobSpec
     prompts: int
@@ -47,6 +51,7 @@ class JobPlan:
     prompt_tokens: dict[str, float]
     purchases: tuple[PurchaseCost, ...]
     forecasts: tuple[Forecast, ...]
+    static: StaticForecast
 
 
 def plan_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> JobPlan:
@@ -61,6 +66,7 @@ def plan_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> JobPlan:
         prompt_tokens={name: float(counts.mean()) for name, counts in prepared.prompt_tokens.items()},
         purchases=_purchases(prepared, costs),
         forecasts=policy.forecast([spec.budget * multiple for multiple in BUDGET_MULTIPLES]),
+        static=forecast_of_job(prepared, costs),
     )
 
 
@@ -73,7 +79,9 @@ def render(plan: JobPlan) -> RenderableType:
         f"budget {amount(spec.budget, unit)}, {amount(spec.budget / plan.prompts, unit)} a prompt",
         f"until some are seen, responses are taken to have {FIRST_GUESS_TOKENS:.0f} tokens, or max_tokens if less",
     ]
-    return Group(*map(safe, head), Text(), _purchase_table(plan), Text(), _forecast_table(plan))
+    return Group(
+        *map(safe, head), Text(), _purchase_table(plan), Text(), _forecast_table(plan), safe(_static_line(plan))
+    )
 
 
 def _purchases(prepared: Prepared, costs: ExpectedCosts) -> tuple[PurchaseCost, ...]:
@@ -99,7 +107,12 @@ def _purchase_table(plan: JobPlan) -> Table:
     return table
 
 
-def _forecast_table(plan: JobPlan) -> Table:
+def _forecast_table(plan: JobPlan) -> RenderableType:
+    if not plan.forecasts:
+        return safe(
+            f"The allocation policy {plan.spec.allocation} makes no forecast: it has no model of what it will find. "
+            "allocation.policy=price forecasts."
+        )
     unit, objective = plan.spec.unit.value, plan.spec.objective
     table = Table(title=f"Forecast by the allocation policy {plan.spec.allocation}", title_justify="left")
     for heading in ("budget", "", "expected spending", f"expected {objective}", "90% interval"):
@@ -113,3 +126,13 @@ def _forecast_table(plan: JobPlan) -> Table:
             f"{percent(forecast.low)} to {percent(forecast.high)}",
         )
     return table
+
+
+def _static_line(plan: JobPlan) -> str:
+    """What one purchase a prompt would reach, what one more would cost then, and how near that is to the best."""
+    static, unit = plan.static, plan.spec.unit.value
+    margin = f"one prompt more would cost {amount(1.0 / static.price, unit)}" if static.price > 0 else "no more to buy"
+    return (
+        f"static plan, one purchase a prompt: expected {plan.spec.objective} {percent(static.value)} for "
+        f"{amount(static.spent, unit)}, {margin}; at most {100 * static.shortfall:.2g}% from optimal"
+    )

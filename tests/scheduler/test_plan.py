@@ -78,3 +78,21 @@ def test_the_plan_is_shown_in_plain_words(policy: str) -> None:
     assert f"Forecast by the allocation policy {policy}" in text
     assert "expected coverage" in text
     assert "\x1b" not in text
+
+
+def test_the_static_plan_comes_with_its_certificate() -> None:
+    made = plan("objective=coverage")
+    assert 0 < made.static.value <= 1
+    assert made.static.spent <= 30
+    assert made.static.price > 0
+    assert 0 <= made.static.shortfall < 0.05
+    stream = io.StringIO()
+    Console(file=stream, width=200).print(render(made))
+    assert "static plan, one purchase a prompt: expected coverage" in stream.getvalue()
+    assert "% from optimal" in stream.getvalue()
+
+
+def test_a_budget_for_everything_has_no_price() -> None:
+    made = plan("budget.amount=1000")
+    assert made.static.price == 0
+    assert made.static.shortfall == 0
