@@ -21,7 +21,7 @@ from apportion.policies.arm import Arm
 from apportion.policies.registry import ANSWER_KINDS
 from apportion.policies.settings import build
 from apportion.scheduler.allocations import ALLOCATIONS
-from apportion.scheduler.spec import DatasetSpec, JobSpec
+from apportion.scheduler.spec import FITTED_COPY, DatasetSpec, JobSpec
 
 IN_MEMORY = "<rows>"
 """The dataset path of a job whose rows were handed over in Python."""
@@ -66,7 +66,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False) -> JobSpec:
         arms=arms,
         answer=_answer(job),
         probe=job.difficulty.probe,
-        fitted=_fitted(job.difficulty.fitted),
+        fitted=_fitted(job.difficulty.fitted, Path(job.output).expanduser()),
         allocation=job.allocation.policy,
         allocation_settings=dict(job.allocation.settings),
         seed=job.seed,
@@ -128,8 +128,11 @@ def _answer(job: JobConfig) -> AnswerType:
     return build(ANSWER_KINDS[kind], job.answer.settings, "answer")
 
 
-def _fitted(text: str | None) -> str | None:
-    """A fitted policy file by path, or by the name of one that ships with the package."""
+def _fitted(text: str | None, output: Path) -> str | None:
+    """A fitted policy file by path, or by the name of one that ships with the package.
+
+    Where it is gone, the copy in the run directory is named.
+    """
     if text is None:
         return None
     packaged = packaged_names(".json")
@@ -137,9 +140,11 @@ def _fitted(text: str | None) -> str | None:
         return str(PACKAGED / f"{text}.json")
     path = Path(text).expanduser()
     if not path.is_file():
+        copy = output / FITTED_COPY
+        hint = f"; this job kept a copy: difficulty.fitted={copy}" if copy.is_file() else ""
         raise ConfigError(
             f"difficulty.fitted: {path.absolute()} is no file, and no fitted policy of that name ships with apportion; "
-            f"{nearest(text, packaged)}"
+            f"{nearest(text, packaged)}{hint}"
         )
     return str(path.absolute())
 

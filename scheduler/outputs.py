@@ -1,7 +1,7 @@
 """The run directory: what a user finds when a job is done, and what a resumed job may build on.
 
-Invariants: one job writes to it at a time; a directory made by another config or dataset is refused, unless that job
-got no reply, so that what kept it from starting can be corrected; whole files are written beside and renamed, so a
+Invariants: one job writes to it at a time; a directory made by another config, dataset or fitted policy is refused,
+unless that job got no reply, so that what kept it from starting can be corrected; whole files are written beside and renamed, so a
 reader never sees half of one; results.jsonl only grows, holds each prompt once, and a line torn by a crash is removed
 when the job is resumed. summary.json is written last: where it is, the run is done.
 """
@@ -25,6 +25,7 @@ from apportion.scheduler.candidates import CandidateWriter, write_results
 from apportion.scheduler.dataset import SetAside
 from apportion.scheduler.plain import dumps, masked
 from apportion.scheduler.results import Committed, PromptResult
+from apportion.scheduler.spec import FITTED_COPY
 
 CONFIG, DATASET, JOURNAL = "config.yaml", "dataset.json", "journal.sqlite"
 RESULTS, RESULTS_TABLE, CANDIDATES = "results.jsonl", "results.parquet", "candidates.parquet"
@@ -36,6 +37,8 @@ _MODEL_WHERE_IT_RUNS = ("cpus",)
 """The same for a row of models. Its gpus stay compared: gpu_seconds are charged by them."""
 _MODEL_SETS_IN_FLIGHT = ("replicas", "max_batch")
 """These set how many prompts are in flight, and so decide, unless `execution.in_flight` does."""
+_COMPARED_BY_CONTENT = "difficulty.fitted"
+"""A fitted policy is the same wherever its file lies."""
 _SHOWN_DIFFERENCES = 8
 
 
@@ -45,8 +48,13 @@ class RunDirectory:
     `written` holds the ids already in results.jsonl when it was opened.
     """
 
-    def __init__(self, path: Path, resolved: Mapping[str, Any], fingerprint: str) -> None:
-        """Open or make the directory. Raises RunDirectoryError where it is locked, or of another config or dataset."""
+    def __init__(
+        self, path: Path, resolved: Mapping[str, Any], fingerprint: str, fitted: str | Path | None = None
+    ) -> None:
+        """Open or make the directory; `fitted` is the job's fitted policy, of which a copy is kept.
+
+        Raises RunDirectoryError where it is locked, or of another config, dataset or fitted policy.
+        """
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -55,7 +63,7 @@ class RunDirectory:
             raise RunDirectoryError(f"output: {path} cannot be written ({error}); choose another output") from error
         try:
             self._take_lock()
-            self._adopt(resolved, fingerprint)
+            self._adopt(resolved, fingerprint, Path(fitted) if fitted is not None else None)
             self.written = _repair(path / RESULTS)
             self._results: IO[str] = open(path / RESULTS, "a", encoding="utf-8")  # noqa: SIM115 - held until close
         except BaseException:
@@ -125,10 +133,13 @@ class RunDirectory:
         self._lock.write(str(os.getpid()))
         self._lock.flush()
 
-    def _adopt(self, resolved: Mapping[str, Any], fingerprint: str) -> None:
+    def _adopt(self, resolved: Mapping[str, Any], fingerprint: str, fitted: Path | None) -> None:
         config, dataset = self.path / CONFIG, self.path / DATASET
         if not config.exists() or self._is_unspent():
             self._drop_journal()
+            (self.path / FITTED_COPY).unlink(missing_ok=True)
+            if fitted is not None:
+                write_whole(self.path / FITTED_COPY, fitted.read_text(encoding="utf-8"))
             write_whole(dataset, dumps({"fingerprint": fingerprint}) + "\n")
             write_whole(config, yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True))
             return
@@ -144,6 +155,12 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"output: {self.path} was begun on other prompts: the dataset has changed since. "
                 "Restore the dataset to resume, or choose another one with output=..."
+            )
+        copy = self.path / FITTED_COPY
+        if fitted is not None and copy.is_file() and copy.read_bytes() != fitted.read_bytes():
+            raise RunDirectoryError(
+                f"output: {self.path} was begun with another fitted policy: {fitted} has changed since. Resume with the "
+                f"copy it kept, difficulty.fitted={copy}, or choose another output=..."
             )
 
     def _is_unspent(self) -> bool:
@@ -179,6 +196,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
         f"{key}: {_shown(left.get(key, absent), absent)} there, {_shown(right.get(key, absent), absent)} here"
         for key in keys
         if left.get(key, absent) != right.get(key, absent)
+        and not (key == _COMPARED_BY_CONTENT and left.get(key) is not None and right.get(key) is not None)
     ]
 
 

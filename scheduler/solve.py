@@ -85,7 +85,7 @@ class _Job:
     async def run(self) -> dict[str, Any]:
         spec, dataset = self._spec, self._prepared.dataset
         machine = build_machine(self._prepared)
-        with RunDirectory(spec.output, spec.resolved, dataset.fingerprint) as directory:
+        with RunDirectory(spec.output, spec.resolved, dataset.fingerprint, spec.fitted) as directory:
             complete = directory.complete()
             if complete is not None and self._on_result is None:
                 return complete

@@ -12,6 +12,9 @@ from apportion.costs import Unit
 from apportion.policies.answers import AnswerType
 from apportion.policies.arm import Arm
 
+FITTED_COPY = "fitted.json"
+"""A run directory's copy of the job's fitted policy."""
+
 
 @dataclass(frozen=True, slots=True)
 class DatasetSpec:
