@@ -1,9 +1,9 @@
 """The run directory: what a user finds when a job is done, and what a resumed job may build on.
 
 Invariants: one job writes to it at a time; a directory made by another config, dataset or fitted policy is refused,
-unless that job got no reply, so that what kept it from starting can be corrected; whole files are written beside and renamed, so a
-reader never sees half of one; results.jsonl only grows, holds each prompt once, and a line torn by a crash is removed
-when the job is resumed. summary.json is written last: where it is, the run is done.
+unless that job got no reply, so that what kept it from starting can be corrected; whole files are written beside and
+renamed, so a reader never sees half of one; results.jsonl only grows, holds each prompt once, and a line torn by a
+crash is removed when the job is resumed. summary.json is written last: where it is, the run is done.
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ class RunDirectory:
         copy = self.path / FITTED_COPY
         if fitted is not None and copy.is_file() and copy.read_bytes() != fitted.read_bytes():
             raise RunDirectoryError(
-                f"output: {self.path} was begun with another fitted policy: {fitted} has changed since. Resume with the "
-                f"copy it kept, difficulty.fitted={copy}, or choose another output=..."
+                f"output: {self.path} was begun with another fitted policy: {fitted} has changed since. Resume with "
+                f"the copy it kept, difficulty.fitted={copy}, or choose another output=..."
             )
 
     def _is_unspent(self) -> bool:
