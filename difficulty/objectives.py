@@ -1,0 +1,128 @@
+"""Objectives that count accepted and rejected candidates, in closed form: `coverage`, `quota` and `pairs`.
+
+A candidate is accepted where its score reaches a threshold. Given the chance p that one is, n more bring a binomial
+number X of accepted ones, and with a accepted and b rejected so far
+
+    quota     E[min(k, a + X)] / k                     = (1/k) sum_{j=1..k} P(X >= j - a)
+    coverage  the quota with k = 1                     = 1 - (1 - p)^n where a = 0
+    pairs     E[min(k, a + X, b + n - X)] / k          = (1/k) sum_{j=1..k} P(j - a <= X <= n + b - j)
+
+which are then averaged over what is believed of p. The n-th more candidate adds p P(a + X < k) / k to a quota, which
+falls with n: quota and coverage are concave in n. Pairs are not: one candidate of a fresh prompt makes no pair, two
+may. What a prompt has counts only up to k, so values are tables over few states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+COUNTED = ("coverage", "quota", "pairs")
+"""The objectives whose value depends on numbers of accepted and rejected candidates alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What a job is after. `k` candidates or pairs a prompt; a score of at least `accept` is an accepted candidate.
+
+    `accuracy` (one right answer a prompt) and `coverage` know no `k`.
+    """
+
+    name: str = "accuracy"
+    k: int = 1
+    accept: float = 0.5
+
+    @property
+    def counted(self) -> bool:
+        """Whether it counts accepted and rejected candidates."""
+        return self.name in COUNTED
+
+    @property
+    def enough(self) -> int:
+        """How many accepted candidates (or pairs) count; more are worth nothing."""
+        return 1 if self.name == "coverage" else self.k
+
+    def reached(self, accepted: Ints | Floats, rejected: Ints | Floats) -> Floats:
+        """The objective of prompts with so many accepted and rejected candidates, in [0, 1], of their shape."""
+        counted = np.minimum(accepted, rejected) if self.name == "pairs" else np.asarray(accepted)
+        return np.asarray(np.minimum(counted, self.enough) / self.enough, dtype=np.float64)
+
+    @property
+    def states(self) -> int:
+        """How many states of a prompt there are to tell apart."""
+        return (self.enough + 1) ** 2 if self.name == "pairs" else self.enough + 1
+
+    def state(self, accepted: Ints, rejected: Ints) -> Ints:
+        """Which state prompts with these counts are in, [rows]."""
+        have = np.minimum(accepted, self.enough)
+        if self.name != "pairs":
+            return have
+        return have * (self.enough + 1) + np.minimum(rejected, self.enough)
+
+    def table(self, amounts: Sequence[int], passing: Floats) -> Floats:
+        """Expected objective for each state and amount at each pass rate, [states, amounts, passing]."""
+        n = np.asarray(amounts, dtype=np.int64)
+        have = range(self.enough + 1)
+        if self.name == "pairs":
+            return np.stack([pairs_at(a, b, n, self.enough, passing) for a in have for b in have])
+        return np.stack([quota_at(a, n, self.enough, passing) for a in have])
+
+
+def quota_at(accepted: int, n: Ints, k: int, passing: Floats) -> Floats:
+    """E[min(k, accepted + X)] / k with X ~ Binomial(n, p), [amounts, passing]."""
+    at_least = (1.0 - _up_to(np.full(n.shape, j - accepted - 1), n, passing) for j in range(1, k + 1))
+    return np.asarray(sum(at_least, np.zeros((len(n), len(passing)))) / k)
+
+
+def pairs_at(accepted: int, rejected: int, n: Ints, k: int, passing: Floats) -> Floats:
+    """E[min(k, accepted + X, rejected + n - X)] / k with X ~ Binomial(n, p), [amounts, passing]."""
+    total = np.zeros((len(n), len(passing)))
+    for j in range(1, k + 1):
+        most, least = n + rejected - j, j - accepted
+        both = _up_to(most, n, passing) - _up_to(np.full(n.shape, least - 1), n, passing)
+        total += np.where((most >= least)[:, None], np.maximum(both, 0.0), 0.0)
+    return total / k
+
+
+def quota_value(accepted: Ints, amounts: Sequence[int], k: int, weights: Floats, passing: Floats) -> Floats:
+    """Expected share of a quota of k after each amount, [rows, amounts]; `weights` are of pass rates, [rows, passing]."""
+    goal = Objective("quota", k)
+    return value(goal.table(amounts, passing), goal.state(accepted, accepted), weights)
+
+
+def coverage_value(accepted: Ints, amounts: Sequence[int], weights: Floats, passing: Floats) -> Floats:
+    """Probability that some candidate is accepted after each amount, [rows, amounts]."""
+    return quota_value(accepted, amounts, 1, weights, passing)
+
+
+def pairs_value(
+    accepted: Ints, rejected: Ints, amounts: Sequence[int], k: int, weights: Floats, passing: Floats
+) -> Floats:
+    """Expected share of k pairs, one accepted and one rejected candidate each, after each amount, [rows, amounts]."""
+    goal = Objective("pairs", k)
+    return value(goal.table(amounts, passing), goal.state(accepted, rejected), weights)
+
+
+def value(table: Floats, state: Ints, weights: Floats) -> Floats:
+    """The table's values for prompts in some states, averaged over what is believed of their pass rates.
+
+    `table` is [states, amounts, passing], `state` [rows], `weights` [rows, passing] with rows summing to 1.
+    """
+    found = np.empty((len(state), table.shape[1]))
+    for one in np.unique(state).tolist():
+        mine = state == one
+        found[mine] = weights[mine] @ table[one].T
+    return found
+
+
+def _up_to(most: Ints, n: Ints, passing: Floats) -> Floats:
+    """P(Binomial(n, p) <= most), [amounts, passing]; 0 below none, 1 from all on."""
+    inside = bdtr(np.clip(most, 0, n)[:, None].astype(np.float64), n[:, None], passing)
+    return np.where((most < 0)[:, None], 0.0, np.where((most >= n)[:, None], 1.0, inside))

@@ -1,0 +1,88 @@
+"""Objectives that count candidates: against enumeration of all outcomes, and the shape of their curves."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apportion.difficulty.grid import PASS, beta_on_grid
+from apportion.difficulty.objectives import Objective, coverage_value, pairs_value, quota_value
+
+AMOUNTS = [0, 1, 2, 3, 5, 7]
+rates = st.lists(st.floats(0.01, 0.99), min_size=1, max_size=3)
+few = st.integers(0, 4)
+
+
+def enumerated(goal, accepted, rejected, n, rate):
+    """The expectation over every sequence of n outcomes."""
+    total = 0.0
+    for outcomes in itertools.product((0, 1), repeat=n):
+        right = sum(outcomes)
+        chance = rate**right * (1 - rate) ** (n - right)
+        a, b = accepted + right, rejected + n - right
+        done = {"quota": min(a, goal.k), "coverage": min(a, 1), "pairs": min(a, b, goal.k)}[goal.name]
+        total += chance * done / (1 if goal.name == "coverage" else goal.k)
+    return total
+
+
+@given(st.sampled_from(["quota", "pairs", "coverage"]), st.integers(1, 4), few, few, rates, st.integers(0, 100))
+def test_values_are_those_of_every_outcome_counted(name, k, accepted, rejected, passing, seed):
+    goal = Objective(name, k)
+    weights = np.random.default_rng(seed).dirichlet(np.ones(len(passing)), 1)
+    a, b, p = np.array([accepted]), np.array([rejected]), np.array(passing)
+    found = {
+        "quota": lambda: quota_value(a, AMOUNTS, k, weights, p),
+        "pairs": lambda: pairs_value(a, b, AMOUNTS, k, weights, p),
+        "coverage": lambda: coverage_value(a, AMOUNTS, weights, p),
+    }[name]()
+    for column, n in enumerate(AMOUNTS):
+        exact = sum(
+            w * enumerated(goal, accepted, rejected, n, rate) for w, rate in zip(weights[0], passing, strict=True)
+        )
+        assert found[0, column] == pytest.approx(exact, abs=1e-12)
+    assert goal.reached(a, b) == pytest.approx(found[:, 0])
+
+
+@given(st.integers(1, 8), st.integers(0, 8), st.floats(0.02, 0.98), st.floats(0.2, 20.0))
+def test_a_quota_rises_and_each_candidate_adds_less_than_the_one_before(k, accepted, mean, strength):
+    weights = beta_on_grid(mean, strength)[None]
+    curve = quota_value(np.array([accepted]), range(40), k, weights, PASS)[0]
+    gains = np.diff(curve)
+    assert (gains >= -1e-12).all()
+    assert (np.diff(gains) <= 1e-12).all()
+    assert curve[-1] <= 1 + 1e-12
+
+
+@given(st.integers(1, 4), few, few, st.floats(0.02, 0.98))
+def test_pairs_rise_with_every_candidate(k, accepted, rejected, mean):
+    weights = beta_on_grid(mean, 2.0)[None]
+    curve = pairs_value(np.array([accepted]), np.array([rejected]), range(40), k, weights, PASS)[0]
+    assert (np.diff(curve) >= -1e-12).all()
+
+
+def test_a_pair_needs_two_so_its_curve_is_not_concave():
+    weights = beta_on_grid(0.5, 2.0)[None]
+    fresh = pairs_value(np.array([0]), np.array([0]), range(4), 1, weights, PASS)[0]
+    assert fresh[0] == fresh[1] == 0.0
+    assert fresh[2] > 0.2
+    # With one side in hand it is a matter of the other, and concave again.
+    half = pairs_value(np.array([3]), np.array([0]), range(20), 1, weights, PASS)[0]
+    assert (np.diff(half, 2) <= 1e-12).all()
+
+
+def test_large_amounts_stay_exact():
+    weights = beta_on_grid(0.5, 1.0)[None]
+    curve = coverage_value(np.array([0]), [1, 256, 100_000], weights, PASS)[0]
+    assert curve == pytest.approx([weights[0] @ (1 - (1 - PASS) ** n) for n in (1, 256, 100_000)], rel=1e-12)
+
+
+def test_prompts_in_different_states_each_get_their_own_curve():
+    weights = np.repeat(beta_on_grid(0.3, 3.0)[None], 3, axis=0)
+    together = quota_value(np.array([0, 2, 9]), [1, 4], 3, weights, PASS)
+    apart = [quota_value(np.array([a]), [1, 4], 3, weights[:1], PASS)[0] for a in (0, 2, 9)]
+    assert together == pytest.approx(np.array(apart))
+    assert together[2] == pytest.approx([1.0, 1.0])
