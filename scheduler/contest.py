@@ -19,11 +19,12 @@ from apportion.difficulty.pools import Deck, Pool
 from apportion.errors import BudgetError, ConfigError, DataError, nearest
 from apportion.policies.registry import SELECTORS
 from apportion.scheduler.allocation import Allocation, Forecast, Problem
-from apportion.scheduler.allocations import ALLOCATIONS, Truth, build_allocation
+from apportion.scheduler.allocations import ALLOCATIONS, build_allocation
 from apportion.scheduler.curves import truth_of
 from apportion.scheduler.dealing import DOLLAR_GRAIN, UNITS, Dealer, Table, lengths_of
+from apportion.scheduler.known import Truth
 from apportion.scheduler.ledger import ROUNDING
-from apportion.scheduler.playing import OBJECTIVES, Game, Make, Played, play, problem_of
+from apportion.scheduler.playing import OBJECTIVES, Game, Make, play, problem_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -87,16 +88,21 @@ class Contest:
             select = dict.fromkeys(select, "max_score")
         self._table = Table(self._pool, self.unit, select, revealed=terms.objective != "accuracy")
         self._parts = [self._part(one, other) for one, other in self._split()]
-        self._truths: list[Truth] | None = None
+        self._known_truth: Truth | None = None
 
     def repeat(self, entry: Entry, repeat: int) -> tuple[Floats, Floats]:
-        """One repeat at every budget of an entry: what each prompt reached and cost, [budgets, prompts]."""
+        """One repeat at every budget of an entry: what each prompt reached and cost, [budgets, prompts].
+
+        The prompts come in a random order too, the same for all: how a pool is sorted is nobody's to know.
+        """
         dealer = Dealer(self._table, self.terms.seed, repeat)
+        rng = np.random.default_rng([self.terms.seed, repeat])
+        orders = [part.prompts[rng.permutation(len(part.prompts))] for part in self._parts]
         value, cost = np.zeros((2, len(entry.budgets), len(self._pool.ids)))
         for at, budget in enumerate(entry.budgets):
-            for number, part in enumerate(self._parts):
-                played = self._play(entry, number, budget, dealer)
-                value[at, part.prompts], cost[at, part.prompts] = played.value, played.cost
+            for part, order in zip(self._parts, orders, strict=True):
+                played = play(self._table, self._game(part, order, budget), self._make(entry, part, order), dealer)
+                value[at, order], cost[at, order] = played.value, played.cost
         return value, cost
 
     def forecast(self, entry: Entry) -> Floats:
@@ -104,52 +110,42 @@ class Contest:
 
         The halves' errors are taken to be independent, as their prompts are.
         """
+        share = np.array([len(part.prompts) for part in self._parts]) / len(self._pool.ids)
         rows = []
         for budget in entry.budgets:
-            said = [self._forecast(entry, number, budget) for number in range(len(self._parts))]
-            share = np.array([len(part.prompts) for part in self._parts]) / len(self._pool.ids)
+            said = [self._forecast(entry, part, budget) for part in self._parts]
             value = float(share @ [one.value for one in said])
             below = float(np.linalg.norm(share * [one.value - one.low for one in said]))
             above = float(np.linalg.norm(share * [one.high - one.value for one in said]))
             rows.append((value, max(0.0, value - below), min(1.0, value + above)))
         return np.array(rows)
 
-    def _play(self, entry: Entry, number: int, budget: float, dealer: Dealer) -> Played:
-        return play(self._table, self._game(number, budget), self._make(entry, number), dealer)
+    def _forecast(self, entry: Entry, part: Part, budget: float) -> Forecast:
+        game = self._game(part, part.prompts, budget)
+        problem, _, _ = problem_of(self._table, game)
+        return self._make(entry, part, part.prompts)(problem).forecast([game.budget])[0]
 
-    def _forecast(self, entry: Entry, number: int, budget: float) -> Forecast:
-        game = self._game(number, budget)
-        return self._make(entry, number)(self._problem(game)).forecast([game.budget])[0]
+    def _game(self, part: Part, prompts: Ints, budget: float) -> Game:
+        return Game(prompts, budget * len(prompts), self.terms.objective, part.lengths, self.terms.in_flight)
 
-    def _game(self, number: int, budget: float) -> Game:
-        part = self._parts[number]
-        return Game(part.prompts, budget * len(part.prompts), self.terms.objective, part.lengths, self.terms.in_flight)
-
-    def _problem(self, game: Game) -> Problem:
-        return problem_of(self._table, game)[0]
-
-    def _make(self, entry: Entry, number: int) -> Make:
-        truth = self._truth(number) if entry.policy in NEED_TRUTH else None
-        fitted = self._parts[number].fitted
+    def _make(self, entry: Entry, part: Part, prompts: Ints) -> Make:
+        truth = self._truth(prompts) if entry.policy in NEED_TRUTH else None
 
         def make(problem: Problem) -> Allocation:
-            return build_allocation(entry.policy, entry.settings, problem, PROBE, fitted, truth)
+            return build_allocation(entry.policy, entry.settings, problem, PROBE, part.fitted, truth)
 
         return make
 
-    def _truth(self, number: int) -> Truth:
-        if self._truths is None:
-            self._truths = [
-                truth_of(
-                    self._table.pool.part(part.prompts),
-                    self.terms.objective,
-                    self._table.select,
-                    self.unit,
-                    seed=number,
-                )
-                for number, part in enumerate(self._parts)
-            ]
-        return self._truths[number]
+    def _truth(self, prompts: Ints) -> Truth:
+        """The truth about some prompts, in the order given."""
+        if self._known_truth is None:
+            self._known_truth = truth_of(self._pool, self.terms.objective, self._table.select, self.unit)
+        whole = self._known_truth
+        return Truth(
+            whole.amounts,
+            {name: curve[prompts] for name, curve in whole.curves.items()},
+            {name: cost[prompts] for name, cost in whole.costs.items()},
+        )
 
     def _split(self) -> list[tuple[Ints, Ints]]:
         """The parts of the prompts that are played as one job, each with the prompts it may be fitted on."""

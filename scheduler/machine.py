@@ -9,6 +9,7 @@ instructions, which is what makes a journal enough to recover a job. Invariants,
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,10 +40,12 @@ look costs an offer for each of them, and smaller falls are made good at the end
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`in_flight` bounds purchases under way. `seed` is the job's."""
+    """`in_flight` bounds purchases under way. `seed` is the job's. `difficulty` is whether results say how difficult
+    their prompts are believed to be: a replay has no use for it, and it is the dearest part of a cheap policy."""
 
     in_flight: int
     seed: int
+    difficulty: bool = True
 
 
 class Machine:
@@ -256,6 +259,7 @@ class Machine:
         state, arm = self._states[prompt], self._arms[bought.arm]
         new = self._finisher.candidates(state, arm, purchase.number, purchase.drafts or ())
         state.candidates.extend(new)
+        state.paid.append(purchase.cost)
         cost = purchase.cost.of(self.ledger.unit)
         self._observed_cost += cost
         self._under_way = self._under_way - purchase.held if self._open else 0.0
@@ -293,5 +297,6 @@ class Machine:
         self.committed += 1
         state.spent = self.ledger.by_prompt.pop(prompt, state.spent)
         self.meter.forget(state.prompt.messages)
-        self._out.append(self._finisher.commit(state, self.allocation.difficulty(prompt), reason))
+        difficulty = self.allocation.difficulty(prompt) if self._settings.difficulty else math.nan
+        self._out.append(self._finisher.commit(state, difficulty, reason))
         state.candidates = []

@@ -107,7 +107,7 @@ def build(table: Table, game: Game, make: Make) -> Machine:
         meter=meter,
         costs=costs,
         finisher=Finisher(RecordedAnswer(table.answers), {arm.name: arm for arm in table.arms}),
-        settings=Settings(in_flight=game.in_flight, seed=0),
+        settings=Settings(in_flight=game.in_flight, seed=0, difficulty=False),
     )
 
 

@@ -2,6 +2,8 @@
 
 Each prompt buys once. n is fixed by a setting, or the largest whose expected total cost fits the budget; what is left
 then gives some prompts one more. Purchases are worked out again as real costs come in, for prompts not yet served.
+A prompt whose arm can give no more than some amount gets that, and its share goes to the others. Beliefs are only for
+reports: they are brought up to date when one is asked for.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from apportion.difficulty.estimator import Start
+from apportion.difficulty.response import check_objective
 from apportion.errors import ConfigError, nearest
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.forecasts import interval
@@ -20,6 +23,8 @@ from apportion.types import Candidate, Purchase
 
 MOST_SAMPLES = 4096
 """No prompt is given more, however large the budget."""
+GOLDEN = (5.0**0.5 - 1.0) / 2.0
+"""Multiples of it, modulo 1, are spread as evenly as can be, however many are taken."""
 FORECAST_AMOUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Amounts whose response is worked out; between them the forecast is interpolated."""
 
@@ -46,8 +51,11 @@ class Uniform:
             self._refuse(settings.n)
         self._fixed = settings.n
         self._problem = problem
-        view = replace(problem, arms=tuple(replace(arm, amounts=FORECAST_AMOUNTS) for arm in problem.arms))
-        self._outlook = Outlook.begin(view, start)
+        check_objective(problem.objective)
+        self._start = start
+        self._beliefs: Outlook | None = None
+        self._unread: list[tuple[int, Sequence[Candidate]]] = []
+        self._limits = None if problem.limits is None else problem.limits[:, self._at]
         self._served = np.zeros(problem.prompts, dtype=bool)
         self._under_way = np.zeros(problem.prompts, dtype=bool)
         self._granted_cost = np.zeros(problem.prompts)
@@ -61,80 +69,107 @@ class Uniform:
     def offer(self, prompt: int, most: float) -> Offer | Rest:
         if self._served[prompt]:
             return Rest.STOP
-        one = np.array([prompt])
-        n = int(self._amounts[prompt])
+        n, cost = int(self._amounts[prompt]), 0.0
         while n >= 1:
-            cost = float(self._problem.costs.predict(one, self._arm.name, n)[0])
+            cost = self._problem.costs.predict_one(prompt, self._arm.name, n)
             if cost <= most:
                 break
-            n = self._allowed(n - 1)
+            n = self._allowed(min(n - 1, int(n * most / cost) + 1))
         if n < 1:
             return Rest.WAIT
         self._under_way[prompt] = True
         self._granted_cost[prompt] = cost
-        return Offer(Purchase(self._arm.name, n), self._gain(prompt, n), cost)
+        # All are as good as each other: served in order.
+        return Offer(Purchase(self._arm.name, n), cost, cost)
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
-        self._outlook.observe(prompt, self._at, candidates)
+        self._unread.append((prompt, candidates))
         self._served[prompt] = True
         self._under_way[prompt] = False
 
     def reprice(self, available: float) -> None:
         """Share `available` evenly among the prompts that have not been served."""
-        self._outlook.update(np.arange(self._problem.prompts))
         waiting = np.flatnonzero(~self._served & ~self._under_way)
         if not len(waiting):
             return
         if self._fixed is not None:
-            self._amounts[waiting] = self._fixed
+            self._amounts[waiting] = self._within(waiting, self._fixed)
             return
         left = available - float(self._granted_cost[self._under_way].sum())
         n = self._largest(waiting, left)
-        self._amounts[waiting] = n
+        self._amounts[waiting] = self._within(waiting, n)
         more = self._next(n)
         if more is not None:
+            # Spread out: a surplus or a shortage that is only the noise of the expected costs hardly moves the next ones.
+            waiting = waiting[np.argsort(waiting * GOLDEN % 1.0)]
             base = self._costs(waiting, n)
             extra = np.cumsum(self._costs(waiting, more) - base)
-            self._amounts[waiting[extra <= left - float(base.sum())]] = more
+            given = waiting[extra <= left - float(base.sum())]
+            self._amounts[given] = self._within(given, more)
 
     def difficulty(self, prompt: int) -> float:
-        return self._outlook.difficulty.pass_rate(prompt, self._at)
+        return self._outlook().difficulty.pass_rate(prompt, self._at)
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
         """The value of as many samples each as a budget holds, interpolated between amounts."""
+        outlook = self._outlook()
+        outlook.update(np.arange(self._problem.prompts))
         waiting = np.flatnonzero(~self._served)
         found = []
         for budget in budgets:
-            value, spent = self._outlook.now.copy(), 0.0
+            value, spent = outlook.now.copy(), 0.0
             n = self._fixed if self._fixed is not None else self._largest(waiting, budget) if len(waiting) else 0
             if len(waiting) and n >= 1:
-                value[waiting] += self._gains(waiting, n)
+                value[waiting] += self._gains(outlook, waiting, n)
                 spent = float(self._costs(waiting, n).sum())
-            found.append(interval(self._outlook, value, budget, spent))
+            found.append(interval(outlook, value, budget, spent))
         return tuple(found)
 
+    def _outlook(self) -> Outlook:
+        """What is believed of the prompts, with everything observed so far."""
+        if self._beliefs is None:
+            arms = tuple(replace(arm, amounts=FORECAST_AMOUNTS) for arm in self._problem.arms)
+            self._beliefs = Outlook.begin(replace(self._problem, arms=arms, limits=None), self._start)
+        for prompt, candidates in self._unread:
+            self._beliefs.observe(prompt, self._at, candidates)
+        self._unread.clear()
+        return self._beliefs
+
+    def _within(self, prompts: np.ndarray, n: int) -> np.ndarray:
+        """n, or what each prompt's arm can give where that is less, [prompts]."""
+        if self._limits is None:
+            return np.full(len(prompts), n, dtype=np.int64)
+        most = self._limits[prompts]
+        allowed = {int(limit): self._allowed(int(limit)) for limit in np.unique(most) if limit < n}
+        return np.array([allowed.get(limit, n) for limit in most.tolist()], dtype=np.int64)
+
     def _costs(self, prompts: np.ndarray, n: int) -> np.ndarray:
-        return self._problem.costs.predict(prompts, self._arm.name, n) if n else np.zeros(len(prompts))
+        """Expected cost of n each, as far as the arm can give them, [prompts]."""
+        amounts, cost = self._within(prompts, n), np.zeros(len(prompts))
+        for amount in np.unique(amounts).tolist():
+            if amount >= 1:
+                mine = amounts == amount
+                cost[mine] = self._problem.costs.predict(prompts[mine], self._arm.name, amount)
+        return cost
 
-    def _gain(self, prompt: int, n: int) -> float:
-        return float(self._gains(np.array([prompt]), n)[0])
-
-    def _gains(self, prompts: np.ndarray, n: int) -> np.ndarray:
+    def _gains(self, outlook: Outlook, prompts: np.ndarray, n: int) -> np.ndarray:
         """Expected gain of n samples, [prompts], linear in log n between the amounts worked out."""
-        columns = [at for at, option in enumerate(self._outlook.options) if option.arm == self._at]
-        place = float(np.interp(np.log(n), np.log(FORECAST_AMOUNTS), np.arange(len(FORECAST_AMOUNTS))))
-        low = int(place)
-        high = min(low + 1, len(columns) - 1)
-        left = self._outlook.gain[prompts, columns[low]].astype(np.float64)
-        right = self._outlook.gain[prompts, columns[high]].astype(np.float64)
+        columns = [at for at, option in enumerate(outlook.options) if option.arm == self._at]
+        amounts = np.maximum(self._within(prompts, n), 1)
+        place = np.interp(np.log(amounts), np.log(FORECAST_AMOUNTS), np.arange(len(FORECAST_AMOUNTS)))
+        low = place.astype(np.int64)
+        high = np.minimum(low + 1, len(columns) - 1)
+        left = outlook.gain[prompts, columns[0] + low].astype(np.float64)
+        right = outlook.gain[prompts, columns[0] + high].astype(np.float64)
         return np.asarray(left + (place - low) * (right - left))
 
     def _largest(self, prompts: np.ndarray, available: float) -> int:
         """The largest allowed n whose expected cost for all these prompts fits; 0 where none does."""
         low, high = 0, 1
-        while high <= MOST_SAMPLES and float(self._costs(prompts, high).sum()) <= available:
+        most = MOST_SAMPLES if self._limits is None else int(self._limits[prompts].max(initial=0))
+        while high <= most and float(self._costs(prompts, high).sum()) <= available:
             low, high = high, high * 2
-        high = min(high, MOST_SAMPLES + 1)
+        high = min(high, most + 1)
         while high - low > 1:
             middle = (low + high) // 2
             if float(self._costs(prompts, middle).sum()) <= available:
@@ -151,9 +186,8 @@ class Uniform:
 
     def _next(self, n: int) -> int | None:
         """The next amount above n that the strategy takes, at most twice as large."""
-        return next(
-            (m for m in range(n + 1, min(2 * n + 64, MOST_SAMPLES) + 1) if not self._arm.strategy.check(m)), None
-        )
+        most = min(2 * n + 64, MOST_SAMPLES)
+        return next((m for m in range(n + 1, most + 1) if not self._arm.strategy.check(m)), None)
 
     def _refuse(self, n: int) -> None:
         why = f"n is {n}; it must be at least 1" if n < 1 else self._arm.strategy.check(n)
