@@ -92,7 +92,10 @@ def pairs_at(accepted: int, rejected: int, n: Ints, k: int, passing: Floats) -> 
 
 
 def quota_value(accepted: Ints, amounts: Sequence[int], k: int, weights: Floats, passing: Floats) -> Floats:
-    """Expected share of a quota of k after each amount, [rows, amounts]; `weights` are of pass rates, [rows, passing]."""
+    """Expected share of a quota of k after each amount, [rows, amounts].
+
+    `weights` are what is believed of the pass rates, [rows, passing], each row summing to 1.
+    """
     goal = Objective("quota", k)
     return value(goal.table(amounts, passing), goal.state(accepted, accepted), weights)
 

@@ -1,0 +1,160 @@
+"""Prompts whose candidates are accepted or rejected by their score: evidence, belief, and gains of every purchase.
+
+What the allocator needs for `quota`, `pairs` and the coverage of a checkable reward, in the place of answers and votes.
+Invariant: prompts with equal counts (and equal text priors) have equal beliefs, whatever the order of what was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apportion.difficulty.estimator import Start
+from apportion.difficulty.grid import LOGIT, sigmoid
+from apportion.difficulty.lookahead import Lookahead, index, look_ahead
+from apportion.difficulty.objectives import Objective, value
+from apportion.difficulty.prior import PSEUDO_PROMPTS, TRAINED_PSEUDO_PROMPTS
+from apportion.difficulty.rates import fit_rates, posterior
+from apportion.errors import ConfigError
+from apportion.policies.arm import Arm
+from apportion.types import Candidate
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Rows = Ints | slice
+
+
+class Checkable:
+    """The counts of all prompts of a job, and what they say. `start` gives the prior over the first arm's rate."""
+
+    def __init__(self, prompts: int, arms: Sequence[Arm], start: Start, objective: Objective) -> None:
+        self.objective = objective
+        self.start = start
+        self.prior: Floats = start.prior.sum(axis=1)
+        self.lifts: Floats = start.lifts.copy()
+        self.accepted: Ints = np.zeros((prompts, len(arms)), dtype=np.int64)
+        self.rejected: Ints = np.zeros((prompts, len(arms)), dtype=np.int64)
+        # A search's finals share beginnings: as evidence of the rate they weigh less than they count.
+        self._yes = np.zeros((prompts, len(arms)))
+        self._no = np.zeros((prompts, len(arms)))
+        self._amounts = [sorted(set(arm.amounts)) for arm in arms]
+        self._tables: list[Floats] = []
+        self._make_tables()
+
+    def observe(self, prompt: int, arm: int, candidates: Sequence[Candidate]) -> None:
+        """Count the candidates of one purchase; one without a score is rejected."""
+        for candidate in candidates:
+            good = is_accepted(candidate, self.objective)
+            (self.accepted if good else self.rejected)[prompt, arm] += 1
+            (self._yes if good else self._no)[prompt, arm] += candidate.draft.weight
+
+    def belief(self, prompts: Rows) -> Floats:
+        """What is believed of the first arm's rate, [rows, POINTS]."""
+        text = self.start.text
+        prior = self.prior if text is None else self.prior * text[prompts].astype(np.float64)
+        return posterior(self._yes[prompts], self._no[prompts], self.lifts, prior)
+
+    def rate(self, prompts: Rows, arm: int = 0) -> Floats:
+        """Expected share of an arm's candidates that is accepted, [rows]."""
+        return np.asarray(self.belief(prompts) @ self.passing(arm))
+
+    def passing(self, arm: int) -> Floats:
+        """The arm's rate at each point of the grid, [POINTS]."""
+        return sigmoid(LOGIT + self.lifts[arm])
+
+    def counts(self, prompts: Rows) -> tuple[Ints, Ints]:
+        """Accepted and rejected candidates of all arms together, each [rows]."""
+        return self.accepted[prompts].sum(axis=1), self.rejected[prompts].sum(axis=1)
+
+    def now(self, prompts: Rows) -> Floats:
+        """The objective as it stands, which is known exactly, [rows]."""
+        return self.objective.reached(*self.counts(prompts))
+
+    def gain(self, prompts: Rows) -> Floats:
+        """Expected gain of every purchase, arms in order and amounts ascending, [rows, options].
+
+        The hull of these against their costs gives the next purchase; a pair, which one candidate of a fresh prompt
+        cannot make, is bought whole.
+        """
+        kinds, group = self._alike(prompts)
+        weights, state = self.belief(kinds), self.objective.state(*self.counts(kinds))
+        after = np.concatenate([value(table, state, weights) for table in self._tables], axis=1)
+        return np.asarray(np.maximum(after - self.now(kinds)[:, None], 0.0)[group])
+
+    def ahead(self, prompts: Rows, arm: int, cost: float, price: float) -> Lookahead:
+        """What buying one at a time from one arm gains and costs, stopping when no more is worth the price, [rows].
+
+        `cost` is that of one candidate; see `apportion.difficulty.lookahead`.
+        """
+        kinds, group = self._alike(prompts)
+        each, state = np.full(len(kinds), cost), self.counts(kinds)
+        found = look_ahead(self.belief(kinds), self.passing(arm), *state, self.objective, each, price)
+        return Lookahead(found.gain[group], found.cost[group])
+
+    def index(self, prompts: Rows, arm: int, cost: float) -> Floats:
+        """The highest price at which one more candidate of an arm is worth its `cost`, knowing one may stop, [rows].
+
+        It is at least the gain of one more over its cost, and more where what it shows may be good news.
+        """
+        kinds, group = self._alike(prompts)
+        each, state = np.full(len(kinds), cost), self.counts(kinds)
+        return index(self.belief(kinds), self.passing(arm), *state, self.objective, each)[group]
+
+    def _alike(self, prompts: Rows) -> tuple[Ints, Ints]:
+        """One prompt of each kind, and the kind of each prompt, [rows]: those with equal counts are worked out once."""
+        every = np.arange(len(self.accepted))[prompts]
+        if self.start.text is not None:
+            return every, np.arange(len(every))
+        parts = [self.accepted[every], self.rejected[every], self._yes[every], self._no[every]]
+        _, first, group = np.unique(np.concatenate(parts, axis=1), axis=0, return_index=True, return_inverse=True)
+        return every[first], group.reshape(-1)
+
+    def refresh(self) -> None:
+        """Learn the prior over rates and the arms' lifts from all counts so far."""
+        seen = np.flatnonzero((self.accepted + self.rejected).sum(axis=1) > 0)
+        if not len(seen):
+            return
+        start, text = self.start, self.start.text
+        self.prior, self.lifts = fit_rates(
+            self._yes[seen],
+            self._no[seen],
+            start.prior.sum(axis=1),
+            start.lifts,
+            start.deviations,
+            None if text is None else text[seen].astype(np.float64),
+            TRAINED_PSEUDO_PROMPTS if start.trained else PSEUDO_PROMPTS,
+        )
+        self._make_tables()
+
+    def part(self, prompts: Ints) -> Checkable:
+        """A copy for some prompts, that can be played with."""
+        found = object.__new__(Checkable)
+        found.objective, found.prior, found.lifts = self.objective, self.prior, self.lifts
+        text = self.start.text
+        found.start = self.start if text is None else replace(self.start, text=text[prompts])
+        found.accepted, found.rejected = self.accepted[prompts].copy(), self.rejected[prompts].copy()
+        found._yes, found._no = self._yes[prompts].copy(), self._no[prompts].copy()
+        found._amounts, found._tables = self._amounts, self._tables
+        return found
+
+    def _make_tables(self) -> None:
+        arms = range(len(self._amounts))
+        self._tables = [self.objective.table(self._amounts[arm], self.passing(arm)) for arm in arms]
+
+
+def is_accepted(candidate: Candidate, objective: Objective) -> bool:
+    """Whether a candidate's score reaches the objective's threshold; without a score it does not."""
+    return candidate.score is not None and candidate.score >= objective.accept
+
+
+def check_scored(arms: Sequence[Arm], objective: Objective) -> None:
+    """Raises ConfigError unless every arm has a verifier, whose scores say what is accepted."""
+    unscored = [arm.name for arm in arms if arm.verifier is None]
+    if unscored:
+        raise ConfigError(
+            f"objective {objective.name!r} counts candidates whose score reaches {objective.accept:g}, and "
+            f"arms.{unscored[0]} has no verifier to score them; give it one, or leave the arm out"
+        )
