@@ -22,6 +22,7 @@ from apportion.difficulty.pools import Deck, Pool, read_pool
 from apportion.difficulty.prior import PSEUDO_PROMPTS, smooth
 from apportion.difficulty.race import Weights
 from apportion.difficulty.scores import Calibration, fit_scores
+from apportion.difficulty.table import fit_table
 from apportion.difficulty.tallies import (
     Hits,
     first,
@@ -90,6 +91,7 @@ def fit(pools: Sequence[Pool]) -> FittedPolicy:
             "candidates": sum(counts.values()),
         },
         error=FitError() if told is None else FitError(told[2], told[1]),
+        table=fit_table(pool),
     ).rounded()
 
 

@@ -22,6 +22,7 @@ from apportion.difficulty.grid import POINTS
 from apportion.difficulty.race import Weights
 from apportion.difficulty.readable import dumps
 from apportion.difficulty.scores import Calibration
+from apportion.difficulty.table import Table
 from apportion.difficulty.text import TextPrior
 from apportion.errors import ConfigError, nearest
 from apportion.policies.arm import Arm
@@ -53,7 +54,8 @@ class FittedArm:
 class FittedPolicy:
     """See the module. `prior` is [POINTS][concentrations] for the reference arm.
 
-    `stopping` holds, by arm name, what evidence says of stopping, as plain JSON.
+    `stopping` holds, by arm name, what evidence says of stopping, as plain JSON; `table` what amounts reach, by probe
+    and by pass rate.
     """
 
     reference: str
@@ -66,6 +68,7 @@ class FittedPolicy:
     fitted_on: Mapping[str, Any]
     error: FitError = field(default_factory=FitError)
     stopping: Mapping[str, Any] = field(default_factory=dict)
+    table: Table | None = None
 
     def arm(self, arm: Arm) -> FittedArm | None:
         """What is known of an arm: by its name, by those of its amounts (beam@4, beam@16), or by its policy model's."""
@@ -199,4 +202,5 @@ def _parse(raw: Mapping[str, Any]) -> FittedPolicy:
         fitted_on=dict(raw["fitted_on"]),
         error=FitError.parse(raw["error"]),
         stopping=dict(raw["stopping"]),
+        table=None if raw["table"] is None else Table.from_json(raw["table"]),
     )

@@ -161,11 +161,11 @@ def _arm_table(deck: Deck, curves: Mapping[str, Floats]) -> ArmTable:
 def _probe_tables(
     deck: Deck, size: int, told: Mapping[str, tuple[tuple[int, ...], dict[str, Floats]]], rng: np.random.Generator
 ) -> list[ProbeTable]:
-    """What a probe of `size` tells: one table by scores, or where there are none by the votes, and one by rewards."""
+    """What a probe of `size` tells: by the votes, by rewards, and where there are any by scores."""
     drawn = _draw(deck, size, rng)
     full = deck.sizes >= size
     found = []
-    for shows in (SCORE if deck.scored else SHARE, REWARD):
+    for shows in (SHARE, REWARD, SCORE) if deck.scored else (SHARE, REWARD):
         seen = _seen(deck, drawn, shows)
         edges = _edges(seen[full])
         place = np.searchsorted(edges, seen, side="left")

@@ -12,7 +12,10 @@ from apportion.errors import ConfigError, nearest
 from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.asc import asc
+from apportion.scheduler.binned import binned
 from apportion.scheduler.blend_asc import blend_asc
+from apportion.scheduler.damani import damani
+from apportion.scheduler.elimination import elimination
 from apportion.scheduler.esc import esc
 from apportion.scheduler.known import Builder, Known, Truth
 from apportion.scheduler.oracle import oracle
@@ -34,7 +37,10 @@ def _uniform(settings: Mapping[str, Any], problem: Problem, known: Known) -> All
 
 ALLOCATIONS: dict[str, Builder] = {
     "asc": asc,
+    "binned": binned,
     "blend_asc": blend_asc,
+    "damani": damani,
+    "elimination": elimination,
     "esc": esc,
     "oracle": oracle,
     "price": _price,

@@ -44,6 +44,10 @@ class Rule:
         """The prompt with the highest buys next."""
         return 1.0 / (1.0 + bought)
 
+    def difficulty(self, prompt: int) -> float:
+        """What is thought of the prompt's pass rate: the leading answer's share."""
+        return self.tallies.share(prompt)
+
     def progress(self, share: float) -> None:
         """Told now and then which share of the budget is spent, in [0, 1]."""
 
@@ -92,8 +96,7 @@ class StoppingRule:
             self._short = wanted * self._arm.cost_per_sample(active) > available * LOOK
 
     def difficulty(self, prompt: int) -> float:
-        """The leading answer's share."""
-        return self._rule.tallies.share(prompt)
+        return self._rule.difficulty(prompt)
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
         """None: a stopping rule has no model of what it will find."""

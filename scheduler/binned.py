@@ -1,0 +1,184 @@
+"""The best arm and amount for each bin of predicted difficulty, from a calibration table.
+
+Snell, Lee, Xu, Kumar 2024, "Scaling LLM Test-Time Compute Optimally" (arXiv 2408.03314), section 3.2: prompts fall into
+five quantile bins of predicted difficulty (the verifier's mean score of a few samples), and each bin gets the strategy
+that was best there at the budget. They leave the cost of finding the bin out; here the probe is paid from the budget,
+and its samples are kept. Where there are no scores the leading answer's share predicts difficulty.
+
+Ours: the budget is one total, so the bins' options are a knapsack that meets it on the mean (prompts of one bin may
+get neighbouring amounts, where the budget falls between two); the probe is made with the cheapest arm, takes at most
+half the budget, and counts on its arm's curve, while another arm's curve counts alone. The two-fold choice that Snell
+et al. make within a bin is left to whoever fits the table (`apportion replay --fit cross`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from apportion.difficulty.curves import grid
+from apportion.difficulty.table import REWARD, SCORE, SHARE, ProbeTable, Rows, Table
+from apportion.errors import ConfigError
+from apportion.policies.settings import build
+from apportion.scheduler.allocation import Allocation, Forecast, Offer, Problem, Rest
+from apportion.scheduler.known import Known
+from apportion.scheduler.labels import FIT, chooses, known_as, labelled, stretched, table_of
+from apportion.scheduler.planned import Planned
+from apportion.types import Candidate, Purchase
+
+PROBE_SHARE = 0.5
+"""Of the budget, at most, for the probes: the rest is what they are for."""
+
+
+@dataclass(frozen=True, slots=True)
+class BinnedSettings:
+    """`probe` is the samples of each prompt's probe, by default the config's `difficulty.probe`."""
+
+    probe: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    score: float | None
+    share: float
+
+
+class Binned:
+    """First every prompt's probe, then the plan on the bins' curves; see the module."""
+
+    def __init__(self, problem: Problem, table: Table, at: int, probe: int) -> None:
+        """`at` is the probing arm, whose probe of `probe` samples `table` knows."""
+        self._problem, self._table, self._at = problem, table, at
+        self._names = [known_as(table, arm) for arm in problem.arms]
+        most = problem.limits.max(axis=0).tolist() if problem.limits is not None else [None] * len(problem.arms)
+        self._amounts = {
+            arm.name: grid(min(table.arms[name].amounts[-1], table.arms[name].amounts[-1] if cap is None else cap))
+            for arm, name, cap in zip(problem.arms, self._names, most, strict=True)
+            if name is not None
+        }
+        self._planned = Planned(problem, self._amounts, switching=True)
+        self._probe = self._affordable(probe)
+        self._seen: list[_Seen | None] = [None] * problem.prompts
+        self._moved = True
+        self._planning = False
+
+    @property
+    def price(self) -> float:
+        return self._planned.price if self._planning else 0.0
+
+    def offer(self, prompt: int, most: float) -> Offer | Rest:
+        if self._planning:
+            return self._planned.offer(prompt, most)
+        if self._seen[prompt] is not None:
+            return Rest.WAIT
+        name, n = self._problem.arms[self._at].name, self._probe
+        if self._problem.limits is not None:
+            n = min(n, int(self._problem.limits[prompt, self._at]))
+        if n < 1 or self._problem.arms[self._at].strategy.check(n) is not None:
+            return Rest.WAIT
+        cost = self._problem.costs.predict_one(prompt, name, n)
+        return Offer(Purchase(name, n), cost, cost) if cost <= most else Rest.WAIT
+
+    def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
+        self._planned.observe(prompt, purchase, cost)
+        if self._seen[prompt] is None:
+            self._seen[prompt] = _look(candidates)
+        self._moved = True
+
+    def reprice(self, available: float) -> None:
+        """Plan once all probes are in, or no more came in since the last time: the rest cannot be had or paid for."""
+        if not self._planning:
+            moved, self._moved = self._moved, False
+            if moved and None in self._seen:
+                return
+            self._planning = True
+            self._sort()
+        self._planned.reprice(available)
+
+    def difficulty(self, prompt: int) -> float:
+        """What the probe showed: the mean score, or the leading answer's share."""
+        seen = self._seen[prompt]
+        if seen is None:
+            return 0.0
+        return seen.share if seen.score is None else min(1.0, max(0.0, seen.score))
+
+    def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
+        """None before the probes; then the plan's value by the table, its interval chance alone."""
+        return self._planned.forecast(budgets) if self._planning else ()
+
+    def _affordable(self, probe: int) -> int:
+        """The largest probe up to `probe` that takes at most its share of the budget; at least the least there is."""
+        arm, everyone = self._problem.arms[self._at], np.arange(self._problem.prompts)
+        sizes = [n for n in range(1, probe + 1) if arm.strategy.check(n) is None] or [probe]
+        while len(sizes) > 1:
+            cost = float(self._problem.costs.predict(everyone, arm.name, sizes[-1]).sum())
+            if cost <= PROBE_SHARE * self._problem.budget:
+                break
+            sizes.pop()
+        return sizes[-1]
+
+    def _sort(self) -> None:
+        """Give every prompt the curves of its bin; one that was not probed gets the bins' mean."""
+        shows = self._shows()
+        found = self._table.probe(self._names[self._at] or "", self._probe, shows)
+        if found is None:
+            return
+        places = np.array([-1 if seen is None else found.bin(_value(seen, shows)) for seen in self._seen])
+        everyone = np.arange(self._problem.prompts)
+        for at, (arm, name) in enumerate(zip(self._problem.arms, self._names, strict=True)):
+            rows = None if name is None else _rows(found, chooses(self._problem.objective, arm), name)
+            if rows is not None and name is not None:
+                curves = stretched(rows, self._table.arms[name].amounts, self._amounts[arm.name])
+                # The last row, which place -1 picks, is what is expected of any prompt.
+                curves = np.concatenate([curves, np.array(found.shares)[None] @ curves])
+                self._planned.know(everyone, at, curves[places])
+
+    def _shows(self) -> str:
+        arm = self._problem.arms[self._at]
+        if not any(seen is not None and seen.score is not None for seen in self._seen):
+            return SHARE
+        if self._problem.objective == "coverage" and arm.verifier is None:
+            return REWARD
+        known = self._table.probe(self._names[self._at] or "", self._probe, SCORE)
+        return SHARE if known is None else SCORE
+
+
+def _look(candidates: Sequence[Candidate]) -> _Seen:
+    scores = [candidate.score for candidate in candidates if candidate.score is not None]
+    counts = Counter(candidate.answer for candidate in candidates if candidate.answer is not None)
+    share = max(counts.values(), default=0) / max(1, len(candidates))
+    return _Seen(sum(scores) / len(scores) if scores else None, share)
+
+
+def _value(seen: _Seen, shows: str) -> float:
+    return seen.share if shows == SHARE or seen.score is None else seen.score
+
+
+def _rows(found: ProbeTable, kind: str, arm: str) -> Rows | None:
+    """The bins' curves of an arm, [bins][amounts]; None where the probe tells nothing of it."""
+    return found.value.get(kind, {}).get(arm, found.value.get("majority", {}).get(arm))
+
+
+def binned(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
+    """The policy `binned`. Raises ConfigError for a bad setting, and without labels of the job's arms."""
+    given = build(BinnedSettings, settings, "allocation")
+    if given.probe is not None and given.probe < 1:
+        raise ConfigError(f"allocation.probe is {given.probe}; it must be at least 1")
+    table = table_of("binned", labelled("binned", known.fitted))
+    probe = max(1, known.probe if given.probe is None else given.probe)
+    names = [known_as(table, arm) for arm in problem.arms]
+    probing = {one.arm for one in table.probes}
+    able = [at for at, name in enumerate(names) if name in probing]
+    if not able:
+        job = ", ".join(arm.name for arm in problem.arms)
+        raise ConfigError(
+            f"allocation.policy 'binned' has no table of this job's arms ({job}); "
+            f"the fitted policy has those of {', '.join(sorted(table.arms))}: fit on a pool with the job's arms ({FIT})"
+        )
+    everyone = np.arange(problem.prompts)
+    cost = {at: float(problem.costs.predict(everyone, problem.arms[at].name, 1).mean()) for at in able}
+    return Binned(problem, table, min(able, key=lambda at: (cost[at], at)), probe)

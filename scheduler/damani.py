@@ -1,0 +1,98 @@
+"""Samples by the prompt's text alone: the marginal reward of the b-th sample, predicted before anything is drawn.
+
+Damani, Shenfeld, Peng, Bobu, Andreas 2024, "Learning How Hard to Think" (arXiv 2410.04707), the best-of-k setting:
+learn from labelled samples a model of a prompt's pass rate, and give each next sample to the prompt with the highest
+marginal reward, which for a checkable reward is p (1 - p)^(b - 1), so that a greedy heap is optimal. Nothing is learned
+while the job runs. Ours: the model of the text is the fitted policy's (`apportion.difficulty.text`), a distribution
+over the pass rate, and the reward its mean; votes have the learned curve of a pass rate (`apportion.difficulty.table`),
+which is not concave, so the plan is the knapsack on its hull, which for a concave curve is the heap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from apportion.difficulty.curves import grid
+from apportion.difficulty.grid import PASS, shifted
+from apportion.difficulty.table import COVERAGE, KNOTS
+from apportion.errors import ConfigError
+from apportion.policies.settings import build
+from apportion.scheduler.allocation import Allocation, Floats, Forecast, Offer, Problem, Rest
+from apportion.scheduler.known import Known
+from apportion.scheduler.labels import FIT, chooses, known_as, labelled, stretched, table_of
+from apportion.scheduler.one_arm import MOST_SAMPLES, arm_at
+from apportion.scheduler.planned import Planned
+from apportion.types import Candidate, Purchase
+
+
+@dataclass(frozen=True, slots=True)
+class DamaniSettings:
+    """`arm` defaults to the config's first."""
+
+    arm: str | None = None
+
+
+class Damani:
+    """A plan on curves that the texts gave; see the module. `chances` are over `PASS`, [prompts, POINTS]."""
+
+    def __init__(self, problem: Problem, arm: int, amounts: Sequence[int], chances: Floats, curve: Floats) -> None:
+        """`curve` is the expected objective at each pass rate of `PASS`, [POINTS, amounts]."""
+        self._planned = Planned(problem, {problem.arms[arm].name: amounts})
+        self._planned.know(np.arange(problem.prompts), arm, chances @ curve)
+        self._pass_rate = chances @ PASS
+
+    @property
+    def price(self) -> float:
+        return self._planned.price
+
+    def offer(self, prompt: int, most: float) -> Offer | Rest:
+        return self._planned.offer(prompt, most)
+
+    def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
+        self._planned.observe(prompt, purchase, cost)
+
+    def reprice(self, available: float) -> None:
+        self._planned.reprice(available)
+
+    def difficulty(self, prompt: int) -> float:
+        """The predicted pass rate."""
+        return float(self._pass_rate[prompt])
+
+    def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
+        """The plan's value by the predicted curves; the interval is chance alone, not what the model has wrong."""
+        return self._planned.forecast(budgets)
+
+
+def damani(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
+    """The policy `damani`. Raises ConfigError for a bad setting, and without labels or texts that tell something."""
+    given = build(DamaniSettings, settings, "allocation")
+    at = arm_at(problem, given.arm)
+    fitted = labelled("damani", known.fitted)
+    if known.start.text is None:
+        raise ConfigError(
+            "allocation.policy 'damani' predicts from the prompts' texts, and in the fitted policy texts tell nothing "
+            f"of the pass rate: fit on a pool whose prompts have texts ({FIT}), or use allocation.policy=price"
+        )
+    chances = known.start.text * known.start.prior.sum(axis=1)
+    chances = shifted(chances / chances.sum(axis=1, keepdims=True), float(known.start.lifts[at]))
+    most = MOST_SAMPLES if problem.limits is None else int(problem.limits[:, at].max(initial=1))
+    kind = chooses(problem.objective, problem.arms[at])
+    if kind == COVERAGE:
+        amounts = grid(most)
+        return Damani(problem, at, amounts, chances, 1.0 - (1.0 - PASS[:, None]) ** np.array(amounts))
+    table = table_of("damani", fitted)
+    name = known_as(table, problem.arms[at])
+    if name is None:
+        raise ConfigError(
+            f"allocation.policy 'damani' has no curve of arm {problem.arms[at].name!r} in the fitted policy, which "
+            f"knows {', '.join(sorted(table.arms))}: fit on a pool with that arm ({FIT})"
+        )
+    arm = table.arms[name]
+    amounts = grid(min(most, arm.amounts[-1]))
+    knots = stretched(arm.knots.get(kind, arm.knots["majority"]), arm.amounts, amounts)
+    curve = np.stack([np.interp(PASS, KNOTS, column) for column in knots.T], axis=1)
+    return Damani(problem, at, amounts, chances, curve)
