@@ -5,6 +5,7 @@ The schemas are written out, so that a column holds the same type whatever the v
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from apportion.costs import Unit
 from apportion.scheduler.plain import plain
-from apportion.scheduler.results import PromptResult
+from apportion.scheduler.results import Committed, PromptResult
 from apportion.types import Candidate
 
 ROWS_A_GROUP = 20_000
@@ -36,6 +37,11 @@ CANDIDATE_SCHEMA = pa.schema(
         ("finish", pa.string()),
         ("text", pa.string()),
         ("weight", pa.float64()),
+        ("n", pa.int32()),
+        ("cost_tokens", pa.float64()),
+        ("cost_flops", pa.float64()),
+        ("cost_gpu_seconds", pa.float64()),
+        ("cost_usd", pa.float64()),
     ]
 )
 
@@ -56,8 +62,24 @@ RESULT_SCHEMA = pa.schema(
 )
 
 
+def candidate_rows(committed: Committed, correct: Sequence[bool | None]) -> list[dict[str, Any]]:
+    """One prompt's candidates as rows of candidates.parquet; `n` is what their purchase was of, and a candidate's cost
+    an equal share of all that its purchase cost, prompt, verifier and branches given up included."""
+    size = Counter(candidate.purchase for candidate in committed.candidates)
+    rows = []
+    for candidate, right in zip(committed.candidates, correct, strict=True):
+        row, at = candidate_row(candidate, right), candidate.purchase
+        row["n"] = committed.result.purchases[at].n
+        if at < len(committed.paid):
+            cost, share = committed.paid[at], 1.0 / size[at]
+            row["cost_tokens"], row["cost_flops"] = cost.tokens * share, cost.flops * share
+            row["cost_gpu_seconds"], row["cost_usd"] = cost.gpu_seconds * share, cost.dollars * share
+        rows.append(row)
+    return rows
+
+
 def candidate_row(candidate: Candidate, correct: bool | None) -> dict[str, Any]:
-    """One candidate as a row of candidates.parquet."""
+    """What a candidate says of itself."""
     draft, stats = candidate.draft, candidate.draft.stats
     return {
         "prompt_id": candidate.prompt_id,
@@ -86,9 +108,9 @@ class CandidateWriter:
         self._rows: list[dict[str, Any]] = []
         self._writer: Any = None
 
-    def add(self, candidates: Sequence[Candidate], correct: Sequence[bool | None]) -> None:
-        """One prompt's candidates."""
-        self._rows.extend(plain(candidate_row(one, right)) for one, right in zip(candidates, correct, strict=True))
+    def add(self, committed: Committed, correct: Sequence[bool | None]) -> None:
+        """One prompt's candidates; `correct` is of each."""
+        self._rows.extend(map(plain, candidate_rows(committed, correct)))
         if len(self._rows) >= ROWS_A_GROUP:
             self._write()
 

@@ -68,4 +68,4 @@ class Finisher:
             error=state.error,
             candidate=None if choice.candidate is None else state.candidates[choice.candidate].index,
         )
-        return Commit(Committed(result, tuple(state.candidates)))
+        return Commit(Committed(result, tuple(state.candidates), tuple(state.paid)))

@@ -10,11 +10,12 @@ from apportion.types import Candidate, Prompt, Purchase
 
 @dataclass(slots=True)
 class PromptState:
-    """`purchases` are those granted, ended or not. `error` is set when a request failed for good."""
+    """`purchases` are those granted, ended or not; `paid` is what those that ended cost, in order. `error` is set when a request failed for good."""
 
     index: int
     prompt: Prompt
     purchases: list[Purchase] = field(default_factory=list)
+    paid: list[Cost] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     spent: Cost = ZERO_COST
     error: str | None = None

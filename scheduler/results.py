@@ -68,7 +68,8 @@ def judge(result: PromptResult, prompt: Prompt, answers: AnswerType) -> PromptRe
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A prompt's result together with every candidate that was paid for."""
+    """A prompt's result together with every candidate that was paid for, and what each purchase cost."""
 
     result: PromptResult
     candidates: Sequence[Candidate]
+    paid: Sequence[Cost] = ()

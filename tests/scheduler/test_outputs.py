@@ -57,7 +57,7 @@ def committed(name: str, index: int, answer: str | None = "4") -> Committed:
         reason="not worth the price",
         correct=True,
     )
-    return Committed(result, candidates)
+    return Committed(result, candidates, (Cost(6, 1e6, 0.5, 0.25, 1), Cost(4, 0, 0, 0, 1)))
 
 
 def run_directory(path: Path, config: Mapping[str, Any] = CONFIG, fingerprint: str = "f1") -> RunDirectory:
@@ -126,6 +126,11 @@ def test_every_candidate_is_kept_with_where_it_came_from(tmp_path: Path) -> None
         "finish": "end",
         "text": "2+2\nAnswer: 4",
         "weight": 0.5,
+        "n": 1,
+        "cost_tokens": 6.0,
+        "cost_flops": 1e6,
+        "cost_gpu_seconds": 0.5,
+        "cost_usd": 0.25,
     }
     assert (second["index"], second["answer"], second["correct"], second["score"]) == (1, None, None, None)
     assert (second["step_scores"], second["mean_logprob"], second["finish"]) == (None, None, "length")
