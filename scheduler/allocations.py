@@ -14,6 +14,7 @@ from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.asc import asc
 from apportion.scheduler.binned import binned
 from apportion.scheduler.blend_asc import blend_asc
+from apportion.scheduler.calibration import calibration
 from apportion.scheduler.damani import damani
 from apportion.scheduler.elimination import elimination
 from apportion.scheduler.esc import esc
@@ -39,6 +40,7 @@ ALLOCATIONS: dict[str, Builder] = {
     "asc": asc,
     "binned": binned,
     "blend_asc": blend_asc,
+    "calibration": calibration,
     "damani": damani,
     "elimination": elimination,
     "esc": esc,

@@ -31,8 +31,8 @@ CONFIG, DATASET, JOURNAL = "config.yaml", "dataset.json", "journal.sqlite"
 RESULTS, RESULTS_TABLE, CANDIDATES = "results.jsonl", "results.parquet", "candidates.parquet"
 SET_ASIDE, SUMMARY, LOCK = "set_aside.jsonl", "summary.json", ".lock"
 
-_WHERE_IT_RUNS = ("output", "cluster")
-"""Keys that never change what a job decides."""
+_WHERE_IT_RUNS = ("output", "cluster", "calibration")
+"""Keys that never change what a job decides. (What is recorded to calibrate is an allocation of its own.)"""
 _MODEL_WHERE_IT_RUNS = ("cpus",)
 """The same for a row of models. Its gpus stay compared: gpu_seconds are charged by them."""
 _MODEL_SETS_IN_FLIGHT = ("replicas", "max_batch")
@@ -101,7 +101,7 @@ class RunDirectory:
         """
         result = committed.result
         self._committed.append(result)
-        self._candidates.add(committed.candidates, correct)
+        self._candidates.add(committed, correct)
         if result.prompt_id not in self.written:
             self._results.write(dumps(result.as_row()) + "\n")
             self._results.flush()

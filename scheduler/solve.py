@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,12 @@ def run_job(spec: JobSpec, display: Display | None = None, rows: Iterable[Any] |
     A run directory whose job is complete gives its summary at once and spends nothing. Raises ApportionError; all but
     EngineErrors come before anything is spent. `rows` replaces the dataset's path.
     """
-    return asyncio.run(_Job(spec, display, rows, None).run())
+    return run_prepared(prepare(spec, rows), display)
+
+
+def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str, Any]:
+    """`run_job` of a job whose data and models are read."""
+    return asyncio.run(_Job(prepared, display, None).run())
 
 
 def solve(
@@ -70,13 +76,11 @@ def _has_no_output(config: ConfigSource) -> bool:
 class _Job:
     """One run of one job in one event loop."""
 
-    def __init__(
-        self, spec: JobSpec, display: Display | None, rows: Iterable[Any] | None, on_result: OnResult | None
-    ) -> None:
-        self._spec = spec
+    def __init__(self, prepared: Prepared, display: Display | None, on_result: OnResult | None) -> None:
+        self._spec = prepared.spec
         self._display = display
         self._on_result = on_result
-        self._prepared: Prepared = prepare(spec, rows)
+        self._prepared = prepared
         self._started = time.monotonic()
         self._results: list[PromptResult] = []
         self._correct = self._scored = 0
@@ -114,7 +118,7 @@ class _Job:
         prompt = self._prepared.dataset.prompts[committed.result.index]
         result = judge(committed.result, prompt, self._spec.answer)
         correct = [is_correct(candidate.answer, prompt, self._spec.answer) for candidate in committed.candidates]
-        directory.commit(Committed(result, committed.candidates), correct)
+        directory.commit(replace(committed, result=result), correct)
         self._results.append(result)
         self._correct += result.correct is True
         self._scored += result.correct is not None
@@ -192,7 +196,7 @@ class _Worker:
 
     def __init__(self, spec: JobSpec, rows: Iterable[Any]) -> None:
         self._queue: queue.Queue[object] = queue.Queue()
-        self._job = _Job(spec, None, rows, self._queue.put)
+        self._job = _Job(prepare(spec, rows), None, self._queue.put)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._main, name="apportion-job", daemon=True)
         self._task: asyncio.Task[dict[str, Any]] | None = None

@@ -1,0 +1,146 @@
+"""Every arm for every prompt, prompt after prompt: how labelled prompts are recorded as a pool.
+
+Independent samples can be dealt from one large purchase, so a best-of-n arm buys `samples` once. A search of one size
+cannot be dealt from another (a beam of 4 is no part of a beam of 16), so a search buys each amount it is configured
+with. A prompt begins only after those before it have begun, and only if the budget is expected to hold all its
+purchases beside those that begun prompts still need: where it ends, a prefix of the prompts is complete on all arms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from apportion.difficulty.estimator import Difficulty
+from apportion.errors import BudgetError, ConfigError
+from apportion.policies.arm import Arm
+from apportion.policies.settings import build
+from apportion.scheduler.allocation import Allocation, Forecast, Ints, Offer, Problem, Rest
+from apportion.scheduler.known import Known
+from apportion.types import Candidate, Purchase
+
+SAMPLES = 16
+"""Candidates of each independent arm unless given: enough to see a vote settle, and to fit a prior on 200 prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSettings:
+    """`samples` of every arm that draws independently."""
+
+    samples: int = SAMPLES
+
+
+def independent(arm: Arm) -> bool:
+    """Whether any number of an arm's candidates can be dealt from more of them."""
+    return arm.strategy.name == "best_of_n"
+
+
+def script(arms: Sequence[Arm], samples: int) -> tuple[Purchase, ...]:
+    """What each prompt buys, in this order."""
+    return tuple(
+        Purchase(arm.name, n) for arm in arms for n in ((samples,) if independent(arm) else sorted(set(arm.amounts)))
+    )
+
+
+def calibration(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
+    """The policy by the config's settings. Raises ConfigError, or BudgetError where no prompt can be completed."""
+    chosen = build(CalibrationSettings, settings, "allocation")
+    if chosen.samples < 1:
+        raise ConfigError(f"allocation.samples is {chosen.samples}, but must be at least 1")
+    return Calibration(chosen, problem, Difficulty(problem.prompts, problem.arms, known.start))
+
+
+class Calibration:
+    """The calibration policy; see the module. Prompts are taken in order of number."""
+
+    def __init__(self, settings: CalibrationSettings, problem: Problem, difficulty: Difficulty) -> None:
+        self._problem = problem
+        self._difficulty = difficulty
+        self._place = {arm.name: at for at, arm in enumerate(problem.arms)}
+        self._script = script(problem.arms, settings.samples)
+        self._step = np.zeros(problem.prompts, dtype=np.int64)
+        self._under_way = np.zeros(problem.prompts, dtype=bool)
+        self._bought = np.zeros((problem.prompts, len(problem.arms)), dtype=np.int64)
+        self._begun = 0
+        self._unfinished: set[int] = set()
+        whole = self._costs(np.arange(problem.prompts), 0)
+        if float(whole.min()) > problem.budget:
+            raise BudgetError(
+                f"the budget of {problem.budget:g} is less than all arms are expected to cost one prompt "
+                f"({float(whole.min()):g}); raise it, record fewer samples, or leave arms out (arms.NAME=null)"
+            )
+
+    @property
+    def price(self) -> float:
+        return 0.0
+
+    def offer(self, prompt: int, most: float) -> Offer | Rest:
+        purchase = self._next(prompt)
+        if purchase is None:
+            return Rest.STOP
+        cost = float(self._problem.costs.predict(np.array([prompt]), purchase.arm, purchase.n)[0])
+        if prompt > self._begun:
+            return Rest.WAIT
+        if prompt == self._begun:
+            if float(self._costs(np.array([prompt]), 0)[0]) + self._promised() > most:
+                return Rest.WAIT
+            self._begun += 1
+            self._unfinished.add(prompt)
+        elif cost > most:
+            self._under_way[prompt] = False
+            return Rest.WAIT
+        self._under_way[prompt] = True
+        # The ratio of gain to cost is what the queue goes by: the first prompt first.
+        return Offer(purchase, cost * (self._problem.prompts - prompt), cost)
+
+    def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
+        at = self._place[purchase.arm]
+        self._difficulty.observe(prompt, at, candidates)
+        self._bought[prompt, at] += purchase.n
+        self._step[prompt] += 1
+        self._under_way[prompt] = False
+        # Fewer than were bought: a request failed or was cut off, and nothing more may be bought.
+        if len(candidates) < purchase.n or self._step[prompt] == len(self._script):
+            self._unfinished.discard(prompt)
+
+    def reprice(self, available: float) -> None:
+        """Nothing has a price."""
+
+    def difficulty(self, prompt: int) -> float:
+        return self._difficulty.pass_rate(prompt)
+
+    def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
+        """None: nothing is chosen, so nothing is reached."""
+        return ()
+
+    def _next(self, prompt: int) -> Purchase | None:
+        """The next purchase of a prompt, within what its arm can give; None after the last."""
+        limits = self._problem.limits
+        while self._step[prompt] < len(self._script):
+            purchase = self._script[self._step[prompt]]
+            at = self._place[purchase.arm]
+            if limits is None:
+                return purchase
+            left = int(limits[prompt, at] - self._bought[prompt, at])
+            if purchase.n <= left:
+                return purchase
+            if left > 0 and independent(self._problem.arms[at]):
+                return Purchase(purchase.arm, left)
+            self._step[prompt] += 1
+        return None
+
+    def _promised(self) -> float:
+        """What the prompts that have begun are still expected to buy, beside what is under way."""
+        begun = np.array(sorted(self._unfinished), dtype=np.int64)
+        steps = self._step[begun] + self._under_way[begun]
+        return float(sum(self._costs(begun[steps == step], step).sum() for step in np.unique(steps)))
+
+    def _costs(self, prompts: Ints, step: int) -> np.ndarray:
+        """Expected cost of the purchases from this one on, [prompts]."""
+        cost = np.zeros(len(prompts))
+        for purchase in self._script[step:]:
+            cost += self._problem.costs.predict(prompts, purchase.arm, purchase.n)
+        return cost
