@@ -12,8 +12,9 @@ from pathlib import Path
 from apportion.configs.arms import build_arms
 from apportion.configs.load import PACKAGED, ConfigSource, LoadedConfig, load_config, packaged_names
 from apportion.configs.models import build_model_spec, check_model, find_file
+from apportion.configs.objective import COUNTING, OBJECTIVES, build_objective
 from apportion.configs.rules import at_least, known_name, known_settings, more_than_zero
-from apportion.configs.schema import DatasetConfig, JobConfig
+from apportion.configs.schema import CalibrationConfig, DatasetConfig, JobConfig
 from apportion.costs import Unit
 from apportion.errors import ConfigError, DataError, nearest
 from apportion.policies.answers import AnswerType
@@ -21,13 +22,12 @@ from apportion.policies.arm import Arm
 from apportion.policies.registry import ANSWER_KINDS
 from apportion.policies.settings import build
 from apportion.scheduler.allocations import ALLOCATIONS
-from apportion.scheduler.spec import FITTED_COPY, DatasetSpec, JobSpec
+from apportion.scheduler.spec import FITTED_COPY, CalibrationSpec, DatasetSpec, JobSpec
 
 IN_MEMORY = "<rows>"
 """The dataset path of a job whose rows were handed over in Python."""
 
-OBJECTIVES = ("accuracy", "coverage")
-_LATER_OBJECTIVES = ("quota", "pairs")
+_LATER_OBJECTIVES = COUNTING
 _ADDRESS_WORDS = ("local", "auto", "inline")
 
 
@@ -43,13 +43,14 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False) -> JobSpec:
     """The job of a loaded config; raises as `load_job`."""
     job = loaded.job
     unit = _budget(job)
-    _check_objective(job.objective)
+    _check_objective(job.objective.name)
     for key, table in (("models", job.models), ("arms", job.arms)):
         if not table:
             raise ConfigError(f"{key} is empty; name at least one, as in the packaged config quickstart")
     for name, model in job.models.items():
         check_model(name, model)
     arms = build_arms(job)
+    objective = build_objective(job.objective, arms)
     used = models_of(arms)
     _check_prices(job, unit, used)
     known_name("allocation.policy", job.allocation.policy, ALLOCATIONS, "allocation policy")
@@ -59,7 +60,8 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False) -> JobSpec:
     return JobSpec(
         dataset=_dataset(job.dataset, rows_given),
         output=Path(job.output).expanduser(),
-        objective=job.objective,
+        objective=objective.name,
+        goal=objective,
         budget=job.budget.amount,
         unit=unit,
         models={name: build_model_spec(name, model) for name, model in job.models.items() if name in used},
@@ -74,6 +76,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False) -> JobSpec:
         ordered=job.execution.ordered,
         cluster=_address(job.cluster.address),
         resolved=loaded.resolved,
+        calibration=_calibration(job.calibration),
     )
 
 
@@ -85,10 +88,8 @@ def _budget(job: JobConfig) -> Unit:
 
 def _check_objective(objective: str) -> None:
     if objective in _LATER_OBJECTIVES:
-        raise ConfigError(
-            f"objective: {objective!r} cannot be honoured by this version; use one of {', '.join(OBJECTIVES)}"
-        )
-    known_name("objective", objective, OBJECTIVES, "objective")
+        can = ", ".join(name for name in OBJECTIVES if name not in _LATER_OBJECTIVES)
+        raise ConfigError(f"objective: {objective!r} cannot be honoured by this version; use one of {can}")
 
 
 def _check_prices(job: JobConfig, unit: Unit, used: set[str]) -> None:
@@ -147,6 +148,14 @@ def _fitted(text: str | None, output: Path) -> str | None:
             f"{nearest(text, packaged)}{hint}"
         )
     return str(path.absolute())
+
+
+def _calibration(config: CalibrationConfig) -> CalibrationSpec:
+    at_least("calibration.samples", config.samples, 1)
+    if config.budget is not None:
+        more_than_zero("calibration.budget", config.budget, "give what recording may spend, in budget.unit")
+    output = Path(config.output).expanduser() if config.output is not None else None
+    return CalibrationSpec(output, config.samples, config.budget)
 
 
 def _address(address: str) -> str:

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from apportion.configs.schema import AllocationConfig, AnswerConfig, ArmConfig, JobConfig
+from apportion.configs.schema import AllocationConfig, AnswerConfig, ArmConfig, JobConfig, ObjectiveConfig
 from apportion.errors import ConfigError, nearest
 
 SETTINGS = "settings"
@@ -26,6 +26,7 @@ def conform(raw: Mapping[str, Any]) -> dict[str, Any]:
 def flatten(container: Mapping[str, Any]) -> dict[str, Any]:
     """The reverse: settings written beside the other keys again, as a user writes them."""
     flat = dict(container)
+    flat["objective"] = _short(flat["objective"])
     for name in ("allocation", "answer"):
         flat[name] = _inline(flat[name])
     flat["arms"] = {name: _inline(arm) for name, arm in flat["arms"].items()}
@@ -53,6 +54,8 @@ def expected_type(key: str) -> str:
 
 
 def _words(hint: Any) -> str:
+    if hint is ObjectiveConfig:
+        return f"a name, or a mapping with the keys {', '.join(written_keys(hint))}"
     if dataclasses.is_dataclass(hint):
         return f"a mapping with the keys {', '.join(written_keys(hint))}"
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -88,6 +91,8 @@ def _section(raw: Any, schema: Any, prefix: str) -> dict[str, Any]:
 
 
 def _value(value: Any, hint: Any, full: str) -> Any:
+    if hint is ObjectiveConfig and isinstance(value, str):
+        return {"name": value}
     if dataclasses.is_dataclass(hint):
         return _section(value, hint, full)
     if full.startswith(("models", "arms")) and typing.get_origin(hint) is dict and "." not in full:
@@ -113,6 +118,12 @@ def _suggest(key: str, prefix: str, known: list[str]) -> str:
     if places and not advice.startswith("did you mean"):
         advice = f"did you mean {places[0]!r}? {advice}"
     return advice if not prefix else f"{advice} (under {prefix})"
+
+
+def _short(objective: Mapping[str, Any]) -> Any:
+    """The name alone, where no number was given with it."""
+    given = {key: value for key, value in objective.items() if value is not None}
+    return given["name"] if given.keys() == {"name"} else given
 
 
 def _inline(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,18 @@ class BudgetConfig:
 
 
 @dataclass
+class ObjectiveConfig:
+    """What the job is after; a name alone may be written in the place of the mapping."""
+
+    name: str = "accuracy"
+    """accuracy, coverage, quota or pairs"""
+    k: int | None = None
+    """of quota: accepted candidates each prompt shall have; of pairs: pairs of an accepted and a rejected one (1)"""
+    accept: float | None = None
+    """of quota and pairs: the least score of an accepted candidate (0.5)"""
+
+
+@dataclass
 class ModelConfig:
     """One model; `models` names them."""
 
@@ -109,6 +121,18 @@ class AllocationConfig:
 
 
 @dataclass
+class CalibrationConfig:
+    """What `apportion calibrate` records of this config's arms; a run has no use for it."""
+
+    output: str | None = None
+    """the folder of the pool"""
+    samples: int = 16
+    """candidates of each arm for each prompt; a search buys each of its amounts n once instead"""
+    budget: float | None = None
+    """what recording may spend, in budget.unit; budget.amount unless given"""
+
+
+@dataclass
 class AnswerConfig:
     """How answers are read and compared. The kind's own settings, such as pattern, are written beside `kind`."""
 
@@ -141,13 +165,14 @@ class JobConfig:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     output: str = MISSING
     """the run directory"""
-    objective: str = "accuracy"
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     models: dict[str, ModelConfig] = field(default_factory=dict)
     arms: dict[str, ArmConfig] = field(default_factory=dict)
     difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
     allocation: AllocationConfig = field(default_factory=AllocationConfig)
     answer: AnswerConfig = field(default_factory=AnswerConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     seed: int = 0
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

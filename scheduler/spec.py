@@ -9,6 +9,7 @@ from typing import Any
 
 from apportion.actors.spec import ModelSpec
 from apportion.costs import Unit
+from apportion.difficulty.objectives import Objective
 from apportion.policies.answers import AnswerType
 from apportion.policies.arm import Arm
 
@@ -29,9 +30,22 @@ class DatasetSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationSpec:
+    """What `apportion calibrate` records: `samples` of every independent arm, into the folder `output`.
+
+    `budget` is in the job's unit; None is the job's own.
+    """
+
+    output: Path | None = None
+    samples: int = 16
+    budget: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """Everything one job needs. `resolved` is the config as it was run, defaults and overrides included.
 
+    `objective` is the name of `goal`, which also has its numbers.
     `in_flight` bounds the prompts with a purchase under way; None lets the job choose from its replicas.
     `ordered` makes the machine take replies in the order their requests were sent, so that the same seed gives the
     same job whatever the timing, at the price of waiting for stragglers. Costs must not depend on timing either: turn
@@ -56,3 +70,5 @@ class JobSpec:
     ordered: bool = False
     cluster: str = "local"
     resolved: Mapping[str, Any] = field(default_factory=dict)
+    calibration: CalibrationSpec = CalibrationSpec()
+    goal: Objective = field(default_factory=Objective)
