@@ -1,6 +1,7 @@
 """Fit a policy on labelled pools: the prior over pass@1, the verifier's calibration, and the response of each arm.
 
-The reference arm is the one with the most candidates; of equals, the first by name. Everything else is relative to it:
+The reference arm is the one with the most candidates; of equals, the first by name. A search (beam@16) is it only
+where there is nothing else: its candidates share their beginnings. Everything else is relative to it:
 prior, text, calibration and vote weights are fitted on its candidates, each arm's lift on the prompts they share.
 """
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from apportion.difficulty.belief import World, base_prior, believe
 from apportion.difficulty.fiterror import FitError
-from apportion.difficulty.fitted import FittedArm, FittedPolicy
+from apportion.difficulty.fitted import FittedArm, FittedPolicy, is_search
 from apportion.difficulty.grid import LOGIT, PASS
 from apportion.difficulty.learn import LIFT_GRID, weights_of
 from apportion.difficulty.pools import Deck, Pool, read_pool
@@ -61,7 +62,7 @@ def fit(pools: Sequence[Pool]) -> FittedPolicy:
     """
     pool = together(pools)
     counts = {arm: int(deck.begin[-1]) for arm, deck in pool.decks.items()}
-    reference = min(counts, key=lambda arm: (-counts[arm], arm))
+    reference = min((arm for arm in counts if counts[arm]), key=lambda arm: (is_search(arm), -counts[arm], arm))
     known = np.flatnonzero(pool.decks[reference].sizes > 0)
     own = pool.decks[reference].part(known)
     found = hits(own)

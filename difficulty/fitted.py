@@ -38,6 +38,11 @@ AT = "@"
 """A pool calls a search by its amount, beam@16: a smaller search cannot be dealt from a larger one."""
 
 
+def is_search(name: str) -> bool:
+    """Whether a pool's arm is one amount of a search: NAME@N."""
+    return name.rpartition(AT)[0] != "" and name.rpartition(AT)[2].isdigit()
+
+
 @dataclass(frozen=True, slots=True)
 class FittedArm:
     """One arm of the pools. `lift` is relative to the reference arm, in logits; `tokens` and `dollars` are the mean of
@@ -83,7 +88,7 @@ class FittedPolicy:
 
     def _amounts(self, arm: Arm) -> list[str]:
         """The names under which amounts of an arm are known: those it sells, or all there are where it sells none."""
-        there = [name for name in self.arms if name.rpartition(AT)[0] == arm.name and name.rpartition(AT)[2].isdigit()]
+        there = [name for name in self.arms if is_search(name) and name.rpartition(AT)[0] == arm.name]
         sold = [name for name in there if int(name.rpartition(AT)[2]) in arm.amounts]
         return sold or there
 

@@ -82,7 +82,6 @@ def fit_text(
     `right` of `tried` candidates of each prompt were right; `prior` is the dataset's, [POINTS]. The model is None where
     it does not beat the prior on prompts it was not fitted on.
     """
-    from sklearn.linear_model import Ridge
     from sklearn.model_selection import KFold
 
     like = np.exp(right[:, None] * np.log(PASS) + (tried - right)[:, None] * np.log1p(-PASS))
@@ -94,13 +93,13 @@ def fit_text(
     columns = (columns - center) / scale
     target = (right + 0.5) / (tried + 1.0)
     best = (plain, 0.0, 0.0)
-    for penalty in PENALTIES:
-        held = np.empty(len(texts))
-        for train, test in KFold(FOLDS, shuffle=True, random_state=0).split(columns):
-            model = Ridge(alpha=penalty).fit(columns[train], target[train], sample_weight=tried[train])
-            held[test] = model.predict(columns[test])
+    held = np.empty((len(PENALTIES), len(texts)))
+    for train, test in KFold(FOLDS, shuffle=True, random_state=0).split(columns):
+        for at, (coefficients, intercept) in enumerate(ridge(columns[train], target[train], tried[train], PENALTIES)):
+            held[at, test] = columns[test] @ coefficients + intercept
+    for penalty, said in zip(PENALTIES, held, strict=True):
         for strength in STRENGTHS:
-            given = beta_on_grid(np.clip(held, 0.02, 0.98), strength)
+            given = beta_on_grid(np.clip(said, 0.02, 0.98), strength)
             mixed = given / given.mean(axis=0) * prior
             mixed /= mixed.sum(axis=1, keepdims=True)
             score = float(np.log((like * mixed).sum(axis=1)).mean())
@@ -108,12 +107,12 @@ def fit_text(
     score, penalty, strength = best
     if penalty == 0.0:
         return None, plain, plain
-    model = Ridge(alpha=penalty).fit(columns, target, sample_weight=tried)
+    ((coefficients, intercept),) = ridge(columns, target, tried, [penalty])
     fitted = TextPrior(
         tuple(center.tolist()),
         tuple(scale.tolist()),
-        tuple(model.coef_.tolist()),
-        float(model.intercept_),
+        tuple(coefficients.tolist()),
+        intercept,
         strength,
         tuple(np.ones(len(PASS)).tolist()),
     )
@@ -121,3 +120,17 @@ def fit_text(
     final = TextPrior(fitted.center, fitted.scale, fitted.coefficients, fitted.intercept, strength,
                       tuple(average.tolist()))  # fmt: skip
     return final, score, plain
+
+
+def ridge(columns: Floats, target: Floats, weight: Floats, penalties: Sequence[float]) -> list[tuple[Floats, float]]:
+    """Weighted ridge regression, intercept unpenalised: coefficients and intercept for each penalty.
+
+    One eigendecomposition serves all of them.
+    """
+    share = weight / weight.sum()
+    center, level = share @ columns, float(share @ target)
+    inside = (columns - center) * np.sqrt(weight)[:, None]
+    values, vectors = np.linalg.eigh(inside.T @ inside)
+    along = vectors.T @ (inside.T @ ((target - level) * np.sqrt(weight)))
+    found = [vectors @ (along / (np.maximum(values, 0.0) + penalty)) for penalty in penalties]
+    return [(coefficients, level - float(center @ coefficients)) for coefficients in found]
