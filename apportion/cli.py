@@ -13,11 +13,18 @@ import sys
 from collections.abc import Sequence
 
 from apportion import __version__
-from apportion.commands import check, fit, plan, replay, run
+from apportion.commands import calibrate, check, fit, plan, replay, run
 from apportion.commands.command import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, Command, complain
 from apportion.errors import ApportionError
 
-COMMANDS: tuple[Command, ...] = (run.COMMAND, plan.COMMAND, check.COMMAND, fit.COMMAND, replay.COMMAND)
+COMMANDS: tuple[Command, ...] = (
+    run.COMMAND,
+    plan.COMMAND,
+    check.COMMAND,
+    calibrate.COMMAND,
+    fit.COMMAND,
+    replay.COMMAND,
+)
 
 _DESCRIPTION = """\
 Spend one compute budget on a dataset of prompts so that as many as possible come out right.
@@ -31,6 +38,7 @@ examples:
   apportion plan job.yaml budget.amount=2e15      what that budget is expected to reach, before spending it
   apportion check job.yaml                        read the config, the data and the cluster; spend nothing
   apportion run job.yaml                          run it; the same command again resumes a stopped job
+  apportion calibrate job.yaml -o pools/math      record every arm on prompts with references, under the budget
   apportion fit pools/math -o math.json           what recorded candidates teach; then difficulty.fitted=math.json
   apportion run job.yaml seed=1 output=runs/more  another job needs another output"""
 

@@ -120,7 +120,7 @@ class Calibration:
         """The next purchase of a prompt, within what its arm can give; None after the last."""
         limits = self._problem.limits
         while self._step[prompt] < len(self._script):
-            purchase = self._script[self._step[prompt]]
+            purchase = self._script[int(self._step[prompt])]
             at = self._place[purchase.arm]
             if limits is None:
                 return purchase

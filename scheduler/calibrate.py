@@ -1,0 +1,197 @@
+"""`apportion calibrate`: every arm of a config on labelled prompts, recorded as a pool.
+
+It is a job like any other, with the allocation policy `calibration`: its run directory is POOL/run, and POOL holds
+prompts.parquet and candidates.parquet beside it, written when the job is done. Prompts are taken in seeded random
+order, so that where the budget ends, those that are complete are a fair sample of all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apportion.difficulty.fitted import AT
+from apportion.difficulty.objectives import Objective
+from apportion.errors import ConfigError, DataError, RunDirectoryError
+from apportion.scheduler.assemble import Prepared, prepare
+from apportion.scheduler.calibration import independent, script
+from apportion.scheduler.outputs import CANDIDATES, CONFIG, read_summary
+from apportion.scheduler.progress import Display
+from apportion.scheduler.solve import run_prepared
+from apportion.scheduler.spec import JobSpec
+
+RUN = "run"
+"""The folder of a pool that holds the run directory of the job that recorded it."""
+PROMPTS = "prompts.parquet"
+_READ = ("prompt_id", "arm", "purchase", "n", "answer", "correct", "tokens", "score")
+_COSTS = ("cost_usd", "cost_tokens", "cost_flops", "cost_gpu_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What was recorded: `complete` prompts have every candidate of every arm, of `prompts` in the dataset.
+
+    `arms` are the pool's, with their candidates. `summary` is the job's; `before` says that it was done already.
+    """
+
+    pool: Path
+    prompts: int
+    complete: int
+    arms: Mapping[str, int]
+    summary: Mapping[str, Any]
+    before: bool = False
+
+
+def pool_arm(name: str, n: int, dealt: bool) -> str:
+    """What a pool calls an arm: a search by its amount, beam@16, because it is no part of a larger one."""
+    return name if dealt else f"{name}{AT}{n}"
+
+
+def calibrate(spec: JobSpec, display: Display | None = None, rows: Iterable[Any] | None = None) -> Recorded:
+    """Record a pool, or go on with one that was stopped. `rows` replaces the dataset's path.
+
+    Raises ConfigError without an output, DataError for prompts without a reference, RunDirectoryError for an output
+    that holds another pool, BudgetError for a budget that completes no prompt, and what `run_job` raises.
+    """
+    pool = spec.calibration.output
+    if pool is None:
+        raise ConfigError("calibration.output is missing; say where the pool goes, with -o POOL or in the config")
+    _check_folder(pool)
+    prepared = _shuffled(prepare(_job(spec, pool), rows))
+    _check_references(prepared)
+    before = read_summary(prepared.spec.output) is not None
+    summary = run_prepared(prepared, display)
+    arms, complete = _write(pool, prepared)
+    return Recorded(pool, len(prepared.dataset.prompts), complete, arms, summary, before)
+
+
+def _job(spec: JobSpec, pool: Path) -> JobSpec:
+    """The recording as a job: its own output, budget and allocation, and nothing known beforehand."""
+    budget = spec.calibration.budget if spec.calibration.budget is not None else spec.budget
+    samples, output = spec.calibration.samples, pool / RUN
+    resolved = {
+        **spec.resolved,
+        "output": str(output),
+        "objective": "accuracy",
+        "budget": {"amount": budget, "unit": spec.unit.value},
+        "difficulty": {},
+        "allocation": {"policy": "calibration", "samples": samples},
+    }
+    return replace(
+        spec,
+        output=output,
+        objective="accuracy",
+        goal=Objective(),
+        budget=budget,
+        fitted=None,
+        allocation="calibration",
+        allocation_settings={"samples": samples},
+        resolved=resolved,
+    )
+
+
+def _check_folder(pool: Path) -> None:
+    """A folder that holds a pool, or a run, that this command did not make is left alone."""
+    ours = (pool / RUN / CONFIG).is_file()
+    for name in (CANDIDATES, PROMPTS, CONFIG):
+        if (pool / name).exists() and (not ours or name == CONFIG):
+            what = "another job's results" if name == CONFIG or (pool / CONFIG).exists() else "another pool"
+            raise RunDirectoryError(f"calibration.output: {pool} holds {what} ({name}); choose another with -o POOL")
+
+
+def _shuffled(prepared: Prepared) -> Prepared:
+    """The prompts in the order in which they are taken, which depends on the seed alone."""
+    dataset = prepared.dataset
+    order = np.random.default_rng(prepared.spec.seed).permutation(len(dataset.prompts)).tolist()
+    return replace(
+        prepared,
+        dataset=replace(
+            dataset,
+            prompts=tuple(dataset.prompts[at] for at in order),
+            lines=tuple(dataset.lines[at] for at in order),
+        ),
+        prompt_tokens={name: counts[order] for name, counts in prepared.prompt_tokens.items()},
+    )
+
+
+def _check_references(prepared: Prepared) -> None:
+    prompts = prepared.dataset.prompts
+    without = sum(prompt.reference is None for prompt in prompts)
+    if without:
+        column = prepared.spec.dataset.reference
+        advice = (
+            "name its column with dataset.reference"
+            if column is None
+            else f"fill the column {column!r}, or leave those prompts out"
+        )
+        raise DataError(
+            f"{without:,} of {len(prompts):,} prompts have no reference answer, and a pool without labels teaches "
+            f"nothing; {advice}"
+        )
+
+
+def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
+    """Write the pool from the run directory, candidates last. Returns candidates by arm, and how many are complete."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    spec = prepared.spec
+    dealt = {arm.name: independent(arm) for arm in spec.arms}
+    table = pq.read_table(spec.output / CANDIDATES, columns=[*_READ, *_COSTS])
+    rows = table.to_pylist()
+    place = {prompt.id: at for at, prompt in enumerate(prepared.dataset.prompts)}
+    rows.sort(key=lambda row: (place[row["prompt_id"]], row["purchase"]))
+    numbers: Counter[tuple[str, str]] = Counter()
+    bought: dict[str, Counter[tuple[str, int]]] = defaultdict(Counter)
+    for row in rows:
+        bought[row["prompt_id"]][row["arm"], row["n"]] += 1
+        row["arm"] = pool_arm(row["arm"], row["n"], dealt[row["arm"]])
+        row["index"] = numbers[row["prompt_id"], row["arm"]]
+        numbers[row["prompt_id"], row["arm"]] += 1
+        for name in _COSTS:
+            # A model without a price, or an engine that measures no time, costs nothing that could be compared.
+            row[name] = row[name] or None
+    seen = [prompt for prompt in prepared.dataset.prompts if prompt.id in bought]
+    described = {
+        "prompt_id": [prompt.id for prompt in seen],
+        "text": [prompt.text for prompt in seen],
+        "reference": [prompt.reference for prompt in seen],
+    }
+    text = pa.string()
+    prompt_schema = pa.schema([("prompt_id", text), ("text", text), ("reference", text)])
+    schema = pa.schema(
+        [
+            *((name, text) for name in ("prompt_id", "arm")),
+            ("index", pa.int32()),
+            ("answer", text),
+            ("correct", pa.bool_()),
+            ("tokens", pa.int64()),
+            ("score", pa.float64()),
+            ("n", pa.int32()),
+            *((name, pa.float64()) for name in _COSTS),
+        ]
+    )
+    _whole(pool / PROMPTS, pa.table(described, schema=prompt_schema))
+    _whole(pool / CANDIDATES, pa.Table.from_pylist(rows, schema=schema))
+    wanted = [(purchase.arm, purchase.n) for purchase in script(spec.arms, spec.allocation_settings["samples"])]
+    complete = sum(all(_enough(found[one], one, dealt) for one in wanted) for found in bought.values())
+    return dict(sorted(Counter(row["arm"] for row in rows).items())), complete
+
+
+def _enough(found: int, wanted: tuple[str, int], dealt: Mapping[str, bool]) -> bool:
+    """Whether a purchase was carried out: a search may end with fewer candidates than it was begun with."""
+    arm, n = wanted
+    return found >= n if dealt[arm] else found > 0
+
+
+def _whole(path: Path, table: Any) -> None:
+    import pyarrow.parquet as pq
+
+    beside = path.with_name(path.name + ".tmp")
+    pq.write_table(table, beside)
+    beside.replace(path)
