@@ -51,7 +51,8 @@ class Cost:
 
     def of(self, unit: Unit) -> float:
         """The amount in one unit."""
-        return float(getattr(self, unit.value))
+        # A unit is its own name; `.value` would take longer than the rest.
+        return float(getattr(self, unit))
 
     def as_dict(self) -> dict[str, float]:
         """Unit name to amount."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from apportion.errors import JournalError
 from apportion.scheduler.results import Committed
 from apportion.types import Purchase, Reply, Request
 
 
-@dataclass(frozen=True, slots=True)
-class RequestId:
-    """The place of a request in a job; the same in every replay. Written `prompt.purchase.step.part`."""
+class RequestId(NamedTuple):
+    """The place of a request in a job; the same in every replay. Written `prompt.purchase.step.part`.
+
+    A tuple, because a job looks it up half a dozen times for every reply: hashing a dataclass would be felt.
+    """
 
     prompt: int
     purchase: int

@@ -27,26 +27,33 @@ class Finisher:
 
     def candidates(self, state: PromptState, arm: Arm, number: int, drafts: Sequence[Draft]) -> list[Candidate]:
         """New candidates of a prompt, numbered after those it has; equal answers become equal strings."""
-        seen = list(dict.fromkeys(c.answer for c in state.candidates if c.answer is not None))
-        new: list[Candidate] = []
-        for draft in drafts:
-            answer = self._answers.extract(draft.text)
-            if answer is not None:
-                answer = canonical(answer, seen, self._answers)
-                if answer not in seen:
-                    seen.append(answer)
-            new.append(
-                Candidate(
-                    prompt_id=state.prompt.id,
-                    index=len(state.candidates) + len(new),
-                    arm=arm.name,
-                    purchase=number,
-                    draft=draft,
-                    answer=answer,
-                    score=score_of(draft.step_scores, arm.aggregate),
-                )
+        first = len(state.candidates)
+        return [
+            Candidate(
+                state.prompt.id,
+                first + at,
+                arm.name,
+                number,
+                draft,
+                self._answer(state, draft),
+                score_of(draft.step_scores, arm.aggregate),
             )
-        return new
+            for at, draft in enumerate(drafts)
+        ]
+
+    def _answer(self, state: PromptState, draft: Draft) -> str | None:
+        """The answer of a draft, as the first answer of the prompt that equals it was written."""
+        answer = self._answers.extract(draft.text)
+        if answer is None:
+            return None
+        if state.canonical is None:
+            state.canonical = {}
+        known = state.canonical.get(answer)
+        if known is None:
+            # Equality may be dear to tell (math): each way of writing an answer is compared once.
+            known = canonical(answer, list(dict.fromkeys(state.canonical.values())), self._answers)
+            state.canonical[answer] = known
+        return known
 
     def commit(self, state: PromptState, difficulty: float, reason: str) -> Commit:
         """The prompt's result, `correct` still open."""

@@ -8,7 +8,7 @@ even that does not suffice it is kept in `overrun` and shown to the user, never 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,24 +36,62 @@ class Account:
     kind: Kind
 
 
+class _Tally:
+    """A cost that grows by every reply: adding in place is several times quicker than making a new value."""
+
+    __slots__ = ("dollars", "flops", "gpu_seconds", "samples", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens = self.flops = self.gpu_seconds = self.dollars = self.samples = 0.0
+
+    def add(self, cost: Cost) -> None:
+        self.tokens += cost.tokens
+        self.flops += cost.flops
+        self.gpu_seconds += cost.gpu_seconds
+        self.dollars += cost.dollars
+        self.samples += cost.samples
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(self.tokens, self.flops, self.gpu_seconds, self.dollars, self.samples)
+
+
 class Ledger:
     """Amounts in the budget's unit, costs in all units. Keys of reservations are any hashable, used once at a time."""
 
     def __init__(self, budget: float, unit: Unit) -> None:
         self.budget = budget
         self.unit = unit
-        self.total = ZERO_COST
-        self.by_arm: dict[str, Cost] = defaultdict(Cost)
-        self.by_model: dict[str, Cost] = defaultdict(Cost)
-        self.by_kind: dict[str, Cost] = defaultdict(Cost)
-        self.by_prompt: dict[int, Cost] = defaultdict(Cost)
+        self.by_prompt: dict[int, Cost] = {}
+        self._spent = 0.0
+        self._booked: dict[tuple[str, str, Kind], _Tally] = {}
         self._held: dict[object, float] = {}
         self._reserved = 0.0
 
     @property
     def spent(self) -> float:
         """What finished work has cost, in the budget's unit."""
-        return self.total.of(self.unit)
+        return self._spent
+
+    @property
+    def total(self) -> Cost:
+        """What finished work has cost."""
+        return sum((tally.cost for tally in self._booked.values()), ZERO_COST)
+
+    @property
+    def by_arm(self) -> dict[str, Cost]:
+        """What finished work of each arm has cost, arms in the order in which they first cost something."""
+        return self._by(lambda arm, model, kind: arm)
+
+    @property
+    def by_model(self) -> dict[str, Cost]:
+        """What finished work of each model has cost."""
+        return self._by(lambda arm, model, kind: model)
+
+    @property
+    def by_kind(self) -> dict[str, Cost]:
+        """What finished work of each kind has cost, by the kind's name."""
+        return self._by(lambda arm, model, kind: kind.value)
 
     @property
     def reserved(self) -> float:
@@ -63,7 +101,7 @@ class Ledger:
     @property
     def available(self) -> float:
         """What can still be reserved; never negative."""
-        return max(0.0, self.budget - self.spent - self._reserved)
+        return max(0.0, self.budget - self._spent - self._reserved)
 
     @property
     def overrun(self) -> float:
@@ -72,7 +110,7 @@ class Ledger:
 
     def covers(self, amount: float) -> bool:
         """Whether `amount` can be reserved now."""
-        return self.spent + self._reserved + amount <= self.budget
+        return self._spent + self._reserved + amount <= self.budget
 
     def reserve(self, key: object, amount: float) -> None:
         """Hold `amount` for one request. Raises BudgetError, changing nothing, where the budget does not cover it."""
@@ -91,16 +129,26 @@ class Ledger:
     def settle(self, key: object, cost: Cost, account: Account) -> float:
         """Book what a reserved request cost and refund the rest; returns the refund (negative for an overrun)."""
         held = self._take(key)
-        self.total += cost
-        self.by_arm[account.arm] += cost
-        self.by_model[account.model] += cost
-        self.by_kind[account.kind.value] += cost
-        self.by_prompt[account.prompt] += cost
-        return held - cost.of(self.unit)
+        key = (account.arm, account.model, account.kind)
+        tally = self._booked.get(key)
+        if tally is None:
+            tally = self._booked[key] = _Tally()
+        tally.add(cost)
+        earlier = self.by_prompt.get(account.prompt)
+        self.by_prompt[account.prompt] = cost if earlier is None else earlier + cost
+        amount = cost.of(self.unit)
+        self._spent += amount
+        return held - amount
 
     def release(self, key: object) -> float:
         """Give a reservation back unspent; returns it."""
         return self._take(key)
+
+    def _by(self, name: Callable[[str, str, Kind], str]) -> dict[str, Cost]:
+        found: dict[str, Cost] = {}
+        for key, tally in self._booked.items():
+            found[name(*key)] = found.get(name(*key), ZERO_COST) + tally.cost
+        return found
 
     def _take(self, key: object) -> float:
         if key not in self._held:

@@ -194,7 +194,7 @@ class Machine:
                 self._commit(prompt, "budget")
                 return True
             offer = smaller
-        state.purchases.append(offer.purchase)
+        state.grant(offer.purchase)
         self._open[prompt] = opened
         self._under_way += opened.held
         self._out.append(Granted(prompt, opened.number, offer.purchase))
@@ -299,4 +299,4 @@ class Machine:
         self.meter.forget(state.prompt.messages)
         difficulty = self.allocation.difficulty(prompt) if self._settings.difficulty else math.nan
         self._out.append(self._finisher.commit(state, difficulty, reason))
-        state.candidates = []
+        state.forget()

@@ -20,7 +20,22 @@ class PromptState:
     spent: Cost = ZERO_COST
     error: str | None = None
     committed: bool = False
+    canonical: dict[str, str] | None = None
+    """the answers read so far, each with the first answer it equals; None before there is one"""
+    _drawn: dict[str, int] | None = None
 
     def drawn(self, arm: str) -> int:
         """Samples of an arm bought so far: where the next purchase's seeds begin."""
-        return sum(purchase.n for purchase in self.purchases if purchase.arm == arm)
+        return self._drawn.get(arm, 0) if self._drawn is not None else 0
+
+    def grant(self, purchase: Purchase) -> None:
+        """Take in one more purchase."""
+        if self._drawn is None:
+            self._drawn = {}
+        self._drawn[purchase.arm] = self._drawn.get(purchase.arm, 0) + purchase.n
+        self.purchases.append(purchase)
+
+    def forget(self) -> None:
+        """Drop what a prompt that is committed needs no more."""
+        self.candidates = []
+        self.canonical = self._drawn = None

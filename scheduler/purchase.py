@@ -29,14 +29,14 @@ class OpenPurchase:
 
     def ids(self) -> tuple[RequestId, ...]:
         """The ids of the present step's requests."""
-        return tuple(RequestId(self.prompt, self.number, self.step, part) for part in range(len(self.requests)))
+        return tuple([RequestId(self.prompt, self.number, self.step, part) for part in range(len(self.requests))])
 
     def pay(self, cost: Cost, unit: Unit) -> float:
         """Add a cost. Returns by how much the purchase now holds more of the budget than it did.
 
         `held` is what the purchase takes of the budget: what is expected of it, or what it has cost where that is more.
         """
-        self.cost += cost
+        self.cost = cost if self.cost is ZERO_COST else self.cost + cost
         before, self.held = self.held, max(self.held, self.cost.of(unit))
         return self.held - before
 
@@ -49,10 +49,10 @@ class OpenPurchase:
         self._replies[part] = reply
         if len(self._replies) < len(self.requests):
             return False
-        replies = tuple(self._replies[part] for part in range(len(self.requests)))
-        self._replies = {}
+        replies = tuple([self._replies[part] for part in range(len(self.requests))])
+        self._replies.clear()
         self.step += 1
-        whole = tuple(reply for reply in replies if reply is not None)
+        whole = tuple([reply for reply in replies if reply is not None])
         if len(whole) == len(replies):
             self._resume(whole)
         else:
