@@ -86,6 +86,11 @@ class FittedPolicy:
         """Whether the arm itself is known, not only its policy model."""
         return arm.name in self.arms or bool(self._amounts(arm))
 
+    def lengths(self, arms: Sequence[Arm]) -> dict[str, float]:
+        """Mean tokens of a response, by name, of those of the arms where they are known."""
+        found = {arm.name: self.arm(arm) for arm in arms}
+        return {name: one.tokens for name, one in found.items() if one is not None and one.tokens is not None}
+
     def _amounts(self, arm: Arm) -> list[str]:
         """The names under which amounts of an arm are known: those it sells, or all there are where it sells none."""
         there = [name for name in self.arms if is_search(name) and name.rpartition(AT)[0] == arm.name]

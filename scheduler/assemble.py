@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from apportion.actors.registry import describe
 from apportion.actors.spec import Role
+from apportion.difficulty.fitted import FittedPolicy, load
 from apportion.errors import BudgetError
 from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.allocations import build_allocation
@@ -34,16 +35,18 @@ FEWEST_IN_FLIGHT = 8
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A job's data and models, read and counted. `prompt_tokens` are [prompts] for each model."""
+    """A job's data, models and fitted policy, read and counted. `prompt_tokens` are [prompts] for each model."""
 
     spec: JobSpec
     dataset: Dataset
     meter: Meter
     prompt_tokens: dict[str, NDArray[np.float64]]
+    fitted: FittedPolicy | None = None
 
 
 def prepare(spec: JobSpec, rows: Iterable[Any] | None = None) -> Prepared:
     """Read the dataset and describe the models. Raises DataError, ModelError or ConfigError; spends nothing."""
+    fitted = load(spec.fitted) if spec.fitted is not None else None
     describers = {name: describe(model) for name, model in spec.models.items()}
     meter = Meter(describers)
     dataset = set_aside_too_long(read_dataset(spec.dataset, rows), describers)
@@ -51,12 +54,14 @@ def prepare(spec: JobSpec, rows: Iterable[Any] | None = None) -> Prepared:
         name: np.array([meter.prompt_tokens(name, prompt.messages) for prompt in dataset.prompts], dtype=np.float64)
         for name in spec.models
     }
-    return Prepared(spec, dataset, meter, counts)
+    return Prepared(spec, dataset, meter, counts, fitted)
 
 
 def build_costs(prepared: Prepared) -> ExpectedCosts:
-    """The job's cost model, before any experience."""
-    return ExpectedCosts(prepared.spec.arms, prepared.meter, prepared.spec.unit, prepared.prompt_tokens)
+    """The job's cost model, before any experience but the lengths that a fitted policy knows."""
+    spec = prepared.spec
+    lengths = {} if prepared.fitted is None else prepared.fitted.lengths(spec.arms)
+    return ExpectedCosts(spec.arms, prepared.meter, spec.unit, prepared.prompt_tokens, lengths)
 
 
 def build_policy(prepared: Prepared, costs: ExpectedCosts) -> Allocation:
@@ -74,7 +79,7 @@ def build_policy(prepared: Prepared, costs: ExpectedCosts) -> Allocation:
         objective=spec.objective,
         seed=spec.seed,
     )
-    return build_allocation(spec.allocation, spec.allocation_settings, problem, spec.probe, spec.fitted)
+    return build_allocation(spec.allocation, spec.allocation_settings, problem, spec.probe, prepared.fitted)
 
 
 def build_machine(prepared: Prepared) -> Machine:

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from apportion.difficulty.fitted import FittedPolicy
 from apportion.scheduler.allocation import Forecast
 from apportion.scheduler.assemble import Prepared, build_costs, build_policy, prepare
 from apportion.scheduler.expected import ExpectedCosts
@@ -52,6 +53,7 @@ class JobPlan:
     purchases: tuple[PurchaseCost, ...]
     forecasts: tuple[Forecast, ...]
     static: StaticForecast
+    fitted: FittedPolicy | None = None
 
 
 def plan_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> JobPlan:
@@ -67,6 +69,7 @@ def plan_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> JobPlan:
         purchases=_purchases(prepared, costs),
         forecasts=policy.forecast([spec.budget * multiple for multiple in BUDGET_MULTIPLES]),
         static=forecast_of_job(prepared, costs),
+        fitted=prepared.fitted,
     )
 
 
@@ -77,11 +80,34 @@ def render(plan: JobPlan) -> RenderableType:
     head = [
         f"{plan.prompts:,} prompts, {plan.set_aside:,} rows set aside; mean prompt tokens: {tokens}",
         f"budget {amount(spec.budget, unit)}, {amount(spec.budget / plan.prompts, unit)} a prompt",
-        f"until some are seen, responses are taken to have {FIRST_GUESS_TOKENS:.0f} tokens, or max_tokens if less",
+        *_fitted_lines(plan),
+        _lengths_line(plan),
     ]
     return Group(
         *map(safe, head), Text(), _purchase_table(plan), Text(), _forecast_table(plan), safe(_static_line(plan))
     )
+
+
+def _fitted_lines(plan: JobPlan) -> list[str]:
+    """Which fitted policy the forecast rests on, and which of the job's arms it does not know."""
+    if plan.fitted is None:
+        return []
+    on, arms = plan.fitted.fitted_on, plan.spec.arms
+    named = {arm.name: arm.name if plan.fitted.knows(arm) else f"{arm.name} (as {arm.policy})" for arm in arms}
+    strange = [arm.name for arm in arms if plan.fitted.arm(arm) is None]
+    known = [text for name, text in named.items() if name not in strange]
+    rest = f"; not {', '.join(strange)}, which start from nothing" if strange else ""
+    source = f"{on.get('prompts', 0):,} prompts of {', '.join(map(str, on.get('pools', ())))}"
+    return [f"fitted policy {plan.spec.fitted}: {source}; it knows {', '.join(known)}{rest}"]
+
+
+def _lengths_line(plan: JobPlan) -> str:
+    lengths = plan.fitted.lengths(plan.spec.arms) if plan.fitted is not None else {}
+    known = [f"{name} {count(round(tokens))} tokens" for name, tokens in lengths.items()]
+    guess = f"{FIRST_GUESS_TOKENS:.0f} tokens, or max_tokens if less"
+    if len(lengths) < len(plan.spec.arms):
+        known.append(f"of other arms {guess}" if lengths else guess)
+    return f"until some are seen, responses are taken to have {', '.join(known)}"
 
 
 def _purchases(prepared: Prepared, costs: ExpectedCosts) -> tuple[PurchaseCost, ...]:
