@@ -12,10 +12,11 @@ from pathlib import Path
 from apportion.configs.arms import build_arms
 from apportion.configs.load import PACKAGED, ConfigSource, LoadedConfig, load_config, packaged_names
 from apportion.configs.models import build_model_spec, check_model, find_file
-from apportion.configs.objective import COUNTING, OBJECTIVES, build_objective
+from apportion.configs.objective import build_objective
 from apportion.configs.rules import at_least, known_name, known_settings, more_than_zero
 from apportion.configs.schema import CalibrationConfig, DatasetConfig, JobConfig
 from apportion.costs import Unit
+from apportion.difficulty.objectives import COUNTING, OBJECTIVES
 from apportion.errors import ConfigError, DataError, nearest
 from apportion.policies.answers import AnswerType
 from apportion.policies.arm import Arm

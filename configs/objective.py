@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from apportion.configs.rules import known_name
 from apportion.configs.schema import ObjectiveConfig
 from apportion.difficulty.checkable import check_scored
-from apportion.difficulty.objectives import Objective
+from apportion.difficulty.objectives import COUNTING, OBJECTIVES, Objective
 from apportion.errors import ConfigError
 from apportion.policies.arm import Arm
 
-OBJECTIVES = ("accuracy", "coverage", "quota", "pairs")
-COUNTING = ("quota", "pairs")
-"""Those that count candidates by a threshold, and so need `k` and a verifier."""
 DEFAULT_ACCEPT = 0.5
 """As good as not: what a calibrated verifier gives to a candidate of which it cannot tell."""
 

@@ -69,6 +69,10 @@ class Checkable:
         """Accepted and rejected candidates of all arms together, each [rows]."""
         return self.accepted[prompts].sum(axis=1), self.rejected[prompts].sum(axis=1)
 
+    def tried(self, prompt: int) -> bool:
+        """Whether a prompt has any candidate."""
+        return bool(self.accepted[prompt].any() or self.rejected[prompt].any())
+
     def now(self, prompts: Rows) -> Floats:
         """The objective as it stands, which is known exactly, [rows]."""
         return self.objective.reached(*self.counts(prompts))
@@ -102,6 +106,13 @@ class Checkable:
         kinds, group = self._alike(prompts)
         each, state = np.full(len(kinds), cost), self.counts(kinds)
         return index(self.belief(kinds), self.passing(arm), *state, self.objective, each)[group]
+
+    def key(self, prompt: int) -> bytes | None:
+        """Equal for prompts with equal gains until the next refresh; None where each prompt has its own text prior."""
+        if self.start.text is not None:
+            return None
+        parts = (self.accepted[prompt], self.rejected[prompt], self._yes[prompt], self._no[prompt])
+        return b"".join(part.tobytes() for part in parts)
 
     def _alike(self, prompts: Rows) -> tuple[Ints, Ints]:
         """One prompt of each kind, and the kind of each prompt, [rows]: those with equal counts are worked out once."""

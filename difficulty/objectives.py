@@ -24,25 +24,21 @@ from scipy.special import bdtr
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-COUNTED = ("coverage", "quota", "pairs")
-"""The objectives whose value depends on numbers of accepted and rejected candidates alone."""
+OBJECTIVES = ("accuracy", "coverage", "quota", "pairs")
+COUNTING = ("quota", "pairs")
+"""Those that count candidates by a threshold on their score, and so need `k` and a verifier."""
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
     """What a job is after. `k` candidates or pairs a prompt; a score of at least `accept` is an accepted candidate.
 
-    `accuracy` (one right answer a prompt) and `coverage` know no `k`.
+    `accuracy` (one right answer a prompt) is decided by answers and not by counts; it and `coverage` know no `k`.
     """
 
     name: str = "accuracy"
     k: int = 1
     accept: float = 0.5
-
-    @property
-    def counted(self) -> bool:
-        """Whether it counts accepted and rejected candidates."""
-        return self.name in COUNTED
 
     @property
     def enough(self) -> int:

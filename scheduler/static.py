@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from apportion.difficulty.fitted import load
+from apportion.difficulty.objectives import COUNTING
 from apportion.difficulty.registry import estimate
 from apportion.scheduler.allocation import CostModel, Problem
 from apportion.scheduler.assemble import Prepared
+from apportion.scheduler.counted import Counted
 from apportion.scheduler.knapsack import plan
 from apportion.scheduler.outlook import Outlook
 
@@ -32,8 +34,8 @@ class StaticForecast:
     shortfall: float
 
 
-def static_forecast(outlook: Outlook, budget: float) -> StaticForecast:
-    """The static plan of an outlook that is up to date."""
+def static_forecast(outlook: Outlook | Counted, budget: float) -> StaticForecast:
+    """The static plan of what is believed of every prompt's options, which must be up to date."""
     found = plan(outlook.cost, outlook.gain, budget)
     value = float(outlook.now.mean()) + found.value / len(outlook.now)
     return StaticForecast(value, found.cost, found.price, found.shortfall)
@@ -44,6 +46,9 @@ def forecast_of_job(prepared: Prepared, costs: CostModel) -> StaticForecast:
     spec, prompts = prepared.spec, prepared.dataset.prompts
     problem = Problem([prompt.text for prompt in prompts], spec.arms, costs, spec.budget, spec.objective, spec.seed)
     fitted = None if spec.fitted is None else load(spec.fitted)
-    outlook = Outlook.begin(problem, estimate(spec.arms, problem.texts, fitted))
+    start = estimate(spec.arms, problem.texts, fitted)
+    if spec.goal.name in COUNTING:
+        return static_forecast(Counted(problem, start, spec.goal), spec.budget)
+    outlook = Outlook.begin(problem, start)
     outlook.update(np.arange(len(prompts), dtype=np.int64))
     return static_forecast(outlook, spec.budget)

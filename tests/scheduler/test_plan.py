@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from apportion.configs.build import load_job
+from apportion.difficulty.objectives import Objective
+from apportion.scheduler.assemble import build_costs, prepare
 from apportion.scheduler.plan import BUDGET_MULTIPLES, JobPlan, plan_job, render
+from apportion.scheduler.static import forecast_of_job
 
 CONFIG: dict[str, Any] = {
     "dataset": {"prompt": "q"},
@@ -96,3 +100,12 @@ def test_a_budget_for_everything_has_no_price() -> None:
     made = plan("budget.amount=1000")
     assert made.static.price == 0
     assert made.static.shortfall == 0
+
+
+def test_the_static_plan_of_a_quota_counts_candidates() -> None:
+    spec = load_job(CONFIG, ["arms.vote=null", "budget.amount=60"], rows_given=True)
+    spec = replace(spec, objective="quota", goal=Objective("quota", 2))
+    prepared = prepare(spec, ROWS)
+    found = forecast_of_job(prepared, build_costs(prepared))
+    assert 0 < found.value < 1
+    assert found.spent <= 60
