@@ -4,9 +4,10 @@ After i more accepted and j more rejected candidates the chance that the next is
 belief, m(i + 1, j) / m(i, j) with m(i, j) = E[p^i (1 - p)^j]; the objective's value is known at every (i, j). So the
 best rule for a price is optimal stopping over these states, solved backwards from a horizon.
 
-Why it is needed: a quota's gain per candidate can *rise* with good news. A prompt of which one candidate in ten is
-accepted on average, but which is either hopeless or easy, is worth a first try for what it tells of the next ones; the
-greedy index (gain of one more over its cost) does not see that, and the gain of n at once pays for all n.
+Why it is needed: a forecast of buying one at a time, which does not pay for what it turns out not to need; and for
+objectives whose gain rises with good news. A pair is worth nothing after its first candidate, and a prompt that is either hopeless
+or easy is worth a first try for what it tells of the next ones: the greedy index, the gain of one more over its cost,
+does not see that. (The hull over purchases of several sees most of it, and is what the allocator buys by.)
 """
 
 from __future__ import annotations

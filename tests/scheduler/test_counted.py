@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from job_world import World, make_prompts
 from simulated import PerSample, arm, play
 
 from apportion.difficulty.estimator import default_start
@@ -154,3 +155,21 @@ def test_a_purchase_that_brings_nothing_is_given_up():
     for _ in range(2):
         policy.observe(0, Purchase("vote", 1), [], 1.0)
     assert policy.offer(0, 50.0) is Rest.STOP
+
+
+@pytest.mark.parametrize("goal", [Objective("quota", 2), Objective("pairs", 1)], ids=str)
+def test_a_whole_job_reaches_its_quota_with_what_it_has(goal):
+    def allocate(problem):
+        checked = replace(problem, arms=problem.arms[1:])
+        return Counted(checked, default_start(checked.arms), goal)
+
+    world = World(make_prompts(24), budget=40_000.0, ordered=True, allocate=allocate)
+    machine = world.run()
+    assert machine.ledger.spent <= 40_000.0
+    assert len(world.committed) == 24
+    have = [committed.candidates for committed in world.committed]
+    assert reached(goal, have) > 0.5
+    # Nobody goes on who has enough: at most one purchase beyond.
+    for group in have:
+        before = [c for c in group if c.purchase < max(one.purchase for one in group)]
+        assert reached(goal, [before]) < 1.0
