@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from apportion.difficulty.fit import fit_pool
-from apportion.difficulty.fitted import load
+from apportion.difficulty.fitted import FittedArm, load
 from apportion.difficulty.grid import PASS
 from apportion.errors import ConfigError, DataError
 from apportion.policies.arm import Arm
+from apportion.policies.beam_search import BeamSearch
 from apportion.policies.best_of_n import BestOfN
 from apportion.types import Sampling
 
@@ -134,3 +135,35 @@ def test_without_texts_there_is_no_text_prior(pool, tmp_path):
     assert policy.text is None
     assert policy.start((arm("small"),), ["?"]).text is None
     assert replace(policy, calibration=None).start((arm("small"),), ["?"]).calibration.gap > 0
+
+
+def search(name, amounts):
+    return Arm(name, BeamSearch(), "m", "prm", "weighted", "last", amounts, Sampling())
+
+
+def test_a_search_is_known_by_the_amounts_that_were_recorded(policy):
+    known = {
+        "beam@4": FittedArm(0.5, 0.5, 100, 30.0, None),
+        "beam@16": FittedArm(1.0, 0.6, 300, 40.0, 0.25),
+        "small": policy.arms["small"],
+    }
+    fitted = replace(policy, arms=known)
+    assert fitted.arm(search("beam", (4,))) == known["beam@4"]
+    assert fitted.arm(search("beam", (4, 16))) == FittedArm(0.875, 0.575, 400, 37.5, 0.25)
+    assert fitted.arm(search("beam", (64,))) == fitted.arm(search("beam", (4, 16))), "all there are"
+    assert fitted.arm(search("bea", (4,))) is None
+    start = fitted.start((arm("small"), search("beam", (16,))), ["?"])
+    assert start.lifts.tolist() == [0.0, 1.0]
+    assert fitted.lengths((arm("small"), search("beam", (4,)), arm("x"))) == {
+        "small": policy.arms["small"].tokens,
+        "beam": 30.0,
+    }
+
+
+def test_the_file_is_for_people_to_read(policy):
+    lines = policy.text_file().splitlines()
+    assert any(line.startswith('  "small": {"lift": 0.0, "pass_rate": 0.') for line in lines)
+    assert max(map(len, lines)) < 125
+    assert not [line for line in lines if line.strip(" ,").replace(".", "").isdigit()], (
+        "no number has a line of its own"
+    )
