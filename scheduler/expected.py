@@ -21,6 +21,7 @@ from apportion.scheduler.lengths import ResponseLengths
 from apportion.scheduler.meter import Meter
 from apportion.types import Candidate
 
+BOUNDED = frozenset({Unit.TOKENS, Unit.FLOPS, Unit.SAMPLES})
 CORRECTION_WEIGHT = 8.0
 """The correction factor starts at 1 with the weight of this many purchases."""
 
@@ -65,6 +66,7 @@ class ExpectedCosts:
         self._corrections = {arm.name: _Correction() for arm in arms}
         self._last: tuple[int, str, int] = (-1, "", -1)
         self._last_lengths = Lengths(0.0, 0.0, 0.0)
+        self._last_amounts: dict[int, float] = {}
 
     def predict(self, prompts: NDArray[np.int64], arm: str, n: int) -> Floats:
         """Expected cost in the budget's unit of one purchase for each of `prompts`, [prompts]."""
@@ -96,14 +98,23 @@ class ExpectedCosts:
 
     def _raw_one(self, prompt: int, arm: Arm, n: int) -> float:
         asked = (prompt, arm.name, self._lengths.version)
-        if asked != self._last:
-            # Several amounts of the same arm are asked for in a row.
+        if asked == self._last:
+            # Several amounts of the same arm are asked for in a row, and the same ones again.
+            known = self._last_amounts.get(n)
+            if known is not None:
+                return known
+        else:
             own = self._mean(arm) * self._lengths.ratio(prompt)
             steps = max(1.0, self._lengths.steps_per_token(arm.policy) * own)
             self._last_lengths = Lengths(float(self._prompt_tokens[arm.policy][prompt]), own, steps)
             self._last = asked
+            self._last_amounts.clear()
         work = arm.strategy.workload(n, self._last_lengths, arm.verifier is not None)
-        return float(self._amount(work, arm))
+        amount = float(self._amount(work, arm))
+        if self._unit in BOUNDED:
+            # Measured units change with every reply, whatever was learned of lengths.
+            self._last_amounts[n] = amount
+        return amount
 
     def _mean(self, arm: Arm) -> float:
         return min(self._lengths.mean(arm.policy), float(arm.sampling.max_tokens))

@@ -40,7 +40,8 @@ class ResponseLengths:
         self._means = [1.0] * len(models)
         self.version = 0
         """changes whenever an expectation may have"""
-        self._update()
+        self._unseen: list[int] = []
+        self._guess_unseen()
 
     def learn(self, prompt: int, model: str, tokens: Sequence[int], steps: int) -> None:
         """Take in the responses of one purchase: their lengths, and their steps in all."""
@@ -54,7 +55,10 @@ class ResponseLengths:
         self._prompts[at] += count == 0.0
         self._all_tokens[at] += total
         self._all_steps[at] += steps
-        self._update()
+        self._means[at] = self._mean(at)
+        self.version += 1
+        if self._unseen:
+            self._guess_unseen()
 
     def mean(self, model: str) -> float:
         """What a prompt not yet seen is expected to need of a model."""
@@ -84,15 +88,18 @@ class ResponseLengths:
             own += total / mean
         return own / (sum(count) + LENGTH_SHRINKAGE)
 
-    def _update(self) -> None:
-        self.version += 1
-        seen = [at for at, prompts in enumerate(self._prompts) if prompts]
-        overall = sum(self._means_sum[at] / self._prompts[at] for at in seen) / len(seen) if seen else None
-        for at, guess in enumerate(self._guess):
-            weight = 0.0 if guess is None else GUESS_WEIGHT
-            prompts = self._prompts[at] + weight
-            if prompts > 0.0:
-                mean = (self._means_sum[at] + weight * (guess or 0.0)) / prompts
-            else:
-                mean = FIRST_GUESS_TOKENS if overall is None else overall
-            self._means[at] = max(mean, 1.0)
+    def _mean(self, at: int) -> float:
+        """The mean of a model that something is known of."""
+        guess = self._guess[at]
+        weight = 0.0 if guess is None else GUESS_WEIGHT
+        return max(1.0, (self._means_sum[at] + weight * (guess or 0.0)) / (self._prompts[at] + weight))
+
+    def _guess_unseen(self) -> None:
+        """Models that nothing is known of are expected to write as the others do."""
+        self._unseen = [at for at, guess in enumerate(self._guess) if guess is None and not self._prompts[at]]
+        known = [at for at in range(len(self._guess)) if at not in self._unseen]
+        for at in known:
+            self._means[at] = self._mean(at)
+        overall = sum(self._means[at] for at in known) / len(known) if known else FIRST_GUESS_TOKENS
+        for at in self._unseen:
+            self._means[at] = overall

@@ -79,6 +79,7 @@ class Machine:
         self._under_way = 0.0
         self._highest_price = 0.0
         self._since_repricing = 0
+        self._repricing = max(FEWEST_PURCHASES_BETWEEN_REPRICINGS, len(prompts) // REPRICINGS)
         self._out: list[Instruction] = []
 
     @property
@@ -104,12 +105,13 @@ class Machine:
 
     def handle(self, event: Event) -> list[Instruction]:
         """What to do after one event. Raises JournalError for a reply to a request that is not in flight."""
-        if event.request not in self._flying:
+        sent = self._flying.pop(event.request, None)
+        if sent is None:
             raise JournalError(
                 f"an answer to request {event.request}, which is not in flight, reached the job; the journal is of "
                 "another config or version. Restore it, or choose another output."
             )
-        request, account = self._flying.pop(event.request)
+        request, account = sent
         name, purchase = event.request, self._open[event.request.prompt]
         reply = None
         if isinstance(event, Replied):
@@ -237,7 +239,8 @@ class Machine:
     def _bounds(self, purchase: OpenPurchase) -> tuple[float, ...]:
         """The worst case of each request of a purchase's present step, in the budget's unit; worked out once."""
         if purchase.bounds is None:
-            purchase.bounds = tuple(self.meter.bound(one).of(self.ledger.unit) for one in purchase.requests)
+            unit = self.ledger.unit
+            purchase.bounds = tuple([self.meter.bound(one).of(unit) for one in purchase.requests])
         return purchase.bounds
 
     def _unstall(self) -> None:
@@ -267,7 +270,7 @@ class Machine:
             self._costs.learn(prompt, bought.arm, bought.n, new, cost)
         self.allocation.observe(prompt, bought, new, cost)
         self._since_repricing += 1
-        if self._since_repricing >= max(FEWEST_PURCHASES_BETWEEN_REPRICINGS, len(self._states) // REPRICINGS):
+        if self._since_repricing >= self._repricing:
             self._reprice()
         if state.error is not None:
             self._commit(prompt, "failed")
