@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from apportion.costs import Unit
 from apportion.difficulty.fit import fit
 from apportion.difficulty.fitted import FittedPolicy
+from apportion.difficulty.objectives import COUNTING, OBJECTIVES, Objective
 from apportion.difficulty.pools import Deck, Pool
 from apportion.errors import BudgetError, ConfigError, DataError, nearest
 from apportion.policies.registry import SELECTORS
@@ -24,7 +25,7 @@ from apportion.scheduler.curves import truth_of
 from apportion.scheduler.dealing import DOLLAR_GRAIN, UNITS, Dealer, Table, lengths_of
 from apportion.scheduler.known import Truth
 from apportion.scheduler.ledger import ROUNDING
-from apportion.scheduler.playing import OBJECTIVES, Game, Make, play, problem_of
+from apportion.scheduler.playing import Game, Make, play, problem_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -32,7 +33,7 @@ Ints = NDArray[np.int64]
 PROBE = 4
 """Candidates a policy may look at first: what `difficulty.probe` is in a job's config unless it says otherwise."""
 FOLDS = 2
-MANY_ARMS = frozenset({"price", "oracle", "binned", "elimination"})
+MANY_ARMS = frozenset({"price", "oracle", "binned"})
 """Policies that choose among arms; the others are replayed on each arm by itself."""
 NEED_TRUTH = frozenset({"oracle"})
 FORECAST = frozenset({"price"})
@@ -51,7 +52,7 @@ class Terms:
     seed: int = 0
     cross: bool = False
     fitted: FittedPolicy | None = None
-    objective: str = "accuracy"
+    goal: Objective = field(default_factory=Objective)
     select: str | None = None
     in_flight: int = 1
 
@@ -84,9 +85,10 @@ class Contest:
         self.unit = unit
         self._pool = pool.only(arms)
         select = {name: terms.select or default_select(deck) for name, deck in self._pool.decks.items()}
-        if terms.objective != "accuracy":
+        checkable = terms.goal.name != "accuracy"
+        if checkable:
             select = dict.fromkeys(select, "max_score")
-        self._table = Table(self._pool, self.unit, select, revealed=terms.objective != "accuracy")
+        self._table = Table(self._pool, self.unit, select, revealed=checkable)
         self._parts = [self._part(one, other) for one, other in self._split()]
         self._known_truth: Truth | None = None
 
@@ -126,7 +128,7 @@ class Contest:
         return self._make(entry, part, part.prompts)(problem).forecast([game.budget])[0]
 
     def _game(self, part: Part, prompts: Ints, budget: float) -> Game:
-        return Game(prompts, budget * len(prompts), self.terms.objective, part.lengths, self.terms.in_flight)
+        return Game(prompts, budget * len(prompts), self.terms.goal, part.lengths, self.terms.in_flight)
 
     def _make(self, entry: Entry, part: Part, prompts: Ints) -> Make:
         truth = self._truth(prompts) if entry.policy in NEED_TRUTH else None
@@ -139,7 +141,7 @@ class Contest:
     def _truth(self, prompts: Ints) -> Truth:
         """The truth about some prompts, in the order given."""
         if self._known_truth is None:
-            self._known_truth = truth_of(self._pool, self.terms.objective, self._table.select, self.unit)
+            self._known_truth = truth_of(self._pool, self.terms.goal.name, self._table.select, self.unit)
         whole = self._known_truth
         return Truth(
             whole.amounts,
@@ -162,6 +164,20 @@ class Contest:
         other = self._pool.part(others)
         lengths = {name: mean_length(other, name, self.unit) for name in other.decks}
         return Part(prompts, lengths, fit([other]) if self.terms.cross else self.terms.fitted)
+
+
+def goal_of(text: str) -> Objective:
+    """An objective as it is written on the command line: a name, and for quota and pairs a number after a colon.
+
+    Raises ConfigError.
+    """
+    name, _, number = text.partition(":")
+    if name not in OBJECTIVES:
+        raise ConfigError(f"objective {name!r} is unknown: {nearest(name, OBJECTIVES)}")
+    if (name in COUNTING) != number.isdigit() or number == "0":
+        example = f"write {name}:K, such as {name}:4" if name in COUNTING else f"write {name} alone"
+        raise ConfigError(f"objective is {text!r}; {example}")
+    return Objective(name, int(number)) if number else Objective(name)
 
 
 def unit_of(name: str) -> Unit:
@@ -231,8 +247,6 @@ def check_terms(terms: Terms, policies: Sequence[str]) -> None:
     for policy in policies:
         if policy not in ALLOCATIONS:
             raise ConfigError(f"policy {policy!r} is unknown: {nearest(policy, ALLOCATIONS)}")
-    if terms.objective not in OBJECTIVES:
-        raise ConfigError(f"objective {terms.objective!r} cannot be replayed: {nearest(terms.objective, OBJECTIVES)}")
     if terms.select is not None and terms.select not in SELECTORS:
         raise ConfigError(f"select {terms.select!r} is unknown: {nearest(terms.select, SELECTORS)}")
     if terms.repeats < 1:

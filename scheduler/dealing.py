@@ -153,7 +153,8 @@ def lengths_of(pool: str, deck: Deck, unit: Unit) -> Ints:
             f"arm {deck.arm!r} of pool {pool} has {unknown} of {len(known)} candidates without {column}, so a budget "
             f"in {unit} cannot be kept; give --unit samples, or leave the arm out"
         )
-    return np.maximum(1, np.rint(known)).astype(np.int64)
+    lengths: Ints = np.maximum(1, np.rint(known)).astype(np.int64)
+    return lengths
 
 
 class Dealer:

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from apportion.costs import Unit
 from apportion.difficulty.fitted import FittedPolicy, load
+from apportion.difficulty.objectives import Objective
 from apportion.difficulty.pools import Pool
 from apportion.scheduler.contest import (
     FORECAST,
@@ -29,6 +30,7 @@ from apportion.scheduler.contest import (
     check_budgets,
     check_terms,
     default_unit,
+    goal_of,
     spread,
 )
 from apportion.scheduler.forecasts import NINETY
@@ -78,7 +80,7 @@ def replay(
     repeats: int = 20,
     seed: int = 0,
     fit: FittedPolicy | str | Path = "none",
-    objective: str = "accuracy",
+    objective: Objective | str = "accuracy",
     unit: Unit | None = None,
     select: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -89,7 +91,8 @@ def replay(
     `budgets` are per prompt, or how many to spread over what was recorded. `fit` is "none", "cross", a fitted policy
     or its file. Raises ConfigError, DataError or BudgetError for what cannot be played.
     """
-    terms = terms_of(fit, repeats=repeats, seed=seed, objective=objective, select=select)
+    goal = goal_of(objective) if isinstance(objective, str) else objective
+    terms = terms_of(fit, repeats=repeats, seed=seed, goal=goal, select=select)
     check_terms(terms, [policy])
     chosen = pool.only(arms)
     unit = unit or default_unit(chosen)
@@ -129,8 +132,8 @@ def replay_all(
             for at, entry in entries
         ]
         try:
-            for (at, entry), (said, repeats) in zip(entries, asked, strict=True):
-                yield _gather(pools[at], entry, terms, [future.result() for future in repeats], said.result())
+            for (at, entry), (forecast, played) in zip(entries, asked, strict=True):
+                yield _gather(pools[at], entry, terms, [future.result() for future in played], forecast.result())
         finally:
             executor.shutdown(cancel_futures=True)
 
@@ -144,7 +147,7 @@ def _gather(
         arms=entry.arms,
         policy=entry.policy,
         unit=entry.unit,
-        objective=terms.objective,
+        objective=terms.goal.name,
         budgets=np.array(entry.budgets),
         accuracy=value.mean(axis=2).T,
         cost=cost.mean(axis=2).T,

@@ -45,7 +45,7 @@ def meta_of(frontiers: Sequence[Frontier], terms: Terms, fit: str) -> dict[str, 
     """What the rows were made with; enough to make them again."""
     return {
         "apportion": __version__,
-        "objective": terms.objective,
+        "objective": {"name": terms.goal.name, "k": terms.goal.enough},
         "fit": fit,
         "select": terms.select,
         "repeats": terms.repeats,

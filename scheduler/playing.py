@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from apportion.difficulty.objectives import Objective
 from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.dealing import Dealer, RecordedAnswer, RecordedModel, Table
 from apportion.scheduler.events import Commit, Dispatch, Instruction, Replied
@@ -27,8 +28,6 @@ Ints = NDArray[np.int64]
 
 Make = Callable[[Problem], Allocation]
 
-OBJECTIVES = ("accuracy", "coverage")
-
 
 @dataclass(frozen=True, slots=True)
 class Game:
@@ -40,7 +39,7 @@ class Game:
 
     prompts: Ints
     budget: float
-    objective: str
+    goal: Objective
     lengths: Mapping[str, float]
     in_flight: int = 1
 
@@ -67,7 +66,7 @@ def play(table: Table, game: Game, make: Make, dealer: Dealer) -> Played:
             elif isinstance(instruction, Commit):
                 committed = instruction.committed
                 at = committed.result.index
-                value[at] = reached(table, committed, game.objective)
+                value[at] = reached(table, committed, game.goal)
                 cost[at] = committed.result.spent.of(table.unit)
 
     take(machine.start())
@@ -89,7 +88,7 @@ def problem_of(table: Table, game: Game) -> tuple[Problem, ExpectedCosts, Meter]
         arms=table.arms,
         costs=costs,
         budget=game.budget,
-        objective=game.objective,
+        objective=game.goal.name,
         seed=0,
         limits=table.limits[game.prompts],
     )
@@ -111,9 +110,10 @@ def build(table: Table, game: Game, make: Make) -> Machine:
     )
 
 
-def reached(table: Table, committed: Committed, objective: str) -> float:
-    """What a prompt's result is worth under an objective, in [0, 1]."""
-    if objective == "accuracy":
+def reached(table: Table, committed: Committed, goal: Objective) -> float:
+    """What a prompt's result is worth, in [0, 1]. Candidates are accepted where they are correct."""
+    if goal.name == "accuracy":
         chosen = committed.result.candidate
         return 0.0 if chosen is None else float(table.correct[int(committed.candidates[chosen].draft.text)])
-    return float(any(table.correct[int(candidate.draft.text)] for candidate in committed.candidates))
+    right = sum(table.correct[int(candidate.draft.text)] for candidate in committed.candidates)
+    return float(goal.reached(np.array(right), np.array(len(committed.candidates) - right)))

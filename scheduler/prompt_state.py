@@ -10,7 +10,10 @@ from apportion.types import Candidate, Prompt, Purchase
 
 @dataclass(slots=True)
 class PromptState:
-    """`purchases` are those granted, ended or not; `paid` is what those that ended cost, in order. `error` is set when a request failed for good."""
+    """`purchases` are those granted, ended or not; `paid` is what those that ended cost, in order.
+
+    `error` is set when a request failed for good.
+    """
 
     index: int
     prompt: Prompt

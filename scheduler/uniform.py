@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from apportion.difficulty.estimator import Start
-from apportion.difficulty.response import check_objective
+from apportion.difficulty.objectives import COUNTING, OBJECTIVES
 from apportion.errors import ConfigError, nearest
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.forecasts import interval
@@ -51,7 +51,8 @@ class Uniform:
             self._refuse(settings.n)
         self._fixed = settings.n
         self._problem = problem
-        check_objective(problem.objective)
+        if problem.objective not in OBJECTIVES:
+            raise ConfigError(f"objective {problem.objective!r} is unknown: {nearest(problem.objective, OBJECTIVES)}")
         self._start = start
         self._beliefs: Outlook | None = None
         self._unread: list[tuple[int, Sequence[Candidate]]] = []
@@ -100,7 +101,7 @@ class Uniform:
         self._amounts[waiting] = self._within(waiting, n)
         more = self._next(n)
         if more is not None:
-            # Spread out: a surplus or a shortage that is only the noise of the expected costs hardly moves the next ones.
+            # Spread out: a surplus or shortage that is only noise of the expected costs hardly moves the next ones.
             waiting = waiting[np.argsort(waiting * GOLDEN % 1.0)]
             base = self._costs(waiting, n)
             extra = np.cumsum(self._costs(waiting, more) - base)
@@ -111,7 +112,12 @@ class Uniform:
         return self._outlook().difficulty.pass_rate(prompt, self._at)
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
-        """The value of as many samples each as a budget holds, interpolated between amounts."""
+        """The value of as many samples each as a budget holds, interpolated between amounts.
+
+        Raises ConfigError for an objective that counts candidates.
+        """
+        if self._problem.objective in COUNTING:
+            raise ConfigError(f"uniform forecasts no {self._problem.objective}; use accuracy or coverage, or price")
         outlook = self._outlook()
         outlook.update(np.arange(self._problem.prompts))
         waiting = np.flatnonzero(~self._served)
@@ -129,7 +135,9 @@ class Uniform:
         """What is believed of the prompts, with everything observed so far."""
         if self._beliefs is None:
             arms = tuple(replace(arm, amounts=FORECAST_AMOUNTS) for arm in self._problem.arms)
-            self._beliefs = Outlook.begin(replace(self._problem, arms=arms, limits=None), self._start)
+            objective = "coverage" if self._problem.objective in COUNTING else self._problem.objective
+            view = replace(self._problem, arms=arms, objective=objective, limits=None)
+            self._beliefs = Outlook.begin(view, self._start)
         for prompt, candidates in self._unread:
             self._beliefs.observe(prompt, self._at, candidates)
         self._unread.clear()

@@ -31,7 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="cross|FILE|none",
         help="what policies may know beforehand: two-fold over the prompts, a fitted policy, or no labels (none)",
     )
-    add("--objective", default="accuracy", help="accuracy or coverage (accuracy)")
+    add("--objective", default="accuracy", metavar="NAME", help="accuracy, coverage, quota:K or pairs:K (accuracy)")
     add("--unit", help="tokens, samples or dollars; what the pool knows where not given")
     add("--select", help="the selector; weighted where candidates have scores, else majority, where not given")
     add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (all cores)")
@@ -41,7 +41,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _replay(arguments: argparse.Namespace) -> int:
     from apportion.difficulty.pools import read_pool
-    from apportion.scheduler.contest import check_terms
+    from apportion.scheduler.contest import check_terms, goal_of
     from apportion.scheduler.frontier import replay_all, terms_of
     from apportion.scheduler.frontier_view import draw, meta_of, rows_of, table_of, write_rows
     from apportion.scheduler.terminal import output_console
@@ -51,7 +51,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         arguments.fit,
         repeats=arguments.repeats,
         seed=arguments.seed,
-        objective=arguments.objective,
+        goal=goal_of(arguments.objective),
         select=arguments.select,
     )
     check_terms(terms, arguments.policies)
