@@ -5,9 +5,9 @@ belief, m(i + 1, j) / m(i, j) with m(i, j) = E[p^i (1 - p)^j]; the objective's v
 best rule for a price is optimal stopping over these states, solved backwards from a horizon.
 
 Why it is needed: a forecast of buying one at a time, which does not pay for what it turns out not to need; and for
-objectives whose gain rises with good news. A pair is worth nothing after its first candidate, and a prompt that is either hopeless
-or easy is worth a first try for what it tells of the next ones: the greedy index, the gain of one more over its cost,
-does not see that. (The hull over purchases of several sees most of it, and is what the allocator buys by.)
+objectives whose gain rises with good news. A pair is worth nothing after its first candidate, and a prompt that is
+either hopeless or easy is worth a first try for what it tells of the next ones: the greedy index, the gain of one more
+over its cost, does not see that. (The hull over purchases of several sees most of it; the allocator buys by it.)
 """
 
 from __future__ import annotations
