@@ -62,7 +62,6 @@ class Calibration:
         self._place = {arm.name: at for at, arm in enumerate(problem.arms)}
         self._script = script(problem.arms, settings.samples)
         self._step = np.zeros(problem.prompts, dtype=np.int64)
-        self._under_way = np.zeros(problem.prompts, dtype=bool)
         self._bought = np.zeros((problem.prompts, len(problem.arms)), dtype=np.int64)
         self._begun = 0
         self._unfinished: set[int] = set()
@@ -90,9 +89,7 @@ class Calibration:
             self._begun += 1
             self._unfinished.add(prompt)
         elif cost > most:
-            self._under_way[prompt] = False
             return Rest.WAIT
-        self._under_way[prompt] = True
         # The ratio of gain to cost is what the queue goes by: the first prompt first.
         return Offer(purchase, cost * (self._problem.prompts - prompt), cost)
 
@@ -101,9 +98,9 @@ class Calibration:
         self._difficulty.observe(prompt, at, candidates)
         self._bought[prompt, at] += purchase.n
         self._step[prompt] += 1
-        self._under_way[prompt] = False
-        # Fewer than were bought: a request failed or was cut off, and nothing more may be bought.
-        if len(candidates) < purchase.n or self._step[prompt] == len(self._script):
+        # A request failed or was cut off: the prompt may buy no more. A search may end with fewer than it began with.
+        lost = len(candidates) < purchase.n if independent(self._problem.arms[at]) else not candidates
+        if lost or self._step[prompt] == len(self._script):
             self._unfinished.discard(prompt)
 
     def reprice(self, available: float) -> None:
@@ -133,9 +130,13 @@ class Calibration:
         return None
 
     def _promised(self) -> float:
-        """What the prompts that have begun are still expected to buy, beside what is under way."""
+        """What the prompts that have begun are still expected to buy.
+
+        What is under way counts here and is no longer available: prompts that could begin may wait until it is over,
+        when all that is left is shared out at once. An offer need not have been taken, so the policy cannot tell.
+        """
         begun = np.array(sorted(self._unfinished), dtype=np.int64)
-        steps = self._step[begun] + self._under_way[begun]
+        steps = self._step[begun]
         return float(sum(self._costs(begun[steps == step], step).sum() for step in np.unique(steps)))
 
     def _costs(self, prompts: Ints, step: int) -> np.ndarray:
