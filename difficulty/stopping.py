@@ -26,10 +26,6 @@ from apportion.difficulty.walks import Walks
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-PLURALITY = 0.3
-"""Weight of "the answer that would lead in the end is right" in the reward. The belief that an answer is wrong is never
-so sure that votes stop counting: with 0 the last few percent of what a vote can gain are never bought. (0.1 to 0.6 are
-level on recorded pools, 0 and 1 are worse.)"""
 LEVELS = 32
 """Prices in the grid, geometric, over the whole range at which any purchase is decided."""
 HIGHEST, LOWEST = 0.7, 1e-7
@@ -48,10 +44,10 @@ class Grid:
     sides: tuple[int, int]
 
     @staticmethod
-    def of(most: float, unit: float) -> Grid:
-        """For strengths up to `most`."""
-        first = min(MOST_CELLS, round(most / unit) + 1)
-        return Grid(unit, (first, min(first, round(0.5 * most / unit) + 2)))
+    def of(walks: Walks, unit: float) -> Grid:
+        """For all states that the walks reach."""
+        first, second = (min(MOST_CELLS, round(float(each.max()) / unit) + 2) for each in (walks.first, walks.second))
+        return Grid(unit, (first, second))
 
     def cells(self, first: NDArray[np.floating], second: NDArray[np.floating]) -> Ints:
         """The number of each state's cell within its step, any shape."""
@@ -83,16 +79,22 @@ class Tables:
     """what it will still cost, [steps + 1, cells, prices]"""
 
 
-def solve_stopping(walks: Walks, cost: Floats, grid: Grid, plurality: float = PLURALITY) -> Tables:
-    """The tables of a sequence whose steps cost `cost`, [steps]."""
+def price_grid(cost: Floats) -> Floats:
+    """The prices at which a sequence is solved, ascending, [LEVELS]."""
+    return np.asarray(np.geomspace(LOWEST, HIGHEST, LEVELS) / float(np.min(cost)))
+
+
+def solve_stopping(walks: Walks, cost: Floats, grid: Grid, plurality: float, prices: Floats | None = None) -> Tables:
+    """The tables of a sequence whose steps cost `cost`, [steps]; at `prices`, or those of `price_grid`."""
     steps, cells = len(cost), grid.sides[0] * grid.sides[1]
-    prices = np.geomspace(LOWEST, HIGHEST, LEVELS) / float(cost.min())
+    prices = price_grid(cost) if prices is None else prices
+    levels = len(prices)
     code = grid.cells(walks.first, walks.second)
     critical = np.zeros((steps + 1, cells), dtype=np.float32)
     now = np.zeros((steps + 1, cells), dtype=np.float32)
-    reach = np.zeros((steps + 1, cells, LEVELS), dtype=np.float32)
+    reach = np.zeros((steps + 1, cells, levels), dtype=np.float32)
     spend = np.zeros_like(reach)
-    value = np.zeros((cells, LEVELS))
+    value = np.zeros((cells, levels))
     for step in range(steps, -1, -1):
         average = _Average(code[:, step], walks.weight, grid)
         mixed = (1.0 - plurality) * walks.right[:, step] + plurality * walks.final[:, step]
@@ -103,12 +105,12 @@ def solve_stopping(walks: Walks, cost: Floats, grid: Grid, plurality: float = PL
             continue
         after = code[:, step + 1]
         ahead = average(np.concatenate([value[after], reach[step + 1, after], spend[step + 1, after]], axis=1))
-        on = ahead[:, :LEVELS] - prices * cost[step]
+        on = ahead[:, :levels] - prices * cost[step]
         go = on > stop[:, None] + 1e-9
         critical[step] = _critical(on - stop[:, None], prices)
         value = np.where(go, on, stop[:, None])
-        reach[step] = np.where(go, ahead[:, LEVELS : 2 * LEVELS], now[step][:, None])
-        spend[step] = np.where(go, ahead[:, 2 * LEVELS :] + cost[step], 0.0)
+        reach[step] = np.where(go, ahead[:, levels : 2 * levels], now[step][:, None])
+        spend[step] = np.where(go, ahead[:, 2 * levels :] + cost[step], 0.0)
     return Tables(grid, cost, prices, critical, now, reach, spend)
 
 
@@ -138,7 +140,7 @@ class _Average:
 
 
 def _critical(margin: Floats, prices: Floats) -> Floats:
-    """The price at which the margin of going on, [cells, prices], turns negative; interpolated, 0 where it never pays."""
+    """The price at which the margin of going on, [cells, prices], turns negative; 0 where it never pays."""
     pays = margin > 1e-9
     last = pays.shape[1] - 1 - np.argmax(pays[:, ::-1], axis=1)
     line = np.arange(len(margin))

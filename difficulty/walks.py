@@ -29,7 +29,7 @@ GROWTH = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Walks:
-    """Where each walk stands after each step, step 0 being before any candidate; all [walks, steps + 1] but `weight`."""
+    """Where each walk stands after each step (0: before any candidate); all but `weight` [walks, steps + 1]."""
 
     first: Singles
     """strength of the leading answer"""
@@ -56,7 +56,7 @@ def joined(parts: Sequence[Walks]) -> Walks:
 
 
 def checkpoints(most: int) -> tuple[int, ...]:
-    """Amounts after which a sequence of samples of one arm looks again: 1, 2, ... and from 12 on by tenths, to `most`."""
+    """Amounts after which a sequence of samples of one arm looks again: 1, 2, ..., from 12 on by tenths, to `most`."""
     found, at = [], 0
     while at < most:
         at = min(most, at + max(1, int(at * GROWTH) if at >= FIRST_SINGLES else 1))
@@ -125,3 +125,24 @@ def imagine(prior: Floats, unparsed: float, walks: int, draws: int, seed: int) -
         names += wrong & opens
         answers[:, draw] = np.where(right[:, draw], 0, np.where(blank[:, draw], -1, answer))
     return answers, right, cell
+
+
+def walk_accepted(
+    rewards: NDArray[np.bool_], stops: Sequence[int], objective: str, wanted: int, weight: Floats
+) -> Walks:
+    """Walks of candidates that a check accepts or rejects, [walks, draws]; they stand at (accepted, rejected).
+
+    `coverage` wants one accepted, `quota` as many as `wanted` (a share counts), `pairs` that many of either kind.
+    What counts is capped at what is wanted, so that states beyond it are one.
+    """
+    accepted = np.cumsum(rewards, axis=1, dtype=np.float32)
+    rejected = np.cumsum(~rewards, axis=1, dtype=np.float32)
+    most = 1 if objective == "coverage" else wanted
+    start = np.zeros((len(rewards), 1), dtype=np.float32)
+    at = np.asarray(stops) - 1
+    first = np.concatenate([start, np.minimum(accepted, most)[:, at]], axis=1)
+    second = np.concatenate([start, np.minimum(rejected, most)[:, at]], axis=1)
+    if objective != "pairs":
+        second = np.zeros_like(second)
+    right = (np.minimum(first, second) if objective == "pairs" else first) / most
+    return Walks(first, second, right, right, weight)

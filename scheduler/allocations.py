@@ -20,16 +20,10 @@ from apportion.scheduler.elimination import elimination
 from apportion.scheduler.esc import esc
 from apportion.scheduler.known import Builder, Known, Truth
 from apportion.scheduler.oracle import oracle
-from apportion.scheduler.outlook import Outlook
-from apportion.scheduler.price import Price, PriceSettings
+from apportion.scheduler.pricing import price
 from apportion.scheduler.uniform import Uniform, UniformSettings
 
 __all__ = ["ALLOCATIONS", "Builder", "Known", "Truth", "build_allocation"]
-
-
-def _price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
-    outlook = Outlook.begin(problem, known.start)
-    return Price(build(PriceSettings, settings, "allocation"), outlook, known.probe)
 
 
 def _uniform(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
@@ -45,7 +39,7 @@ ALLOCATIONS: dict[str, Builder] = {
     "elimination": elimination,
     "esc": esc,
     "oracle": oracle,
-    "price": _price,
+    "price": price,
     "uniform": _uniform,
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from apportion.difficulty.trial import Trial
 from apportion.scheduler.allocation import Forecast
 from apportion.scheduler.outlook import Outlook
 
@@ -32,3 +33,19 @@ def interval(outlook: Outlook, value: Floats, budget: float, spent: float) -> Fo
     shared = LABEL_FREE_DEVIATION if scored or not trained else TRAINED_DEVIATION
     deviation = float(np.sqrt(chance + unknown + shared**2 * min(1.0, 4.0 * mean * (1.0 - mean))))
     return Forecast(budget, spent, mean, max(0.0, mean - NINETY * deviation), min(1.0, mean + NINETY * deviation))
+
+
+def spread_of(mean: float, prompts: int, trial: Trial | None, seen: int) -> tuple[float, float]:
+    """A 90% interval around the mean objective of `prompts` prompts.
+
+    Chance over these prompts, and over those of the trial that the mean is from; without a trial, what is not known of
+    the dataset.
+    """
+    chance = max(0.0, mean * (1.0 - mean))
+    variance = chance / prompts
+    if trial is not None:
+        variance += chance / trial.prompts
+    else:
+        variance += PRIOR_DEVIATION**2 / (1.0 + seen) + LABEL_FREE_DEVIATION**2
+    deviation = NINETY * float(np.sqrt(variance))
+    return max(0.0, mean - deviation), min(1.0, mean + deviation)

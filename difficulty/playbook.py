@@ -1,0 +1,191 @@
+"""A playbook: one sequence of purchases for every prompt, and where to stop on it.
+
+The sequence says which arm comes next (a cheap model first, an expensive one where the vote stays open); the tables of
+`apportion.difficulty.stopping` say at which price a prompt goes on. A playbook fitted on labels averages over the
+pool's own prompts; without labels, a vote of one arm averages over imagined prompts. Then the reward is that the
+answer which would lead in the end leads now: whether that answer is right, agreement alone cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betainc
+
+from apportion.difficulty.belief import base_prior
+from apportion.difficulty.learn import DEFAULT_WEIGHTS
+from apportion.difficulty.pools import Pool
+from apportion.difficulty.stopping import Grid, Tables, solve_stopping
+from apportion.difficulty.votes import LEAST_SCORED, Votes
+from apportion.difficulty.walks import Walks, checkpoints, imagine, walk_accepted, walk_votes
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+IMAGINED = 40_000
+"""Imagined prompts: with fewer, rare near ties are so noisy that the last percent of a vote's gain comes dear."""
+IMAGINED_UNPARSED = 0.03
+DOUBT = 5e-3
+"""Price, per unit of the cheapest step and of the chance that the next answer overtakes the leader, at which a vote is
+bought beyond what the tables see in it: money left over goes to the votes that are least settled."""
+VOTE_UNIT, SCORE_UNIT = 1.0, 0.5
+"""Cells of the grid, in votes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Playbook:
+    """`steps` are (arm, n); `unit` the grid's, in votes; `plurality` the weight of agreement in the reward."""
+
+    steps: tuple[tuple[str, int], ...]
+    votes: Votes
+    unit: float = VOTE_UNIT
+    plurality: float = 1.0
+    labelled: bool = False
+    objective: str = "accuracy"
+    wanted: int = 1
+    """accepted candidates (or pairs) a prompt is to have; for the objectives that count them"""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms it buys from, in order of first use."""
+        return tuple(dict.fromkeys(arm for arm, _ in self.steps))
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """Candidates drawn after each step."""
+        return tuple(np.cumsum([n for _, n in self.steps]).tolist())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the steps in runs: [arm, n, times]."""
+        runs: list[list[Any]] = []
+        for arm, n in self.steps:
+            if runs and runs[-1][:2] == [arm, n]:
+                runs[-1][2] += 1
+            else:
+                runs.append([arm, n, 1])
+        return {
+            "steps": runs,
+            "votes": self.votes.to_json(),
+            "unit": self.unit,
+            "plurality": self.plurality,
+            "labelled": self.labelled,
+            "objective": self.objective,
+            "wanted": self.wanted,
+        }
+
+    @staticmethod
+    def from_json(raw: Mapping[str, Any]) -> Playbook:
+        """Raises KeyError, TypeError or ValueError for what `to_json` does not write."""
+        steps = tuple((str(arm), int(n)) for arm, n, times in raw["steps"] for _ in range(int(times)))
+        if not steps or min(n for _, n in steps) < 1:
+            raise ValueError("a playbook needs steps of at least one candidate")
+        votes = raw["votes"]
+        return Playbook(
+            steps,
+            Votes(
+                {str(k): float(v) for k, v in votes["base"].items()},
+                {str(k): float(v) for k, v in votes["slope"].items()},
+                bool(votes["by_score"]),
+            ),
+            float(raw["unit"]),
+            float(raw["plurality"]),
+            bool(raw["labelled"]),
+            str(raw["objective"]),
+            int(raw["wanted"]),
+        )
+
+
+class Orders:
+    """A pool's candidates in `orders` random orders a prompt, dealt arm by arm: orders x prompts walks.
+
+    The same seed deals the same orders to every sequence, so that sequences are compared on equal luck.
+    """
+
+    def __init__(self, pool: Pool, orders: int, seed: int) -> None:
+        self.pool = pool
+        self.prompts = np.tile(np.arange(len(pool.ids)), orders)
+        self.weight = np.full(len(self.prompts), 1.0 / orders)
+        self._dealt: dict[str, tuple[Ints, Floats, NDArray[np.bool_]]] = {}
+        width = max(map(len, pool.answers), default=0) + 1
+        right = np.zeros((len(pool.ids), width), dtype=bool)
+        for at, (arm, deck) in enumerate(sorted(pool.decks.items())):
+            rng = np.random.default_rng([seed, at])
+            most = int(deck.sizes.min(initial=0))
+            order = np.lexsort(
+                (rng.random((orders, len(deck.answer))), np.broadcast_to(deck.owner, (orders, len(deck.answer))))
+            )
+            rows = (order[:, deck.begin[:-1, None] + np.arange(most)]).reshape(len(self.prompts), most)
+            self._dealt[arm] = (deck.answer[rows], deck.score[rows], deck.correct[rows])
+            good = deck.correct & (deck.answer >= 0)
+            right[deck.owner[good], deck.answer[good]] = True
+        self.right = right[self.prompts]
+
+    def most(self, arm: str) -> int:
+        """Candidates of the arm that every prompt has."""
+        return self._dealt[arm][0].shape[1]
+
+    def walks(self, book: Playbook, some: NDArray[np.bool_] | None = None) -> Walks:
+        """The walks of a playbook's sequence, of all prompts or of the walks in `some`."""
+        chosen = slice(None) if some is None else some
+        used: dict[str, int] = dict.fromkeys(book.arms, 0)
+        answers, votes, rewards = [], [], []
+        for arm, n in book.steps:
+            begin, used[arm] = used[arm], used[arm] + n
+            dealt, score, correct = (part[chosen, begin : begin + n] for part in self._dealt[arm])
+            answers.append(dealt)
+            votes.append(book.votes.many(arm, score))
+            rewards.append(correct)
+        weight = self.weight[chosen]
+        if book.objective != "accuracy":
+            return walk_accepted(np.concatenate(rewards, axis=1), book.stops, book.objective, book.wanted, weight)
+        return walk_votes(
+            np.concatenate(answers, axis=1), np.concatenate(votes, axis=1), self.right[chosen], book.stops, weight
+        )
+
+
+def plain_book(arm: str, most: int, by_score: bool) -> Playbook:
+    """Without labels: a vote of one arm, weighted by scores or not."""
+    at = (0, *checkpoints(most))
+    steps = tuple((arm, b - a) for a, b in pairwise(at))
+    return Playbook(steps, Votes(by_score=by_score), SCORE_UNIT if by_score else VOTE_UNIT)
+
+
+@lru_cache(maxsize=8)
+def plain_tables(most: int, by_score: bool) -> Tables:
+    """The tables of `plain_book` over imagined prompts, for steps that cost one unit a candidate."""
+    stops = checkpoints(most)
+    answers, right, _ = imagine(base_prior(), IMAGINED_UNPARSED, IMAGINED, most, seed=0)
+    votes = np.ones(answers.shape)
+    if by_score:
+        rng, known = np.random.default_rng(1), DEFAULT_WEIGHTS
+        mean = np.where(right, known.right, known.wrong)
+        spread = np.where(right, known.right_sd, known.wrong_sd)
+        votes = np.maximum(mean + spread * rng.standard_normal(answers.shape), LEAST_SCORED)
+    good = np.zeros((len(answers), int(answers.max()) + 1), dtype=bool)
+    good[:, 0] = True
+    walks = walk_votes(answers, votes, good, stops, np.ones(len(answers)))
+    grid = Grid.of(walks, SCORE_UNIT if by_score else VOTE_UNIT)
+    return doubting(solve_stopping(walks, np.diff((0, *stops)).astype(np.float64), grid, plurality=1.0))
+
+
+def doubting(tables: Tables) -> Tables:
+    """Tables in which no open vote is worth nothing; see DOUBT."""
+    first, second = np.divmod(np.arange(tables.grid.sides[0] * tables.grid.sides[1]), tables.grid.sides[1])
+    own, other = first * tables.grid.unit, np.minimum(second, first) * tables.grid.unit
+    overtakes = betainc(own + 1.0, other + 1.0, 0.5)
+    least = (DOUBT / float(tables.cost.min())) * overtakes
+    critical = np.maximum(tables.critical, least.astype(np.float32))
+    critical[-1] = 0.0
+    return replace(tables, critical=critical)
+
+
+def book_tables(book: Playbook, orders: Orders, cost: Sequence[float]) -> Tables:
+    """The tables of a fitted playbook over its pool's prompts. `cost` is of each step, in the budget's unit."""
+    walks = orders.walks(book)
+    return solve_stopping(walks, np.asarray(cost, dtype=np.float64), Grid.of(walks, book.unit), book.plurality)

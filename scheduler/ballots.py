@@ -1,0 +1,79 @@
+"""The votes of every prompt: what each answer's candidates weigh, who leads, and by what.
+
+Plain dictionaries: a prompt has few answers, and a job asks for one prompt at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from apportion.difficulty.playbook import Playbook
+from apportion.types import Candidate
+
+
+class Ballots:
+    """Votes as a playbook weighs them; for other objectives than accuracy, (accepted, rejected) in their place."""
+
+    def __init__(self, prompts: int, book: Playbook, accept: float) -> None:
+        self._book = book
+        self._votes = book.votes
+        self._accept = accept
+        self._counts = book.objective != "accuracy"
+        self._most = float(1 if book.objective == "coverage" else book.wanted)
+        self._weights: list[dict[str, float]] = [{} for _ in range(prompts)]
+        self._standing = [(0.0, 0.0)] * prompts
+        self._drawn = [0.0] * prompts
+        self._scores, self._scored = 0.0, 0
+        self._sum = {arm: [0.0, 0] for arm in book.arms}
+
+    def add(self, prompt: int, arm: str, candidates: Sequence[Candidate]) -> None:
+        """Count the candidates of one purchase."""
+        if self._counts:
+            self._check(prompt, candidates)
+            return
+        weights, seen = self._weights[prompt], self._sum[arm]
+        for candidate in candidates:
+            score = candidate.score
+            if score is not None:
+                self._scores += score
+                self._scored += 1
+            mean = self._scores / self._scored if self._scores > 0.0 else 1.0
+            vote = self._votes.of(arm, score, mean)
+            seen[0] += vote
+            seen[1] += 1
+            self._drawn[prompt] += vote
+            if candidate.answer is not None:
+                weights[candidate.answer] = weights.get(candidate.answer, 0.0) + vote
+        first = second = 0.0
+        for weight in weights.values():
+            if weight > first:
+                first, second = weight, first
+            elif weight > second:
+                second = weight
+        self._standing[prompt] = (first, second)
+
+    def _check(self, prompt: int, candidates: Sequence[Candidate]) -> None:
+        accepted = sum(c.score is not None and c.score >= self._accept for c in candidates)
+        first, second = self._standing[prompt]
+        first = min(self._most, first + accepted)
+        if self._book.objective == "pairs":
+            second = min(self._most, second + len(candidates) - accepted)
+        self._standing[prompt] = (first, second)
+
+    def standing(self, prompt: int) -> tuple[float, float]:
+        """Weight of the leading answer and of the next."""
+        return self._standing[prompt]
+
+    def leader(self, prompt: int) -> str | None:
+        """The answer with the most weight, of equals the first seen; None where there is none."""
+        weights = self._weights[prompt]
+        return max(weights, key=weights.__getitem__) if weights else None
+
+    def share(self, prompt: int) -> float:
+        """The leading answer's share of all votes, unparsed ones included."""
+        return self._standing[prompt][0] / self._drawn[prompt] if self._drawn[prompt] > 0.0 else 0.0
+
+    def typical(self, arm: str) -> float:
+        """Mean weight of one vote of an arm."""
+        total, count = self._sum[arm]
+        return total / count if count else self._votes.base.get(arm, 1.0)
