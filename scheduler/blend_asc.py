@@ -39,6 +39,8 @@ DECAY = 10.0
 """Urgencies fall by exp(-10) over a job, all alike. The second measure is up to 2(n + 1) times the first; falling
 faster than that can make them rise, an urgency that was queued before a change is too high, never too low, and so is
 looked at again in time."""
+TIE = 1e-6
+"""What a sample takes off the logarithm of an urgency: of two questions as undecided, the one with fewer goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Blend(Rule):
         if bought == 0:
             return FRESH
         early, late = doubts(self.tallies.first[prompt], self.tallies.second[prompt])
-        return exp((1.0 - self._spent) * early + self._spent * (late - DECAY))
+        return exp((1.0 - self._spent) * early + self._spent * (late - DECAY) - TIE * bought)
 
     def progress(self, share: float) -> None:
         self._spent = floor(min(1.0, max(0.0, share)) * STEPS) / STEPS

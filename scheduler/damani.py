@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from apportion.difficulty.curves import grid
-from apportion.difficulty.grid import PASS, shifted
+from apportion.difficulty.grid import PASS, POINTS, shifted
 from apportion.difficulty.table import COVERAGE, KNOTS
 from apportion.errors import ConfigError
 from apportion.policies.settings import build
@@ -68,16 +68,19 @@ class Damani:
 
 
 def damani(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
-    """The policy `damani`. Raises ConfigError for a bad setting, and without labels or texts that tell something."""
+    """The policy `damani`. Raises ConfigError for a bad setting, and without labels or texts."""
     given = build(DamaniSettings, settings, "allocation")
     at = arm_at(problem, given.arm)
     fitted = labelled("damani", known.fitted)
-    if known.start.text is None:
+    if not any(problem.texts):
         raise ConfigError(
-            "allocation.policy 'damani' predicts from the prompts' texts, and in the fitted policy texts tell nothing "
-            f"of the pass rate: fit on a pool whose prompts have texts ({FIT}), or use allocation.policy=price"
+            "allocation.policy 'damani' predicts from the prompts' texts, and these prompts have none: give the pool "
+            "its texts (prompts.parquet, column text), or use allocation.policy=price"
         )
-    chances = known.start.text * known.start.prior.sum(axis=1)
+    chances = np.broadcast_to(known.start.prior.sum(axis=1), (problem.prompts, POINTS))
+    if known.start.text is not None:
+        # Where the fit found that texts tell nothing, all prompts are alike.
+        chances = chances * known.start.text
     chances = shifted(chances / chances.sum(axis=1, keepdims=True), float(known.start.lifts[at]))
     most = MOST_SAMPLES if problem.limits is None else int(problem.limits[:, at].max(initial=1))
     kind = chooses(problem.objective, problem.arms[at])
