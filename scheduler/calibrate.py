@@ -156,6 +156,7 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
         for name in _COSTS:
             # A model without a price, or an engine that measures no time, costs nothing that could be compared.
             row[name] = row[name] or None
+    rows.sort(key=lambda row: (place[row["prompt_id"]], row["arm"], row["index"]))
     seen = [prompt for prompt in prepared.dataset.prompts if prompt.id in bought]
     described = {
         "prompt_id": [prompt.id for prompt in seen],

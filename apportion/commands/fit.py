@@ -75,7 +75,7 @@ def _table(policy: FittedPolicy) -> Table:
 
 def _closing(policy: FittedPolicy, output: str) -> str:
     text = "the text says nothing" if policy.text is None else f"a text is worth {policy.text.strength:g} candidates"
-    scores = "no scores to learn from"
+    scores = "too few scores to learn from"
     if policy.calibration is not None:
         apart = policy.calibration.gap / policy.calibration.noise
         scores = f"scores hold right and wrong {apart:.1f} deviations apart"

@@ -51,7 +51,7 @@ def write_rows(folder: Path, references: int = PROMPTS) -> None:
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_rows(tmp_path)
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(CONFIG))
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
     return tmp_path
 
 
