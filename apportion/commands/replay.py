@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +61,8 @@ def _replay(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--workers is {arguments.workers}; use at least 1")
     if out.is_dir() or out.suffix != ".json":
         raise ConfigError(f"--out is {out}; name a file that ends in .json")
+    for option, given in (("--arms", arguments.arms), ("--policies", arguments.policies)):
+        _check_names(option, given)
     budgets = _budgets(arguments.budgets)
     pools = [read_pool(folder) for folder in pool_folders(arguments)]
     entries = [pair for at, pool in enumerate(pools) for pair in _entries(at, pool, arguments, budgets)]
@@ -93,6 +97,15 @@ def _entries(
     return found
 
 
+def _check_names(option: str, given: Sequence[str] | None) -> None:
+    """Raise ConfigError for a list that is empty, or has a name twice. None stands for all."""
+    if given is not None and not given:
+        raise ConfigError(f"{option} is empty; give names with commas, or leave it out")
+    twice = [name for name, count in Counter(given or ()).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{option} names {twice[0]!r} twice; each is replayed once")
+
+
 def _budgets(text: str) -> int | tuple[float, ...]:
     """How many budgets, or the budgets per prompt. Raises ConfigError."""
     found: int | tuple[float, ...]
@@ -100,8 +113,8 @@ def _budgets(text: str) -> int | tuple[float, ...]:
         found = int(text) if text.strip().isdigit() else tuple(float(part) for part in names(text))
     except ValueError as error:
         raise ConfigError(f"--budgets is {text!r}; give how many, or amounts per prompt with commas") from error
-    least = found if isinstance(found, int) else min(found, default=0.0)
-    if not least > 0:
+    amounts = (found,) if isinstance(found, int) else found
+    if not amounts or not all(0.0 < amount < float("inf") for amount in amounts):
         raise ConfigError(f"--budgets is {text!r}; a number or an amount must be more than 0")
     return found
 

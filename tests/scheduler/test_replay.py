@@ -273,7 +273,7 @@ def test_units_and_selectors_follow_what_is_known() -> None:
         "max_score",
         "weighted",
     ]
-    with pytest.raises(DataError, match="8 of 8 candidates without tokens.*--unit samples"):
+    with pytest.raises(DataError, match=r"8 of 8 candidates without tokens.*--unit samples"):
         replay(unknown, ["small"], "uniform", [10.0], unit=Unit.TOKENS)
     with pytest.raises(DataError, match="8 of 8 candidates without cost_usd"):
         replay(tokens, ["small"], "uniform", [10.0], unit=Unit.DOLLARS)
