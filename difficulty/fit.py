@@ -18,6 +18,7 @@ from apportion.difficulty.belief import World, base_prior, believe
 from apportion.difficulty.fiterror import FitError
 from apportion.difficulty.fitted import FittedArm, FittedPolicy, is_search
 from apportion.difficulty.grid import LOGIT, PASS
+from apportion.difficulty.keep import keep
 from apportion.difficulty.learn import LIFT_GRID, weights_of
 from apportion.difficulty.pools import Deck, Pool, read_pool
 from apportion.difficulty.prior import PSEUDO_PROMPTS, smooth
@@ -93,6 +94,7 @@ def fit(pools: Sequence[Pool]) -> FittedPolicy:
         },
         error=FitError() if told is None else FitError(told[2], told[1]),
         table=fit_table(pool),
+        pool=keep(pool),
     ).rounded()
 
 

@@ -19,6 +19,7 @@ from apportion.difficulty.belief import CONCENTRATIONS
 from apportion.difficulty.estimator import MODEL_DEVIATION, Start, default_start
 from apportion.difficulty.fiterror import FitError
 from apportion.difficulty.grid import POINTS
+from apportion.difficulty.keep import kept
 from apportion.difficulty.race import Weights
 from apportion.difficulty.readable import dumps
 from apportion.difficulty.scores import Calibration
@@ -59,8 +60,8 @@ class FittedArm:
 class FittedPolicy:
     """See the module. `prior` is [POINTS][concentrations] for the reference arm.
 
-    `stopping` holds, by arm name, what evidence says of stopping, as plain JSON; `table` what amounts reach, by probe
-    and by pass rate.
+    `table` says what amounts reach, by probe and by pass rate; `pool` is what playbooks are found on, as
+    `apportion.difficulty.keep` writes it.
     """
 
     reference: str
@@ -72,7 +73,7 @@ class FittedPolicy:
     text: TextPrior | None
     fitted_on: Mapping[str, Any]
     error: FitError = field(default_factory=FitError)
-    stopping: Mapping[str, Any] = field(default_factory=dict)
+    pool: Mapping[str, Any] | None = None
     table: Table | None = None
 
     def arm(self, arm: Arm) -> FittedArm | None:
@@ -169,6 +170,13 @@ def load(path: str | Path) -> FittedPolicy:
         raise ConfigError(f"difficulty.fitted: {path} is damaged ({type(error).__name__}: {error}); {FIT}") from error
 
 
+def _checked(raw: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The kept pool, once it is known to be readable. Raises KeyError, TypeError or ValueError."""
+    if raw is not None:
+        kept(raw)
+    return raw
+
+
 def _mean(arms: Sequence[FittedArm]) -> FittedArm:
     """Several arms as one, each counted by its candidates."""
     share = np.array([one.candidates for one in arms], dtype=np.float64)
@@ -211,6 +219,6 @@ def _parse(raw: Mapping[str, Any]) -> FittedPolicy:
         text=None if text is None else TextPrior(**text),
         fitted_on=dict(raw["fitted_on"]),
         error=FitError.parse(raw["error"]),
-        stopping=dict(raw["stopping"]),
+        pool=_checked(raw["pool"]),
         table=None if raw["table"] is None else Table.from_json(raw["table"]),
     )

@@ -8,11 +8,10 @@ answer which would lead in the end leads now: whether that answer is right, agre
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,8 @@ from apportion.difficulty.belief import base_prior
 from apportion.difficulty.learn import DEFAULT_WEIGHTS
 from apportion.difficulty.pools import Pool
 from apportion.difficulty.stopping import Grid, Tables, solve_stopping
-from apportion.difficulty.votes import LEAST_SCORED, Votes
-from apportion.difficulty.walks import Walks, checkpoints, imagine, walk_accepted, walk_votes
+from apportion.difficulty.votes import LEAST, Votes
+from apportion.difficulty.walks import Walks, checkpoints, imagine, walk_votes
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,7 +33,7 @@ IMAGINED_UNPARSED = 0.03
 DOUBT = 5e-3
 """Price, per unit of the cheapest step and of the chance that the next answer overtakes the leader, at which a vote is
 bought beyond what the tables see in it: money left over goes to the votes that are least settled."""
-VOTE_UNIT, SCORE_UNIT = 1.0, 0.5
+VOTE_UNIT, SCORE_UNIT = 1.0, 0.25
 """Cells of the grid, in votes."""
 
 
@@ -47,9 +46,6 @@ class Playbook:
     unit: float = VOTE_UNIT
     plurality: float = 1.0
     labelled: bool = False
-    objective: str = "accuracy"
-    wanted: int = 1
-    """accepted candidates (or pairs) a prompt is to have; for the objectives that count them"""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -60,45 +56,6 @@ class Playbook:
     def stops(self) -> tuple[int, ...]:
         """Candidates drawn after each step."""
         return tuple(np.cumsum([n for _, n in self.steps]).tolist())
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, the steps in runs: [arm, n, times]."""
-        runs: list[list[Any]] = []
-        for arm, n in self.steps:
-            if runs and runs[-1][:2] == [arm, n]:
-                runs[-1][2] += 1
-            else:
-                runs.append([arm, n, 1])
-        return {
-            "steps": runs,
-            "votes": self.votes.to_json(),
-            "unit": self.unit,
-            "plurality": self.plurality,
-            "labelled": self.labelled,
-            "objective": self.objective,
-            "wanted": self.wanted,
-        }
-
-    @staticmethod
-    def from_json(raw: Mapping[str, Any]) -> Playbook:
-        """Raises KeyError, TypeError or ValueError for what `to_json` does not write."""
-        steps = tuple((str(arm), int(n)) for arm, n, times in raw["steps"] for _ in range(int(times)))
-        if not steps or min(n for _, n in steps) < 1:
-            raise ValueError("a playbook needs steps of at least one candidate")
-        votes = raw["votes"]
-        return Playbook(
-            steps,
-            Votes(
-                {str(k): float(v) for k, v in votes["base"].items()},
-                {str(k): float(v) for k, v in votes["slope"].items()},
-                bool(votes["by_score"]),
-            ),
-            float(raw["unit"]),
-            float(raw["plurality"]),
-            bool(raw["labelled"]),
-            str(raw["objective"]),
-            int(raw["wanted"]),
-        )
 
 
 class Orders:
@@ -111,17 +68,17 @@ class Orders:
         self.pool = pool
         self.prompts = np.tile(np.arange(len(pool.ids)), orders)
         self.weight = np.full(len(self.prompts), 1.0 / orders)
-        self._dealt: dict[str, tuple[Ints, Floats, NDArray[np.bool_]]] = {}
+        self._dealt: dict[str, tuple[Ints, Floats]] = {}
         width = max(map(len, pool.answers), default=0) + 1
         right = np.zeros((len(pool.ids), width), dtype=bool)
         for at, (arm, deck) in enumerate(sorted(pool.decks.items())):
             rng = np.random.default_rng([seed, at])
-            most = int(deck.sizes.min(initial=0))
+            most = int(deck.sizes.min()) if len(deck.sizes) else 0
             order = np.lexsort(
                 (rng.random((orders, len(deck.answer))), np.broadcast_to(deck.owner, (orders, len(deck.answer))))
             )
             rows = (order[:, deck.begin[:-1, None] + np.arange(most)]).reshape(len(self.prompts), most)
-            self._dealt[arm] = (deck.answer[rows], deck.score[rows], deck.correct[rows])
+            self._dealt[arm] = (deck.answer[rows], deck.score[rows])
             good = deck.correct & (deck.answer >= 0)
             right[deck.owner[good], deck.answer[good]] = True
         self.right = right[self.prompts]
@@ -130,22 +87,17 @@ class Orders:
         """Candidates of the arm that every prompt has."""
         return self._dealt[arm][0].shape[1]
 
-    def walks(self, book: Playbook, some: NDArray[np.bool_] | None = None) -> Walks:
-        """The walks of a playbook's sequence, of all prompts or of the walks in `some`."""
-        chosen = slice(None) if some is None else some
+    def walks(self, book: Playbook) -> Walks:
+        """The walks of a playbook's sequence."""
         used: dict[str, int] = dict.fromkeys(book.arms, 0)
-        answers, votes, rewards = [], [], []
+        answers, votes = [], []
         for arm, n in book.steps:
             begin, used[arm] = used[arm], used[arm] + n
-            dealt, score, correct = (part[chosen, begin : begin + n] for part in self._dealt[arm])
+            dealt, score = (part[:, begin : begin + n] for part in self._dealt[arm])
             answers.append(dealt)
             votes.append(book.votes.many(arm, score))
-            rewards.append(correct)
-        weight = self.weight[chosen]
-        if book.objective != "accuracy":
-            return walk_accepted(np.concatenate(rewards, axis=1), book.stops, book.objective, book.wanted, weight)
         return walk_votes(
-            np.concatenate(answers, axis=1), np.concatenate(votes, axis=1), self.right[chosen], book.stops, weight
+            np.concatenate(answers, axis=1), np.concatenate(votes, axis=1), self.right, book.stops, self.weight
         )
 
 
@@ -166,7 +118,7 @@ def plain_tables(most: int, by_score: bool) -> Tables:
         rng, known = np.random.default_rng(1), DEFAULT_WEIGHTS
         mean = np.where(right, known.right, known.wrong)
         spread = np.where(right, known.right_sd, known.wrong_sd)
-        votes = np.maximum(mean + spread * rng.standard_normal(answers.shape), LEAST_SCORED)
+        votes = np.maximum(mean + spread * rng.standard_normal(answers.shape), LEAST)
     good = np.zeros((len(answers), int(answers.max()) + 1), dtype=bool)
     good[:, 0] = True
     walks = walk_votes(answers, votes, good, stops, np.ones(len(answers)))

@@ -5,126 +5,123 @@ weighs its log odds of being right over those of a given wrong answer,
 
     logit P(right | arm, score) + log(wrong answers that wrong candidates spread over),
 
-which is how independent votes of unequal witnesses add up (Nitzan and Paroush 1982). Weights are positive and about 1.
+which is how independent votes of unequal witnesses add up (Nitzan and Paroush 1982). P is a rising curve of the score,
+whatever its scale (a probability, a log probability, a reward). Weights are positive and about 1.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apportion.difficulty.grid import score_logit
-from apportion.difficulty.pools import Pool
+from apportion.difficulty.pools import Deck, Pool
 
 Floats = NDArray[np.float64]
 
 LEAST = 0.05
 """A vote that counts against its own answer would make a leader lose by being drawn again."""
-LEAST_SCORED = 0.02
-LARGEST_RATE = 0.98
-SCORE_PENALTY = 1.0
-"""Ridge on the slope of a score: some hundred candidates are enough to learn it, a handful are not."""
+MOST_BINS, LEAST_IN_BIN = 16, 25
+"""Candidates are binned by score, in equal parts, as finely as keeps this many in each."""
+PSEUDO = 2.0
+"""Each bin leans on the arm's pass rate as if by this many candidates."""
 SPREADS = (0.0, 0.7, 1.1, 1.6, 2.3, 3.4)
 """Log numbers of wrong answers tried: from "all err alike" to thirty."""
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """Weight by score: straight between knots, flat beyond. One knot is a constant."""
+
+    scores: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    def at(self, score: float) -> float:
+        """The weight of one score."""
+        place = bisect_right(self.scores, score)
+        if place == 0 or place == len(self.scores):
+            return self.weights[max(0, place - 1)]
+        low, high = self.scores[place - 1], self.scores[place]
+        part = (score - low) / (high - low)
+        return self.weights[place - 1] + part * (self.weights[place] - self.weights[place - 1])
+
+    def plus(self, shift: float, size: float) -> Curve:
+        """The curve moved up by `shift`, then in units of `size`, nowhere below LEAST."""
+        return Curve(self.scores, tuple(max(LEAST, (weight + shift) / size) for weight in self.weights))
+
+
+@dataclass(frozen=True, slots=True)
 class Votes:
-    """`base` and `slope` are by arm: a vote weighs base + slope * logit(score). No arms: each vote weighs 1.
+    """`curves` are by arm; one without a curve weighs 1. `by_score`: a vote weighs its score over the mean so far."""
 
-    `by_score`: a vote weighs its score, in units of the mean score seen so far.
-    """
-
-    base: Mapping[str, float] = field(default_factory=dict)
-    slope: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, Curve] = field(default_factory=dict)
     by_score: bool = False
 
     def of(self, arm: str, score: float | None, mean: float = 1.0) -> float:
         """The weight of one vote. `mean` is the mean score seen so far."""
         if self.by_score:
-            return 1.0 if score is None else max(score / mean, LEAST_SCORED)
-        base = self.base.get(arm, 1.0)
-        slope = self.slope.get(arm, 0.0)
-        return base if score is None or slope == 0.0 else max(LEAST, base + slope * score_logit(score))
+            return 1.0 if score is None else max(score / mean, LEAST)
+        curve = self.curves.get(arm)
+        if curve is None:
+            return 1.0
+        return curve.at(score) if score is not None else float(np.mean(curve.weights))
 
     def many(self, arm: str, score: Floats) -> Floats:
         """`of` for recorded candidates, any shape; nan is no score."""
+        blank = np.isnan(score)
         if self.by_score:
-            mean = float(np.nanmean(score)) if np.isfinite(score).any() else 1.0
-            return np.where(np.isnan(score), 1.0, np.maximum(score / max(mean, 1e-9), LEAST_SCORED))
-        base, slope = self.base.get(arm, 1.0), self.slope.get(arm, 0.0)
-        if slope == 0.0:
-            return np.full(score.shape, base)
-        return np.where(np.isnan(score), base, np.maximum(LEAST, base + slope * logits(score)))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
-
-
-def logits(score: Floats) -> Floats:
-    """`score_logit` of every score; nan stays."""
-    edge = 1.0 / (1.0 + np.exp(-score_logit(0.0)))
-    kept = np.clip(score, edge, 1.0 - edge)
-    return np.asarray(np.log(kept / (1.0 - kept)))
+            mean = float(np.mean(score[~blank])) if not blank.all() else 1.0
+            return np.where(blank, 1.0, np.maximum(score / max(mean, 1e-9), LEAST))
+        curve = self.curves.get(arm)
+        if curve is None:
+            return np.ones(score.shape)
+        return np.where(blank, np.mean(curve.weights), np.interp(score, curve.scores, curve.weights))
 
 
 def fit_votes(pool: Pool, arms: Sequence[str]) -> Votes:
     """Weights learned from labelled candidates. Of one arm without scores every vote weighs the same."""
     if len(arms) == 1 and not pool.deck(arms[0]).scored:
         return Votes()
-    base, slope = {}, {}
-    for arm in arms:
-        base[arm], slope[arm] = _log_odds(pool, arm)
-    spread = _spread(pool, arms, base, slope)
-    typical = []
-    for arm in arms:
-        deck = pool.deck(arm)
-        found = base[arm] + spread + slope[arm] * np.nan_to_num(logits(deck.score))
-        typical.append(float(np.maximum(found, LEAST).mean()))
-    size = max(float(np.mean(typical)), LEAST)
-    return Votes(
-        {
-            arm: max(LEAST, (base[arm] + spread) / size) if slope[arm] == 0.0 else (base[arm] + spread) / size
-            for arm in arms
-        },
-        {arm: slope[arm] / size for arm in arms},
-    )
+    odds = {arm: _log_odds(pool.deck(arm)) for arm in arms}
+    spread = _spread(pool, arms, odds)
+    size = float(np.mean([np.mean(np.maximum(np.asarray(curve.weights) + spread, LEAST)) for curve in odds.values()]))
+    return Votes({arm: curve.plus(spread, max(size, LEAST)) for arm, curve in odds.items()})
 
 
-def _log_odds(pool: Pool, arm: str) -> tuple[float, float]:
-    """Logit of being right at a score of one half, and its slope in the score's logit."""
-    deck = pool.deck(arm)
-    rate = (deck.correct.sum() + 0.5) / (len(deck.correct) + 1.0)
-    flat = float(
-        np.log(min(max(rate, 1 - LARGEST_RATE), LARGEST_RATE) / (1 - min(max(rate, 1 - LARGEST_RATE), LARGEST_RATE)))
-    )
-    known = np.isfinite(deck.score)
-    if not known.all() or deck.correct.all() or not deck.correct.any():
-        return flat, 0.0
-    from sklearn.linear_model import LogisticRegression
+def _log_odds(deck: Deck) -> Curve:
+    """Logit of being right by score; a constant for an arm without scores."""
+    rate = (float(deck.correct.sum()) + 0.5) / (len(deck.correct) + 1.0)
+    bins = min(MOST_BINS, len(deck.correct) // LEAST_IN_BIN)
+    if not np.isfinite(deck.score).all() or bins < 2:
+        return Curve((0.0,), (float(np.log(rate / (1.0 - rate))),))
+    from sklearn.isotonic import IsotonicRegression
 
-    found = LogisticRegression(C=SCORE_PENALTY).fit(logits(deck.score)[:, None], deck.correct)
-    return float(found.intercept_[0]), max(0.0, float(found.coef_[0, 0]))
+    order = np.argsort(deck.score, kind="stable")
+    parts = np.array_split(order, bins)
+    middle = np.array([deck.score[part].mean() for part in parts])
+    count = np.array([len(part) for part in parts], dtype=np.float64)
+    right = np.array([deck.correct[part].sum() for part in parts], dtype=np.float64)
+    share = (right + PSEUDO * rate) / (count + PSEUDO)
+    rising = IsotonicRegression(y_min=1e-3, y_max=1.0 - 1e-3).fit_transform(middle, share, sample_weight=count)
+    knots, first = np.unique(middle, return_index=True)
+    return Curve(tuple(knots.tolist()), tuple(np.log(rising[first] / (1.0 - rising[first])).tolist()))
 
 
-def _spread(pool: Pool, arms: Sequence[str], base: Mapping[str, float], slope: Mapping[str, float]) -> float:
-    """The spread under which one vote of each arm finds most right answers."""
-    if len(arms) == 1:
-        return SPREADS[2]
+def _spread(pool: Pool, arms: Sequence[str], odds: Mapping[str, Curve]) -> float:
+    """The spread under which the votes of all arms, each arm's counted as one, find most right answers."""
     width = max(map(len, pool.answers), default=0) + 1
     found = {}
     for spread in SPREADS:
         strength = np.zeros((len(pool.ids), width))
         right = np.zeros((len(pool.ids), width), dtype=bool)
         for arm in arms:
-            deck = pool.deck(arm)
+            deck, curve = pool.deck(arm), odds[arm]
             owner, seen = deck.owner, deck.answer >= 0
-            weight = np.maximum(LEAST, base[arm] + spread + slope[arm] * np.nan_to_num(logits(deck.score)))
+            score = np.nan_to_num(deck.score)
+            weight = np.maximum(LEAST, np.interp(score, curve.scores, curve.weights) + spread)
             np.add.at(strength, (owner[seen], deck.answer[seen]), (weight / deck.sizes[owner])[seen])
             right[owner[seen & deck.correct], deck.answer[seen & deck.correct]] = True
         found[spread] = float(right[np.arange(len(right)), strength.argmax(axis=1)].mean())

@@ -125,24 +125,3 @@ def imagine(prior: Floats, unparsed: float, walks: int, draws: int, seed: int) -
         names += wrong & opens
         answers[:, draw] = np.where(right[:, draw], 0, np.where(blank[:, draw], -1, answer))
     return answers, right, cell
-
-
-def walk_accepted(
-    rewards: NDArray[np.bool_], stops: Sequence[int], objective: str, wanted: int, weight: Floats
-) -> Walks:
-    """Walks of candidates that a check accepts or rejects, [walks, draws]; they stand at (accepted, rejected).
-
-    `coverage` wants one accepted, `quota` as many as `wanted` (a share counts), `pairs` that many of either kind.
-    What counts is capped at what is wanted, so that states beyond it are one.
-    """
-    accepted = np.cumsum(rewards, axis=1, dtype=np.float32)
-    rejected = np.cumsum(~rewards, axis=1, dtype=np.float32)
-    most = 1 if objective == "coverage" else wanted
-    start = np.zeros((len(rewards), 1), dtype=np.float32)
-    at = np.asarray(stops) - 1
-    first = np.concatenate([start, np.minimum(accepted, most)[:, at]], axis=1)
-    second = np.concatenate([start, np.minimum(rejected, most)[:, at]], axis=1)
-    if objective != "pairs":
-        second = np.zeros_like(second)
-    right = (np.minimum(first, second) if objective == "pairs" else first) / most
-    return Walks(first, second, right, right, weight)

@@ -12,14 +12,10 @@ from apportion.types import Candidate
 
 
 class Ballots:
-    """Votes as a playbook weighs them; for other objectives than accuracy, (accepted, rejected) in their place."""
+    """Votes as a playbook weighs them."""
 
-    def __init__(self, prompts: int, book: Playbook, accept: float) -> None:
-        self._book = book
+    def __init__(self, prompts: int, book: Playbook) -> None:
         self._votes = book.votes
-        self._accept = accept
-        self._counts = book.objective != "accuracy"
-        self._most = float(1 if book.objective == "coverage" else book.wanted)
         self._weights: list[dict[str, float]] = [{} for _ in range(prompts)]
         self._standing = [(0.0, 0.0)] * prompts
         self._drawn = [0.0] * prompts
@@ -28,9 +24,6 @@ class Ballots:
 
     def add(self, prompt: int, arm: str, candidates: Sequence[Candidate]) -> None:
         """Count the candidates of one purchase."""
-        if self._counts:
-            self._check(prompt, candidates)
-            return
         weights, seen = self._weights[prompt], self._sum[arm]
         for candidate in candidates:
             score = candidate.score
@@ -52,14 +45,6 @@ class Ballots:
                 second = weight
         self._standing[prompt] = (first, second)
 
-    def _check(self, prompt: int, candidates: Sequence[Candidate]) -> None:
-        accepted = sum(c.score is not None and c.score >= self._accept for c in candidates)
-        first, second = self._standing[prompt]
-        first = min(self._most, first + accepted)
-        if self._book.objective == "pairs":
-            second = min(self._most, second + len(candidates) - accepted)
-        self._standing[prompt] = (first, second)
-
     def standing(self, prompt: int) -> tuple[float, float]:
         """Weight of the leading answer and of the next."""
         return self._standing[prompt]
@@ -76,4 +61,4 @@ class Ballots:
     def typical(self, arm: str) -> float:
         """Mean weight of one vote of an arm."""
         total, count = self._sum[arm]
-        return total / count if count else self._votes.base.get(arm, 1.0)
+        return total / count if count else 1.0

@@ -35,13 +35,13 @@ class Sequenced:
     `trial` is what the playbook did on labelled prompts, None where there were none.
     """
 
-    def __init__(self, problem: Problem, book: Playbook, tables: Tables, accept: float, trial: Trial | None) -> None:
+    def __init__(self, problem: Problem, book: Playbook, tables: Tables, trial: Trial | None) -> None:
         self._problem = problem
         self._book = book
         self._tables = tables
         self._trial = trial
         self._costs = problem.costs
-        self._ballots = Ballots(problem.prompts, book, accept)
+        self._ballots = Ballots(problem.prompts, book)
         self._critical: list[list[float]] = tables.critical.tolist()
         self._table_cost: list[float] = tables.cost.tolist()
         at = {arm.name: place for place, arm in enumerate(problem.arms)}
@@ -131,7 +131,7 @@ class Sequenced:
 
     def answer(self, prompt: int) -> str | None:
         """The answer with the most weight, where weights were learned; None leaves it to the arm's selector."""
-        return self._ballots.leader(prompt) if self._book.labelled and self._book.objective == "accuracy" else None
+        return self._ballots.leader(prompt) if self._book.labelled else None
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
         """What the tables expect from here on, less what they were too good by on trial."""
@@ -146,7 +146,7 @@ class Sequenced:
             value[active] = _at(reach, self._place(price, ratio))
             mean = float(value.mean())
             if self._trial is not None:
-                mean += self._excess(price) * len(active) / self._problem.prompts
+                mean += self._excess(price * float(ratio.mean())) * len(active) / self._problem.prompts
                 if not self._step.any():
                     mean = self._trial.at(budget / self._problem.prompts)
             low, high = spread_of(mean, self._problem.prompts, self._trial, int(self._step.astype(bool).sum()))
@@ -193,7 +193,7 @@ class Sequenced:
         return float(np.exp(low)) / step, float(np.exp(high)) * step
 
     def _excess(self, price: float) -> float:
-        """By how much the trial fell short of the tables at this price; not above 0 by more than chance."""
+        """By how much the trial differed from the tables at this price, per unit of the tables' cost."""
         trial, tables = self._trial, self._tables
         assert trial is not None
         start = tables.reach[0, tables.grid.cell(0.0, 0.0)]

@@ -1,0 +1,130 @@
+"""Which sequence of purchases: playbooks found on a labelled pool, for the arms and costs of a job.
+
+Local search at a few prices, from dear to cheap, each starting from the best so far: add candidates of an arm at the
+end, insert some at the front, exchange or leave one out, as long as the value on trial (objective less price times
+cost, on prompts the stopping rule was not made from) grows. It finds cascades (a cheap model first, an expensive one
+where the vote stays open) and mixed votes of models that err apart. The playbooks that come of it are few; which is
+best at a job's budget is for their trials to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from apportion.difficulty.playbook import SCORE_UNIT, VOTE_UNIT, Orders, Playbook
+from apportion.difficulty.pools import Pool
+from apportion.difficulty.trial import HALVES, quick_value
+from apportion.difficulty.votes import Votes, fit_votes
+
+ORDERS, SEARCH_WALKS = 16, 4000
+"""Random orders of each prompt, as far as there are no more than so many walks in all: a search looks at hundreds."""
+PRICES = tuple(0.1 * 0.56**step for step in range(12))
+"""Searched, per cost of one candidate of the cheapest arm."""
+LEAST_GAIN = 5e-4
+"""A change must bring this much, about half a prompt in a thousand: less is noise on any pool."""
+PLURALITY = 0.3
+"""Weight of agreement in the reward: what labels say of a rare state is mostly noise, and a vote is not."""
+BLOCKS = (1, 2, 4)
+LONGEST = 40
+FRONT = 5
+"""Positions at which candidates are inserted, exchanged or left out: the first few decide who pays for the rest."""
+ARMS_TRIED = 7
+"""Arms the search considers at a price: the best by themselves there."""
+TAIL = 12
+"""Candidates added to a found sequence, of its own arms in turn, so that a generous budget finds something to buy."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    orders: Orders
+    cost: Mapping[str, float]
+    votes: Votes
+    unit: float
+
+    def book(self, arms: Sequence[str]) -> Playbook:
+        return Playbook(tuple((arm, 1) for arm in arms), self.votes, self.unit, PLURALITY, labelled=True)
+
+
+def find_playbooks(pool: Pool, cost: Mapping[str, float], seed: int = 0) -> list[Playbook]:
+    """Playbooks over the arms that `cost` (of one candidate, in the budget's unit) names, all of them in the pool."""
+    arms = [arm for arm in cost if len(pool.decks[arm].sizes) and pool.decks[arm].sizes.min() > 0]
+    if not arms:
+        return []
+    small = pool.only(arms)
+    orders = Orders(small, max(1, min(ORDERS, SEARCH_WALKS // max(1, len(pool.ids)))), seed)
+    scored = any(deck.scored for deck in small.decks.values())
+    votes = fit_votes(small, arms)
+    setting = _Setting(orders, cost, votes, SCORE_UNIT if scored or len(arms) > 1 else VOTE_UNIT)
+    least = min(cost[arm] for arm in arms)
+    found: list[tuple[str, ...]] = []
+    best: tuple[str, ...] = ()
+    for price in PRICES:
+        best = _search(setting, arms, price / least, best)
+        if best and best not in found:
+            found.append(best)
+    return [_with_tail(setting, sequence) for sequence in found]
+
+
+def _search(setting: _Setting, arms: Sequence[str], price: float, start: tuple[str, ...]) -> tuple[str, ...]:
+    known: dict[tuple[str, ...], float] = {(): 0.0}
+    half = setting.orders.prompts % HALVES
+
+    def value(sequence: tuple[str, ...]) -> float:
+        if sequence not in known:
+            book = setting.book(sequence)
+            cost = np.array([setting.cost[arm] for arm in sequence])
+            known[sequence] = quick_value(setting.orders.walks(book), half, cost, book, price)
+        return known[sequence]
+
+    alone = {arm: max(value((arm,) * n) for n in (1, min(3, setting.orders.most(arm)))) for arm in arms}
+    tried = sorted(arms, key=lambda arm: -alone[arm])[:ARMS_TRIED]
+    few = [option for size in (1, 2, 3) for option in product(tried, repeat=size) if _can(setting, option)]
+    current = max([start, *few], key=value)
+    while True:
+        for moves in (_longer, _other):
+            options = [option for option in moves(current, tried) if _can(setting, option)]
+            best = max(options, key=value, default=current)
+            if value(best) > value(current) + LEAST_GAIN:
+                current = best
+                break
+        else:
+            return current
+
+
+def _longer(sequence: tuple[str, ...], arms: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for arm in arms:
+        for block in BLOCKS:
+            yield (*sequence, *(arm,) * block)
+
+
+def _other(sequence: tuple[str, ...], arms: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for at in range(min(FRONT, len(sequence))):
+        before, after = sequence[:at], sequence[at + 1 :]
+        yield (*before, *after)
+        for arm in arms:
+            if arm != sequence[at]:
+                yield (*before, arm, *after)
+                for block in BLOCKS[:2]:
+                    yield (*before, *(arm,) * block, *sequence[at:])
+
+
+def _can(setting: _Setting, sequence: tuple[str, ...]) -> bool:
+    return 0 < len(sequence) <= LONGEST and all(
+        sequence.count(arm) <= setting.orders.most(arm) for arm in dict.fromkeys(sequence)
+    )
+
+
+def _with_tail(setting: _Setting, sequence: tuple[str, ...]) -> Playbook:
+    """The sequence, and then its own arms in turn as far as there are candidates."""
+    longer = sequence
+    for _ in range(TAIL):
+        arms = [arm for arm in dict.fromkeys(sequence) if longer.count(arm) < setting.orders.most(arm)]
+        if not arms:
+            break
+        # The arm drawn least beyond the sequence, cheapest first.
+        longer = (*longer, min(arms, key=lambda arm: (longer.count(arm) - sequence.count(arm), setting.cost[arm])))
+    return setting.book(longer)
