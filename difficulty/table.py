@@ -35,8 +35,8 @@ PROBES = 16
 ORDERS = 64
 """Random orders of each prompt's votes: means over a bin need fewer than a prompt's own curve."""
 PROBING = 4
-"""The cheapest arms have tables for every arm; a probe of any other arm tells of that arm alone. A probe is made with
-a cheap arm, and tables for all pairs would grow with the square of the arms."""
+"""The cheapest arms (of equals the best) have tables for every arm; a probe of any other arm tells of that arm alone.
+A probe is made with a cheap arm, and tables for all pairs would grow with the square of the arms."""
 PSEUDO_PROMPTS = 1.0
 """A bin or knot leans on what is expected of it without prompts as on this many."""
 DIGITS = 4
@@ -51,12 +51,13 @@ REWARD, SCORE, SHARE = "reward", "score", "share"
 
 @dataclass(frozen=True, slots=True)
 class ArmTable:
-    """One arm: its amounts, its costs a candidate (None where unknown), and its curves at the knots.
+    """One arm: its amounts, its pass rate, its costs a candidate (None where unknown), and its curves at the knots.
 
     `knots` is [KNOTS][amounts], by what chooses: a selector's name, or "coverage".
     """
 
     amounts: tuple[int, ...]
+    pass_rate: float
     tokens: float | None
     dollars: float | None
     knots: Mapping[str, Rows]
@@ -103,6 +104,7 @@ class Table:
         arms = {
             str(name): ArmTable(
                 tuple(map(int, arm["amounts"])),
+                float(arm["pass_rate"]),
                 None if arm["tokens"] is None else float(arm["tokens"]),
                 None if arm["dollars"] is None else float(arm["dollars"]),
                 {str(kind): _rows(rows, len(KNOTS), len(arm["amounts"])) for kind, rows in arm["knots"].items()},
@@ -116,7 +118,8 @@ def fit_table(pool: Pool) -> Table:
     """The table of a labelled pool, all its arms."""
     curves = {name: _curves(deck) for name, deck in pool.decks.items()}
     arms = {name: _arm_table(deck, curves[name]) for name, deck in pool.decks.items()}
-    cheapest = sorted(arms, key=lambda name: (arms[name].tokens or 0.0, arms[name].dollars or 0.0))[:PROBING]
+    price = {name: (arm.tokens or 0.0, arm.dollars or 0.0, -arm.pass_rate) for name, arm in arms.items()}
+    cheapest = sorted(arms, key=lambda name: price[name])[:PROBING]
     probes: list[ProbeTable] = []
     for at, (name, deck) in enumerate(pool.decks.items()):
         told = curves if name in cheapest else {name: curves[name]}
@@ -155,7 +158,8 @@ def _arm_table(deck: Deck, curves: Mapping[str, Floats]) -> ArmTable:
         steps = np.array(amounts)[None]
         expected = 1.0 - (1.0 - knots[:, None]) ** steps if kind == COVERAGE else knots[:, None] + 0.0 * steps
         table[kind] = _mean(weights, curve, expected)
-    return ArmTable(amounts, _known(deck.tokens), _known(deck.dollars), table)
+    passed = float(rate[deck.sizes > 0].mean()) if deck.sizes.any() else 0.0
+    return ArmTable(amounts, passed, _known(deck.tokens), _known(deck.dollars), table)
 
 
 def _probe_tables(

@@ -6,9 +6,9 @@ that was best there at the budget. They leave the cost of finding the bin out; h
 and its samples are kept. Where there are no scores the leading answer's share predicts difficulty.
 
 Ours: the budget is one total, so the bins' options are a knapsack that meets it on the mean (prompts of one bin may
-get neighbouring amounts, where the budget falls between two); the probe is made with the cheapest arm, takes at most
-half the budget, and counts on its arm's curve, while another arm's curve counts alone. The two-fold choice that Snell
-et al. make within a bin is left to whoever fits the table (`apportion replay --fit cross`).
+get neighbouring amounts, where the budget falls between two); the probe is made with the cheapest arm (of equals the
+best), takes at most half the budget, and counts on its arm's curve, while another arm's curve counts alone. The
+two-fold choice that Snell et al. make within a bin is left to whoever fits the table (`apportion replay --fit cross`).
 """
 
 from __future__ import annotations
@@ -179,6 +179,14 @@ def binned(settings: Mapping[str, Any], problem: Problem, known: Known) -> Alloc
             f"allocation.policy 'binned' has no table of this job's arms ({job}); "
             f"the fitted policy has those of {', '.join(sorted(table.arms))}: fit on a pool with the job's arms ({FIT})"
         )
-    everyone = np.arange(problem.prompts)
-    cost = {at: float(problem.costs.predict(everyone, problem.arms[at].name, 1).mean()) for at in able}
-    return Binned(problem, table, min(able, key=lambda at: (cost[at], at)), probe)
+    return Binned(problem, table, min(able, key=lambda at: _probing_order(problem, table, names, at)), probe)
+
+
+def _probing_order(
+    problem: Problem, table: Table, names: Sequence[str | None], at: int
+) -> tuple[float, int, float, int]:
+    """The arm with the least is the probe: the cheapest; of equals the one that tells of most arms, then the best."""
+    everyone, name = np.arange(problem.prompts), names[at] or ""
+    cost = float(problem.costs.predict(everyone, problem.arms[at].name, 1).mean())
+    told = next(one.value["coverage"] for one in table.probes if one.arm == name)
+    return cost, -sum(other in told for other in names), -table.arms[name].pass_rate, at
