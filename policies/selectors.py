@@ -51,6 +51,11 @@ def max_score(candidates: Sequence[Candidate]) -> Choice:
     return _choice(candidates, answer, shares[answer] / math.fsum(scores[c.index] for c in candidates))
 
 
+def choice_of(candidates: Sequence[Candidate], answer: str) -> Choice:
+    """An answer that was chosen elsewhere, with its share of the candidates as its confidence."""
+    return _choice(candidates, answer, sum(candidate.answer == answer for candidate in candidates) / len(candidates))
+
+
 def _groups(candidates: Sequence[Candidate]) -> dict[str, list[Candidate]]:
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,4 +126,13 @@ class Allocation(Protocol):
 
         Spends nothing and changes nothing.
         """
+        ...
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """An allocation policy that also knows how to weigh candidates of different arms against each other."""
+
+    def answer(self, prompt: int) -> str | None:
+        """The answer of a prompt; None leaves it to the selector of the arm bought last."""
         ...

@@ -9,6 +9,7 @@ from apportion.policies.answers import AnswerType
 from apportion.policies.answers.canonical import canonical
 from apportion.policies.arm import Arm, Choice
 from apportion.policies.registry import selector
+from apportion.policies.selectors import choice_of
 from apportion.scheduler.events import Commit
 from apportion.scheduler.prompt_state import PromptState
 from apportion.scheduler.results import Committed, PromptResult
@@ -55,10 +56,12 @@ class Finisher:
             state.canonical[answer] = known
         return known
 
-    def commit(self, state: PromptState, difficulty: float, reason: str) -> Commit:
-        """The prompt's result, `correct` still open."""
+    def commit(self, state: PromptState, difficulty: float, reason: str, answer: str | None = None) -> Commit:
+        """The prompt's result, `correct` still open. `answer` is the one chosen already; None asks the selector."""
         choice = Choice(None, 0.0)
-        if state.candidates:
+        if answer is not None:
+            choice = choice_of(state.candidates, answer)
+        elif state.candidates:
             choice = selector(self._arms[state.purchases[-1].arm].select)(state.candidates)
         response = state.candidates[choice.candidate].draft.text if choice.candidate is not None else None
         result = PromptResult(

@@ -18,7 +18,7 @@ from apportion.costs import Unit
 from apportion.errors import JournalError
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import Task
-from apportion.scheduler.allocation import Allocation, Offer, Rest
+from apportion.scheduler.allocation import Allocation, Answering, Offer, Rest
 from apportion.scheduler.events import Dispatch, Event, Granted, Instruction, Replied, RequestId
 from apportion.scheduler.expected import ExpectedCosts
 from apportion.scheduler.finish import Finisher
@@ -301,5 +301,8 @@ class Machine:
         state.spent = self.ledger.by_prompt.pop(prompt, state.spent)
         self.meter.forget(state.prompt.messages)
         difficulty = self.allocation.difficulty(prompt) if self._settings.difficulty else math.nan
-        self._out.append(self._finisher.commit(state, difficulty, reason))
+        self._out.append(self._finisher.commit(state, difficulty, reason, self._answer(prompt)))
         state.forget()
+
+    def _answer(self, prompt: int) -> str | None:
+        return self.allocation.answer(prompt) if isinstance(self.allocation, Answering) else None
