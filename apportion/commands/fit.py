@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from apportion.commands.command import EXIT_OK, PLAIN_WIDTH, Command, names, pool_arguments, pool_folders
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
     from apportion.difficulty.fitted import FittedPolicy
@@ -38,44 +39,69 @@ def _fit(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"-o {arguments.output} cannot be written: {error}; name another file") from error
     console = output_console(PLAIN_WIDTH)
-    console.print(_table(policy))
+    console.print(_arms_table(policy))
+    console.print(_error_table(policy))
     console.print(_closing(policy, arguments.output), highlight=False, markup=False)
     return EXIT_OK
 
 
-def _table(policy: FittedPolicy) -> Table:
-    """Each arm's response and its two-fold error, constant guess in brackets."""
+def _arms_table(policy: FittedPolicy) -> Table:
+    """The response of each arm."""
     from rich.table import Table
 
-    from apportion.difficulty.crossfit import AFTER
-    from apportion.scheduler.terminal import count, percent, safe
+    from apportion.scheduler.terminal import amount, count, percent, safe
 
-    table = Table(
-        title="Arms, and the error on prompts that were not fitted on: Brier score of 'the leading answer is right' "
-        "(of a constant guess)",
-        title_justify="left",
-    )
-    for heading in ("arm", "candidates", "pass@1", "tokens", "lift", "rank corr.", *(f"after {n}" for n in AFTER)):
+    table = Table(title="Arms", title_justify="left")
+    priced = any(arm.dollars is not None for arm in policy.arms.values())
+    for heading in (
+        "arm",
+        "candidates",
+        "pass@1",
+        "mean tokens",
+        *(["mean price"] if priced else []),
+        "lift in logits",
+    ):
         table.add_column(heading, justify="left" if heading == "arm" else "right")
     for name, arm in policy.arms.items():
-        error = policy.error.arms.get(name)
-        brier = {one.after: f"{one.brier:.3f} ({one.brier_constant:.3f})" for one in error.leading} if error else {}
-        rank = error.rank_correlation if error is not None else None
-        table.add_row(
-            safe(name),
-            f"{arm.candidates:,}",
-            percent(arm.pass_rate),
-            "-" if arm.tokens is None else count(round(arm.tokens)),
-            f"{arm.lift:+.2f}",
-            "-" if rank is None else f"{rank:.2f}",
-            *(brier.get(n, "-") for n in AFTER),
-        )
+        price = ["-" if arm.dollars is None else amount(arm.dollars, "dollars")] if priced else []
+        tokens = "-" if arm.tokens is None else count(round(arm.tokens))
+        table.add_row(safe(name), f"{arm.candidates:,}", percent(arm.pass_rate), tokens, *price, f"{arm.lift:+.2f}")
+    return table
+
+
+def _error_table(policy: FittedPolicy) -> RenderableType:
+    """The two-fold error of each arm, that of a constant guess in brackets."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from apportion.difficulty.crossfit import AFTER, FEWEST_PROMPTS
+    from apportion.scheduler.terminal import safe
+
+    if not policy.error.arms:
+        return Text(f"No error is measured on fewer than {2 * FEWEST_PROMPTS} prompts.")
+    table = Table(
+        title="Error on prompts that were not fitted on (of a constant guess): is the leading answer right?",
+        title_justify="left",
+    )
+    there = [n for n in AFTER if any(row.after == n for error in policy.error.arms.values() for row in error.leading)]
+    errors = [f"{kind} after {n}" for n in there for kind in ("Brier", "log loss")]
+    for heading in ("arm", *errors, "rank corr. of text"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    for name, error in policy.error.arms.items():
+        rows = {row.after: row for row in error.leading}
+        cells = []
+        for n in there:
+            row = rows.get(n)
+            cells.append("-" if row is None else f"{row.brier:.3f} ({row.brier_constant:.3f})")
+            cells.append("-" if row is None else f"{row.log_loss:.2f} ({row.log_loss_constant:.2f})")
+        rank = "-" if error.rank_correlation is None else f"{error.rank_correlation:.2f}"
+        table.add_row(safe(name), *cells, rank)
     return table
 
 
 def _closing(policy: FittedPolicy, output: str) -> str:
     text = "the text says nothing" if policy.text is None else f"a text is worth {policy.text.strength:g} candidates"
-    scores = "too few scores to learn from"
+    scores = "scores teach nothing within prompts"
     if policy.calibration is not None:
         apart = policy.calibration.gap / policy.calibration.noise
         scores = f"scores hold right and wrong {apart:.1f} deviations apart"
