@@ -26,7 +26,7 @@ PROMPTS = 12
 @cache
 def taught(kind):
     """A policy fitted on other prompts of the same kind, and the truth of the prompts that are played."""
-    return fit([pool(kind, 60, seed=1)]), truth_of(pool(kind, PROMPTS), objective(kind), select(kind))
+    return fit([pool(kind, 50, size=8, seed=1)]), truth_of(pool(kind, PROMPTS), objective(kind), select(kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,10 +50,10 @@ def test_baselines_keep_the_rules_at_any_budget_in_tokens(name, kind, budget):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", BASELINES)
 def test_the_machine_of_a_real_job_never_goes_over_the_budget(name, kind):
-    found = replay(
-        pool(kind, 40), ["small", "large"], name, (5.0, 40.0, 200.0), 2, fit="cross", objective=objective(kind)
-    )
-    assert (found.costs.mean(axis=1) <= np.array([5.0, 40.0, 200.0])).all()
+    fitted = "cross" if name in ("binned", "damani") else "none"
+    budgets = (5.0, 40.0, 200.0)
+    found = replay(pool(kind, 24), ["small", "large"], name, budgets, 2, fit=fitted, objective=objective(kind))
+    assert (found.costs.mean(axis=1) <= np.array(budgets)).all()
     assert found.values.mean(axis=1)[0] <= found.values.mean(axis=1)[-1]
 
 
