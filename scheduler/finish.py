@@ -28,33 +28,26 @@ class Finisher:
 
     def candidates(self, state: PromptState, arm: Arm, number: int, drafts: Sequence[Draft]) -> list[Candidate]:
         """New candidates of a prompt, numbered after those it has; equal answers become equal strings."""
-        first = len(state.candidates)
-        return [
-            Candidate(
-                state.prompt.id,
-                first + at,
-                arm.name,
-                number,
-                draft,
-                self._answer(state, draft),
-                score_of(draft.step_scores, arm.aggregate),
-            )
-            for at, draft in enumerate(drafts)
-        ]
-
-    def _answer(self, state: PromptState, draft: Draft) -> str | None:
-        """The answer of a draft, as the first answer of the prompt that equals it was written."""
-        answer = self._answers.extract(draft.text)
-        if answer is None:
-            return None
-        if state.canonical is None:
-            state.canonical = {}
-        known = state.canonical.get(answer)
+        known = state.canonical
         if known is None:
-            # Equality may be dear to tell (math): each way of writing an answer is compared once.
-            known = canonical(answer, list(dict.fromkeys(state.canonical.values())), self._answers)
-            state.canonical[answer] = known
-        return known
+            known = state.canonical = {}
+        prompt, index, new = state.prompt.id, len(state.candidates), []
+        for draft in drafts:
+            answer = self._answers.extract(draft.text)
+            if answer is not None:
+                answer = known.get(answer) or self._first(known, answer)
+            score = score_of(draft.step_scores, arm.aggregate)
+            new.append(Candidate(prompt, index, arm.name, number, draft, answer, score))
+            index += 1
+        return new
+
+    def _first(self, known: dict[str, str], answer: str) -> str:
+        """An answer not yet seen, as the first answer of the prompt that equals it was written.
+
+        Equality may be dear to tell (math): each way of writing an answer is compared once.
+        """
+        known[answer] = found = canonical(answer, list(dict.fromkeys(known.values())), self._answers)
+        return found
 
     def commit(self, state: PromptState, difficulty: float, reason: str, answer: str | None = None) -> Commit:
         """The prompt's result, `correct` still open. `answer` is the one chosen already; None asks the selector."""

@@ -66,6 +66,7 @@ class Machine:
         self.allocation = allocation
         self.meter = meter
         self.committed = 0
+        self._answering = allocation if isinstance(allocation, Answering) else None
         self._arms = {arm.name: arm for arm in arms}
         self._costs = costs
         self._finisher = finisher
@@ -305,4 +306,4 @@ class Machine:
         state.forget()
 
     def _answer(self, prompt: int) -> str | None:
-        return self.allocation.answer(prompt) if isinstance(self.allocation, Answering) else None
+        return self._answering.answer(prompt) if self._answering is not None else None

@@ -147,14 +147,15 @@ class Uniform:
         """n, or what each prompt's arm can give where that is less, [prompts]."""
         if self._limits is None:
             return np.full(len(prompts), n, dtype=np.int64)
-        most = self._limits[prompts]
-        allowed = {int(limit): self._allowed(int(limit)) for limit in np.unique(most) if limit < n}
-        return np.array([allowed.get(limit, n) for limit in most.tolist()], dtype=np.int64)
+        amounts = np.minimum(self._limits[prompts], n)
+        for limit in set(amounts.tolist()) - {n}:
+            amounts[amounts == limit] = self._allowed(limit)
+        return amounts
 
     def _costs(self, prompts: np.ndarray, n: int) -> np.ndarray:
         """Expected cost of n each, as far as the arm can give them, [prompts]."""
         amounts, cost = self._within(prompts, n), np.zeros(len(prompts))
-        for amount in np.unique(amounts).tolist():
+        for amount in sorted(set(amounts.tolist())):
             if amount >= 1:
                 mine = amounts == amount
                 cost[mine] = self._problem.costs.predict(prompts[mine], self._arm.name, amount)
