@@ -25,8 +25,10 @@ Floats = NDArray[np.float64]
 
 MOST_FRUITLESS = 2
 """A prompt is given up after this many purchases in a row without a candidate."""
-BISECTIONS = 24
+BISECTIONS = 12
 """Of the price, on the grid's logarithm: far finer than the grid."""
+FIXED_SHARE = 0.5
+"""A purchase grows until what it costs whatever its size (reading the prompt) is at most this share of it."""
 
 
 class Sequenced:
@@ -38,6 +40,7 @@ class Sequenced:
     def __init__(self, problem: Problem, book: Playbook, tables: Tables, trial: Trial | None) -> None:
         self._problem = problem
         self._book = book
+        self._steps, self._arms = book.steps, book.arms
         self._tables = tables
         self._trial = trial
         self._costs = problem.costs
@@ -46,14 +49,18 @@ class Sequenced:
         self._table_cost: list[float] = tables.cost.tolist()
         at = {arm.name: place for place, arm in enumerate(problem.arms)}
         self._single = {arm.name: arm.strategy.name == "best_of_n" for arm in problem.arms}
+        first = [next(at for at, (name, _) in enumerate(book.steps) if name == arm) for arm in self._arms]
+        self._of_arm = [(*book.steps[at], self._table_cost[at]) for at in first]
+        self._next_arm = np.array([self._arms.index(arm) for arm, _ in book.steps] + [-1])
         self._limits = {
-            name: None if problem.limits is None else problem.limits[:, at[name]].tolist() for name in book.arms
+            name: None if problem.limits is None else problem.limits[:, at[name]].tolist() for name in self._arms
         }
-        self._drawn = {name: [0] * problem.prompts for name in book.arms}
+        self._drawn = {name: [0] * problem.prompts for name in self._arms}
         self._step = np.zeros(problem.prompts, dtype=np.int64)
         self._cell = np.full(problem.prompts, tables.grid.cell(0.0, 0.0), dtype=np.int64)
         self._over = np.zeros(problem.prompts, dtype=bool)
         self._fruitless = [0] * problem.prompts
+        self._fixed = {name: self._fixed_cost(name) for name in self._arms}
         self._price = self._sure = 0.0
         self.reprice(problem.budget)
 
@@ -64,39 +71,58 @@ class Sequenced:
     def offer(self, prompt: int, most: float) -> Offer | Rest:
         if self._over[prompt]:
             return Rest.STOP
-        book, step, cell = self._book, int(self._step[prompt]), int(self._cell[prompt])
-        while step < len(book.steps) and self._left(prompt, book.steps[step][0]) < 1:
+        steps, step, cell = self._steps, int(self._step[prompt]), int(self._cell[prompt])
+        while step < len(steps) and self._left(prompt, steps[step][0]) < 1:
             step += 1
-        critical = self._critical[step][cell] if step < len(book.steps) else 0.0
+        critical = self._critical[step][cell] if step < len(steps) else 0.0
         if critical <= 0.0:
             self._over[prompt] = True
             return Rest.STOP
         self._step[prompt] = step
-        arm, n = book.steps[step]
+        arm, n = steps[step]
         left = self._left(prompt, arm)
         n = min(n, left)
+        if self._single[arm]:
+            n = min(left, self._worthwhile(prompt, arm, n))
         cost = self._costs.predict_one(prompt, arm, n)
         if cost > most:
-            return Rest.WAIT
-        scale = self._table_cost[step] / cost if cost > 0.0 else 1.0
+            n = int(n * most / cost) if self._single[arm] else 0
+            if n < 1:
+                return Rest.WAIT
+            cost = self._costs.predict_one(prompt, arm, n)
+        scale = self._table_cost[step] / self._steps[step][1] * n / cost if cost > 0.0 else 1.0
         if critical * scale <= self._price:
             return Rest.WAIT
         if self._single[arm]:
             n, cost = self._certain(prompt, step, n, min(left, self._largest(most, cost, n)), scale, cost)
         return Offer(Purchase(arm, n), critical * scale * cost, cost)
 
+    def _worthwhile(self, prompt: int, arm: str, n: int) -> int:
+        """At least n, and enough that the fixed part of the cost is at most FIXED_SHARE of it."""
+        if self._fixed[arm] == 0.0:
+            return n
+        once, twice = (self._costs.predict_one(prompt, arm, amount) for amount in (n, 2 * n))
+        each, fixed = (twice - once) / n, 2.0 * once - twice
+        return max(n, int(fixed / each * (1.0 / FIXED_SHARE - 1.0))) if each > 0.0 else n
+
     def _certain(self, prompt: int, step: int, n: int, room: int, scale: float, cost: float) -> tuple[int, float]:
         """As many steps of the arm at once as would be taken whatever they show: even if all agreed with the leader."""
-        steps, arm, grid = self._book.steps, self._book.steps[step][0], self._tables.grid
+        steps, arm, grid = self._steps, self._steps[step][0], self._tables.grid
         first, second = self._ballots.standing(prompt)
-        vote, least, bought = self._ballots.typical(arm), self._sure / scale, n
-        ahead = step + 1
+        vote, least, bought, ahead = self._ballots.typical(arm), self._sure / scale, 0, step
         while ahead < len(steps) and steps[ahead][0] == arm and bought + steps[ahead][1] <= room:
-            if self._critical[ahead][grid.cell(first + vote * bought, second)] <= least:
+            if bought >= n and self._critical[ahead][grid.cell(first + vote * bought, second)] <= least:
                 break
             bought += steps[ahead][1]
             ahead += 1
         return (bought, self._costs.predict_one(prompt, arm, bought)) if bought > n else (n, cost)
+
+    def _fixed_cost(self, arm: str) -> float:
+        """What a purchase of the arm costs whatever its size, as far as it is more than rounding."""
+        if not self._problem.prompts or not self._single[arm]:
+            return 0.0
+        once, twice = (self._costs.predict_one(0, arm, n) for n in (1, 2))
+        return max(0.0, 2.0 * once - twice) if 2.0 * once - twice > 1e-6 * once else 0.0
 
     @staticmethod
     def _largest(most: float, cost: float, n: int) -> int:
@@ -110,8 +136,8 @@ class Sequenced:
         self._drawn[purchase.arm][prompt] += purchase.n
         self._ballots.add(prompt, purchase.arm, candidates)
         step, left = int(self._step[prompt]), purchase.n
-        while left > 0 and step < len(self._book.steps) and self._book.steps[step][0] == purchase.arm:
-            left -= self._book.steps[step][1]
+        while left > 0 and step < len(self._steps) and self._steps[step][0] == purchase.arm:
+            left -= self._steps[step][1]
             step += 1
         self._step[prompt] = step
         self._cell[prompt] = self._tables.grid.cell(*self._ballots.standing(prompt))
@@ -141,9 +167,11 @@ class Sequenced:
         found = []
         for budget in budgets:
             price = float(np.sqrt(np.prod(self._prices_for(ratio, spend, max(0.0, budget)))))
-            spent = min(budget, float(_at(spend, self._place(price, ratio)) @ ratio))
+            spent = min(budget, self._spending(spend, price, ratio))
             value = done.copy()
-            value[active] = _at(reach, self._place(price, ratio))
+            # Where not even the best purchase can be made for all, some prompts make it.
+            part = budget / wanted if (wanted := self._spending(spend, price, ratio)) > budget else 1.0
+            value[active] += part * (_at(reach, self._place(price, ratio)) - value[active])
             mean = float(value.mean())
             if self._trial is not None:
                 mean += self._excess(price * float(ratio.mean())) * len(active) / self._problem.prompts
@@ -157,13 +185,10 @@ class Sequenced:
         """Of prompts: real cost by table cost, [prompts]; table cost and objective ahead, [prompts, prices]."""
         step, cell = self._step[active], self._cell[active]
         ratio = np.ones(len(active))
-        arms = np.array([self._book.arms.index(arm) for arm, _ in self._book.steps] + [-1])
-        for place, arm in enumerate(self._book.arms):
-            mine = np.flatnonzero(arms[step] == place)
+        for place, (arm, n, cost) in enumerate(self._of_arm):
+            mine = np.flatnonzero(self._next_arm[step] == place)
             if len(mine):
-                at = next(at for at, (name, _) in enumerate(self._book.steps) if name == arm)
-                n = self._book.steps[at][1]
-                ratio[mine] = self._costs.predict(active[mine], arm, n) / self._table_cost[at]
+                ratio[mine] = (self._costs.predict(active[mine], arm, n) - self._fixed[arm]) / cost
         return ratio, self._tables.spend[step, cell], self._tables.reach[step, cell]
 
     def _place(self, price: float, ratio: Floats) -> Floats:
@@ -171,6 +196,9 @@ class Sequenced:
         prices = self._tables.prices
         scale = np.log(prices[1] / prices[0])
         return np.clip(np.log(np.maximum(price * ratio / prices[0], 1e-12)) / scale, 0.0, len(prices) - 1.0)
+
+    def _spending(self, spend: Floats, price: float, ratio: Floats) -> float:
+        return float(_at(spend, self._place(price, ratio)) @ ratio)
 
     def _prices_for(self, ratio: Floats, spend: Floats, available: float) -> tuple[float, float]:
         """The prices at which the expected spending surely exceeds `available`, and surely is within it.
@@ -185,7 +213,7 @@ class Sequenced:
         low, high = low - float(np.log(ratio.max())), high - float(np.log(ratio.min()))
         for _ in range(BISECTIONS):
             middle = 0.5 * (low + high)
-            if float(_at(spend, self._place(float(np.exp(middle)), ratio)) @ ratio) > available:
+            if self._spending(spend, float(np.exp(middle)), ratio) > available:
                 low = middle
             else:
                 high = middle
