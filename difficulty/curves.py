@@ -101,7 +101,7 @@ def _alike(deck: Deck, weighed: bool) -> list[tuple[list[int], Floats, Floats]]:
 def coverage(sizes: Ints, right: Ints, amounts: tuple[int, ...]) -> Floats:
     """1 - C(N - c, n) / C(N, n) of each prompt, [prompts, amounts]; nan where n > N."""
     size, own, n = sizes[:, None].astype(np.float64), right[:, None], np.array(amounts, dtype=np.float64)[None]
-    missed = np.exp(_log_choose(size - own, n) - _log_choose(size, n))
+    missed = np.exp(_log_choose(size - own, n) - _log_choose(size, np.minimum(n, size)))
     return np.where(n > size, np.nan, 1.0 - missed)
 
 

@@ -62,8 +62,9 @@ def fit(pools: Sequence[Pool]) -> FittedPolicy:
     Its error is without the two-fold part, which `apportion.difficulty.crossfit` adds: that fits twice more.
     """
     pool = together(pools)
-    counts = {arm: int(deck.begin[-1]) for arm, deck in pool.decks.items()}
-    reference = min((arm for arm in counts if counts[arm]), key=lambda arm: (is_search(arm), -counts[arm], arm))
+    pool = pool.only([arm for arm, deck in pool.decks.items() if len(deck.correct)])
+    counts = {arm: len(deck.correct) for arm, deck in pool.decks.items()}
+    reference = min(counts, key=lambda arm: (is_search(arm), -counts[arm], arm))
     known = np.flatnonzero(pool.decks[reference].sizes > 0)
     own = pool.decks[reference].part(known)
     found = hits(own)
@@ -75,9 +76,8 @@ def fit(pools: Sequence[Pool]) -> FittedPolicy:
         calibration = _careful(own, prior, calibration)
     arms = {}
     for arm, deck in pool.decks.items():
-        if counts[arm]:
-            lift = 0.0 if arm == reference else _lift(hits(deck.part(known)), posterior)
-            arms[arm] = _describe(deck, lift)
+        lift = 0.0 if arm == reference else _lift(hits(deck.part(known)), posterior)
+        arms[arm] = _describe(deck, lift)
     wrong = float((found.tried - found.right).sum())
     return FittedPolicy(
         reference=reference,

@@ -56,7 +56,7 @@ class Ballots:
 
     def share(self, prompt: int) -> float:
         """The leading answer's share of all votes, unparsed ones included."""
-        return self._standing[prompt][0] / self._drawn[prompt] if self._drawn[prompt] > 0.0 else 0.0
+        return min(1.0, self._standing[prompt][0] / self._drawn[prompt]) if self._drawn[prompt] > 0.0 else 0.0
 
     def typical(self, arm: str) -> float:
         """Mean weight of one vote of an arm."""

@@ -7,6 +7,7 @@ was fitted on the other half. Results do not depend on the number of processes.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -188,6 +189,8 @@ def _begin(pools: Sequence[Pool], terms: Terms) -> None:
     global _stage
     # One thread each: the processes share the cores, and sums come out the same whatever their number.
     threadpool_limits(1)
+    # Ctrl-C reaches all processes of a terminal; the first one tells the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _stage = Stage(pools, terms)
 
 

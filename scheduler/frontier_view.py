@@ -15,6 +15,7 @@ from apportion.scheduler.contest import Terms
 from apportion.scheduler.frontier import Frontier
 from apportion.scheduler.terminal import amount, percent, safe
 
+STYLES = ("-", "--", "-.", ":")
 MOST_LISTED = 3
 """Arms named in a table or legend; of more, their number."""
 
@@ -98,26 +99,39 @@ def draw(frontiers: Sequence[Frontier], path: Path) -> Path | None:
     from matplotlib.figure import Figure
 
     pools = list(dict.fromkeys(one.pool for one in frontiers))
-    figure = Figure(figsize=(7.5, 4.8 * len(pools)), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.8 * len(pools)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(pools), 1, squeeze=False)[:, 0]
     for pool, panel in zip(pools, panels, strict=True):
         own = [one for one in frontiers if one.pool == pool]
-        for one in own:
-            low, high = one.interval()
-            cost, value = one.cost.mean(axis=1), one.accuracy.mean(axis=1)
-            (line,) = panel.plot(cost, value, marker="o", markersize=3, label=f"{one.policy}: {_arms(one)}")
-            panel.fill_between(cost, low, high, color=line.get_color(), alpha=0.08, linewidth=0)
+        for number, policy in enumerate(dict.fromkeys(one.policy for one in own)):
+            _draw_policy(panel, [one for one in own if one.policy == policy], f"C{number}")
         panel.set_xscale("log")
         panel.set_xlabel(f"{own[0].unit.value} per prompt")
         panel.set_ylabel(own[0].objective)
         panel.set_title(pool)
         panel.grid(alpha=0.25)
-        panel.legend(fontsize=7)
+        panel.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     beside = path.with_name(path.name + ".tmp")
     figure.savefig(beside, dpi=150, format="png")
     beside.replace(path)
     return path
+
+
+def _draw_policy(panel: Any, frontiers: Sequence[Frontier], colour: str) -> None:
+    """One policy's lines, a style for each arm; of many arms only the one that reaches most is named."""
+    best = max(frontiers, key=lambda one: float(one.accuracy[-1].mean()))
+    many = len(frontiers) > len(STYLES)
+    for number, one in enumerate(frontiers):
+        cost, value = one.cost.mean(axis=1), one.accuracy.mean(axis=1)
+        if many and one is not best:
+            panel.plot(cost, value, color=colour, alpha=0.2, linewidth=0.8)
+            continue
+        label = f"{one.policy}: {_arms(one)}" + (f", best of {len(frontiers)}" if many else "")
+        style = "-" if many else STYLES[number]
+        panel.plot(cost, value, style, color=colour, marker="o", markersize=3, label=label)
+        low, high = one.interval()
+        panel.fill_between(cost, low, high, color=colour, alpha=0.08, linewidth=0)
 
 
 def _arms(frontier: Frontier) -> str:

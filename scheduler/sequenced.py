@@ -173,7 +173,7 @@ class Sequenced:
             part = budget / wanted if (wanted := self._spending(spend, price, ratio)) > budget else 1.0
             value[active] += part * (_at(reach, self._place(price, ratio)) - value[active])
             mean = float(value.mean())
-            if self._trial is not None:
+            if self._trial is not None and len(active):
                 mean += self._excess(price * float(ratio.mean())) * len(active) / self._problem.prompts
                 if not self._step.any():
                     mean = self._trial.at(budget / self._problem.prompts)

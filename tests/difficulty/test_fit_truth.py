@@ -8,6 +8,7 @@ from pool_world import draw, make_pool
 
 from apportion.difficulty.belief import CONCENTRATIONS
 from apportion.difficulty.fit import fit
+from apportion.difficulty.fitted import load
 from apportion.difficulty.grid import PASS
 from apportion.errors import DataError
 
@@ -80,6 +81,15 @@ def test_one_prompt_and_prompts_without_the_reference_arm_can_be_fitted_on():
     policy = fit([make_pool({"a": {"p": [("4", True)] * 3}, "b": {"q": [(None, False)]}})])
     assert policy.arms["b"].lift == 0.0, "shares no prompt with the reference"
     assert policy.fitted_on["prompts"] == 2
+
+
+def test_arms_without_candidates_are_left_out_and_the_file_holds_what_is_left(tmp_path):
+    rows = {"p": [("4", True, 0.5)] * 3, "q": []}
+    for decks in ({"a": rows, "b": {"q": []}}, {"a": {"p": [(None, True), (None, False)]}}):
+        policy = fit([make_pool(decks)])
+        assert list(policy.arms) == ["a"]
+        policy.save(tmp_path / "policy.json")
+        assert load(tmp_path / "policy.json") == policy
 
 
 def test_nothing_to_fit_on_is_named():

@@ -289,6 +289,22 @@ def test_a_dollar_budget_is_kept_in_dollars() -> None:
     assert found.values[0] == pytest.approx(pool.deck("cheap").correct * 1.0)
 
 
+def test_uniform_keeps_to_what_a_prompt_has_and_gives_the_rest_to_others() -> None:
+    whole = make_pool(4, {"small": 10})
+    deck = whole.deck("small")
+    kept = np.concatenate([np.arange(10 * at, 10 * at + size) for at, size in enumerate((2, 0, 10, 10))])
+    short = replace(
+        deck,
+        begin=np.array([0, 2, 2, 12, 22]),
+        **{name: getattr(deck, name)[kept] for name in ("answer", "correct", "tokens", "score", "dollars")},
+    )
+    pool = replace(whole, decks={"small": short})
+    found = replay(pool, ["small"], "uniform", [1.0, 3.0, 100.0], repeats=3, unit=Unit.SAMPLES)
+    assert found.costs[1] == pytest.approx([2.0, 0.0, 5.0, 5.0])
+    assert found.costs[2] == pytest.approx([2.0, 0.0, 10.0, 10.0])
+    assert found.cost[0].sum() == pytest.approx(3.0)
+
+
 def test_the_interval_is_over_prompts() -> None:
     pool = make_pool(50, {"small": 8})
     low, high = (found := replay(pool, ["small"], "uniform", [4.0], repeats=8, unit=Unit.SAMPLES)).interval()
