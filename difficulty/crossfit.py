@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from apportion.difficulty.belief import World, believe
 from apportion.difficulty.evidence import Rows
-from apportion.difficulty.fit import fit
+from apportion.difficulty.fit import fit, fit_beliefs
 from apportion.difficulty.fiterror import ArmError, LeadingError
 from apportion.difficulty.fitted import FittedPolicy
 from apportion.difficulty.pools import Deck, Ints, Pool
@@ -39,7 +39,7 @@ def fit_with_error(pools: Sequence[Pool], seed: int = 0) -> FittedPolicy:
     parts = halves(len(pool.ids), seed)
     if min(map(len, parts)) < FEWEST_PROMPTS:
         return policy
-    fitted = [fit([pool.part(part)]) for part in parts]
+    fitted = [fit_beliefs(pool.part(part), [pool.name]) for part in parts]
     tests = [
         (fitted[1], pool.part(parts[0]), pool.part(parts[1])),
         (fitted[0], pool.part(parts[1]), pool.part(parts[0])),

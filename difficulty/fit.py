@@ -61,8 +61,18 @@ def fit(pools: Sequence[Pool]) -> FittedPolicy:
 
     Its error is without the two-fold part, which `apportion.difficulty.crossfit` adds: that fits twice more.
     """
-    pool = together(pools)
-    pool = pool.only([arm for arm, deck in pool.decks.items() if len(deck.correct)])
+    pool = _with_candidates(together(pools))
+    names = [one.name for one in pools]
+    return replace(fit_beliefs(pool, names), table=fit_table(pool), pool=keep(pool)).rounded()
+
+
+def _with_candidates(pool: Pool) -> Pool:
+    return pool.only([arm for arm, deck in pool.decks.items() if len(deck.correct)])
+
+
+def fit_beliefs(pool: Pool, names: Sequence[str]) -> FittedPolicy:
+    """The part of a policy that a job's beliefs start from: without the table and the kept pool."""
+    pool = _with_candidates(pool)
     counts = {arm: len(deck.correct) for arm, deck in pool.decks.items()}
     reference = min(counts, key=lambda arm: (is_search(arm), -counts[arm], arm))
     known = np.flatnonzero(pool.decks[reference].sizes > 0)
@@ -88,13 +98,11 @@ def fit(pools: Sequence[Pool]) -> FittedPolicy:
         weights=weights,
         text=None if told is None else told[0],
         fitted_on={
-            "pools": [one.name for one in pools],
+            "pools": list(names),
             "prompts": len(pool.ids),
             "candidates": sum(counts.values()),
         },
         error=FitError() if told is None else FitError(told[2], told[1]),
-        table=fit_table(pool),
-        pool=keep(pool),
     ).rounded()
 
 
