@@ -15,9 +15,10 @@ from apportion.types import Candidate, Prompt, Purchase
 class PromptResult:
     """The committed result of one prompt.
 
-    `response` is the text of the candidate that stands for the answer, and `candidate` its index. `confidence` is the answer's share of the
-    selector's vote, `difficulty` the posterior mean of pass@1. `correct` is None without a reference, and is filled
-    by `judge` after the decision. `reason` says why buying stopped; `error` why the prompt has no answer.
+    `response` is the text of the candidate that stands for the answer, and `candidate` its index. `confidence` is the
+    answer's share of the selector's vote, `difficulty` the posterior mean of pass@1. `correct` is None without a
+    reference, and is filled by `judge` after the decision. `reason` says why buying stopped; `error` why the prompt has
+    no answer.
     """
 
     prompt_id: str
