@@ -1,0 +1,180 @@
+"""Recorded pools for the benchmarks, and replays of them that are not played twice.
+
+Pools with more candidates of an arm than `MOST_RECORDED` are cut: to `MOST_SAMPLES` candidates a prompt, then to fewer
+prompts. Uniform is played at fixed numbers of samples, which is the strongest form of it: every prompt gets the same,
+and a mixture of two numbers lies on the line between them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from savings import Curve
+
+from apportion import lab
+from apportion.costs import Unit
+from apportion.difficulty.pools import Deck, Pool, read_pool
+from apportion.scheduler.contest import Entry, Terms, default_unit, goal_of, mean_costs
+from apportion.scheduler.frontier import Frontier, replay_all
+
+VARIABLE = "APPORTION_POOLS"
+MOST_SAMPLES = 100
+MOST_RECORDED = 50_000
+"""Candidates of an arm: more tell little and take long."""
+QUICK_PROMPTS = 160
+WORK_OF_REPEATS = 160_000
+FEWEST_REPEATS, MOST_REPEATS = 4, 16
+"""Small pools are played more often: it costs little, and their curves are the noisiest."""
+BEND = 1.5
+"""How much denser the low budgets stand: thrifty policies reach most of their gain within a few samples."""
+AMPLE = 4.0
+"""Budget of a uniform with fixed samples, in times what all of them cost."""
+
+error_console = Console(stderr=True)
+
+
+@dataclass(slots=True)
+class Stand:
+    """Where replays are played and kept. `quick` cuts pools, repeats and budgets."""
+
+    folder: Path | None
+    workers: int
+    budgets: int
+    repeats: int | None
+    quick: bool
+    pools: dict[str, Pool | None] = field(default_factory=dict)
+    played: dict[tuple[object, ...], Frontier] = field(default_factory=dict)
+
+    def pool(self, name: str) -> Pool | None:
+        """A pool by name, cut; `lab` is the lab's own. None, with the reason shown, where it is not there."""
+        if name not in self.pools:
+            self.pools[name] = self._read(name)
+        return self.pools[name]
+
+    def _read(self, name: str) -> Pool | None:
+        if name == "lab":
+            whole = replace(read_pool(Path(lab.__file__).parent / "pools" / "test"), name="lab")
+        elif self.folder is None:
+            error_console.print(f"{name} skipped: name the folder of recorded pools with --pools or {VARIABLE}")
+            return None
+        elif not (self.folder / name / "candidates.parquet").is_file():
+            error_console.print(f"{name} skipped: {self.folder} has no pool of that name")
+            return None
+        else:
+            whole = read_pool(self.folder / name)
+        return cut(whole, QUICK_PROMPTS if self.quick else None)
+
+    def repeats_of(self, pool: Pool) -> int:
+        """Repeats of a pool: as many as given, else more for small ones."""
+        if self.repeats is not None:
+            return self.repeats
+        if self.quick:
+            return 2
+        work = max(len(deck.correct) for deck in pool.decks.values())
+        return int(np.clip(WORK_OF_REPEATS // work, FEWEST_REPEATS, MOST_REPEATS))
+
+    def play(
+        self,
+        pool: Pool,
+        entries: Sequence[Entry],
+        fit: str,
+        goal: str = "accuracy",
+        repeats: int | None = None,
+        seed: int = 0,
+    ) -> list[Frontier]:
+        """Frontiers of entries, those known already not played again. Raises ApportionError."""
+        terms = Terms(repeats or self.repeats_of(pool), seed, cross=fit == "cross", goal=goal_of(goal))
+        keys = [_key(pool, entry, terms) for entry in entries]
+        new = [(key, entry) for key, entry in zip(keys, entries, strict=True) if key not in self.played]
+        if new:
+            workers = self.workers if terms.repeats * len(new) > 1 else 1
+            frontiers = replay_all([pool], [(0, entry) for _, entry in new], terms, workers)
+            self.played.update(zip([key for key, _ in new], frontiers, strict=True))
+        return [self.played[key] for key in keys]
+
+    def uniform(self, pool: Pool, arm: str, unit: Unit, goal: str = "accuracy") -> Curve:
+        """Uniform at its amounts, one sample first."""
+        one = pool.only([arm])
+        whole = AMPLE * mean_costs(one, unit)[arm] * int(one.decks[arm].sizes.max())
+        amounts = uniform_amounts(int(one.decks[arm].sizes.max()), self.budgets)
+        entries = [Entry((arm,), "uniform", unit, (whole,), {"n": n}) for n in amounts]
+        parts = self.play(pool, entries, "none", goal)
+        values, costs = (np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "costs"))
+        return Curve(values, costs, float(costs[-1].mean()))
+
+
+def _key(pool: Pool, entry: Entry, terms: Terms) -> tuple[object, ...]:
+    settings = tuple(sorted(entry.settings.items()))
+    goal = (terms.goal.name, terms.goal.enough)
+    return (pool.name, entry.arms, entry.policy, entry.unit, entry.budgets, settings, terms.cross, goal) + (
+        terms.repeats,
+        terms.seed,
+    )
+
+
+def curve_of(frontier: Frontier) -> Curve:
+    return Curve(frontier.values, frontier.costs, float(frontier.budgets[-1]))
+
+
+def unit_of(pool: Pool) -> Unit:
+    """Dollars, tokens or samples, as the pool knows them."""
+    return default_unit(pool)
+
+
+def cut(pool: Pool, prompts: int | None) -> Pool:
+    """A pool of a size that can be played: fewer candidates a prompt, then fewer prompts, drawn at random."""
+    most = max(int(deck.sizes.max(initial=0)) for deck in pool.decks.values())
+    if most > MOST_SAMPLES:
+        pool = replace(pool, decks={name: thinned(deck, MOST_SAMPLES) for name, deck in pool.decks.items()})
+    keep = max(1, MOST_RECORDED // min(most, MOST_SAMPLES))
+    keep = min(keep, len(pool.ids) if prompts is None else prompts)
+    if keep >= len(pool.ids):
+        return pool
+    return pool.part(np.sort(np.random.default_rng(0).permutation(len(pool.ids))[:keep]))
+
+
+def thinned(deck: Deck, most: int) -> Deck:
+    """The first candidates of each prompt, at most so many."""
+    rows = np.flatnonzero(np.arange(len(deck.correct)) - deck.begin[deck.owner] < most)
+    begin = np.concatenate([[0], np.cumsum(np.minimum(deck.sizes, most))]).astype(np.int64)
+    each = (deck.answer, deck.correct, deck.tokens, deck.score, deck.dollars)
+    answer, correct, tokens, score, dollars = (values[rows] for values in each)
+    return Deck(deck.arm, begin, answer, correct, tokens, score, dollars)
+
+
+def spread(least: float, most: float, count: int) -> tuple[float, ...]:
+    """`count` budgets from the least to the most, the denser the lower."""
+    if most <= least or count < 2:
+        return (max(least, most),)
+    steps = np.linspace(0.0, 1.0, count) ** BEND
+    return tuple((least * (most / least) ** steps).tolist())
+
+
+def uniform_amounts(most: int, count: int) -> tuple[int, ...]:
+    """Numbers of samples from 1 to all, odd ones between: an even vote only adds ties."""
+    between = {int(n) // 2 * 2 + 1 for n in np.geomspace(1, most, max(2, count))}
+    return tuple(sorted({1, most} | {n for n in between if n <= most}))
+
+
+class Clock:
+    """Seconds of each part, told as they pass."""
+
+    def __init__(self) -> None:
+        self._begin = self._last = time.perf_counter()
+
+    def tell(self, what: str) -> None:
+        now = time.perf_counter()
+        error_console.print(f"{now - self._begin:6.0f} s  {what} ({now - self._last:.0f} s)", highlight=False)
+        self._last = now
+
+
+def pools_folder(given: Path | None) -> Path | None:
+    """The folder of recorded pools: given, or named by the environment."""
+    named = os.environ.get(VARIABLE)
+    return given if given is not None else Path(named) if named else None

@@ -1,0 +1,127 @@
+"""What a policy saves: costs to reach an accuracy, ratios of them, geometric means, and intervals over the prompts.
+
+A frontier is made non-decreasing first (a larger budget that lost by chance is not held against a policy) and is linear
+in cost between budgets. Draws are resamples of a pool's prompts, the same for every policy of the pool; the first draw
+is the prompts as they are, so row 0 of every array of draws is the figure itself. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+RESAMPLES = 400
+NINETY = (5.0, 95.0)
+CLEAR = 2.0
+"""A gain of fewer standard errors than this is noise, and so are the targets that are shares of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What a policy reached on each prompt and what it paid, means over repeats, [budgets, prompts].
+
+    `most` is the largest budget that was played, per prompt.
+    """
+
+    values: Floats
+    costs: Floats
+    most: float
+
+    def means(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Mean cost and value of each draw, [draws, budgets] each; `weights` are [draws, prompts]."""
+        return weights @ self.costs.T, weights @ self.values.T
+
+
+def resamples(name: str, prompts: int, seed: int, count: int = RESAMPLES) -> Floats:
+    """Weights of the prompts, [1 + count, prompts], rows of sum 1; the first row is even. The same for the same name."""
+    rng = np.random.default_rng([seed, crc32(name.encode())])
+    drawn = rng.multinomial(prompts, np.full(prompts, 1.0 / prompts), size=count)
+    return np.concatenate([np.ones((1, prompts)), drawn]) / prompts
+
+
+def cost_to_reach(cost: Floats, value: Floats, target: float) -> float:
+    """The least cost at which a frontier has the target; nan where it never has. The least of all costs if already there.
+
+    `cost` and `value` are [budgets], in any order.
+    """
+    order = np.argsort(cost, kind="stable")
+    paid, reached = cost[order], np.maximum.accumulate(value[order])
+    if not reached[-1] >= target:
+        return float("nan")
+    at = int(np.searchsorted(reached, target))
+    if at == 0:
+        return float(paid[0])
+    share = (target - reached[at - 1]) / (reached[at] - reached[at - 1])
+    return float(paid[at - 1] + share * (paid[at] - paid[at - 1]))
+
+
+def costs_to_reach(curve: Curve, weights: Floats, targets: Floats) -> Floats:
+    """Costs to reach each draw's targets, nan where never, [draws, points]; `targets` are [draws, points]."""
+    cost, value = curve.means(weights)
+    rows = zip(cost, value, targets, strict=True)
+    return np.array([[cost_to_reach(paid, got, one) for one in wanted] for paid, got, wanted in rows])
+
+
+def gain_targets(uniform: Curve, weights: Floats, shares: Sequence[float]) -> Floats:
+    """Shares of what uniform gains from its first budget to its best, [draws, points]."""
+    _, value = uniform.means(weights)
+    first = value[:, :1]
+    return np.asarray(first + np.array(shares) * (value.max(axis=1, keepdims=True) - first))
+
+
+def clear_gain(uniform: Curve) -> bool:
+    """Whether uniform's best gain over its first budget is at least two standard errors, over the prompts."""
+    best = int(uniform.values.mean(axis=1).argmax())
+    gains = uniform.values[best] - uniform.values[0]
+    if len(gains) < 2:
+        return False
+    return bool(gains.mean() > 0.0 and gains.mean() >= CLEAR * gains.std(ddof=1) / np.sqrt(len(gains)))
+
+
+def savings(uniform: Floats, policy: Floats) -> Floats:
+    """Cost of uniform over cost of a policy; nan where the policy never reached."""
+    return np.asarray(uniform / policy)
+
+
+def against_best(saved: Floats, baselines: Sequence[Floats]) -> Floats:
+    """A saving over the best of the baselines' and of uniform itself, whose saving is 1."""
+    best = np.ones_like(saved)
+    for one in baselines:
+        best = np.fmax(best, one)
+    return np.asarray(saved / best)
+
+
+def bounded(cost: Floats, most: float) -> Floats:
+    """Costs to reach, with the largest budget that was played where a target was never reached."""
+    return np.where(np.isnan(cost), most, cost)
+
+
+def geometric(values: Sequence[Floats] | Floats, axis: int = 0) -> Floats:
+    """Geometric mean over an axis."""
+    return np.asarray(np.exp(np.log(np.asarray(values, dtype=np.float64)).mean(axis=axis)))
+
+
+def interval(draws: Floats) -> list[float]:
+    """The 90% interval over resamples: row 0, the figure itself, is left out."""
+    low, high = np.percentile(draws[1:], NINETY, axis=0)
+    return [float(low), float(high)]
+
+
+def figure(key: str, draws: Floats) -> dict[str, object]:
+    """A figure and its interval under a key, for the JSON line; `draws` are [draws]."""
+    return {key: float(draws[0]), f"{key}_interval": interval(draws)}
+
+
+def over_pools(draws: Mapping[str, Sequence[Floats]]) -> tuple[Floats, dict[str, Floats]]:
+    """Geometric mean over pools of each pool's geometric mean over its lines and points.
+
+    `draws` are [draws, points], one a line, by pool. Returns [draws], and by pool.
+    """
+    pools = {pool: geometric([geometric(line, axis=1) for line in lines]) for pool, lines in draws.items()}
+    return geometric(list(pools.values())), pools

@@ -1,0 +1,217 @@
+"""Voting with one arm: what each policy saves against uniform voting, and price against the best of the others.
+
+Targets are shares of what uniform voting gains over one sample; a baseline that never reaches one is left out of the
+best, a price that never does is given the cost of its largest budget, so that it counts against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from recorded import Clock, Stand, curve_of, error_console, spread, unit_of
+from rich.console import Console
+from rich.table import Table
+from savings import (
+    Curve,
+    Floats,
+    against_best,
+    bounded,
+    clear_gain,
+    costs_to_reach,
+    figure,
+    gain_targets,
+    geometric,
+    interval,
+    over_pools,
+    resamples,
+    savings,
+)
+
+from apportion.difficulty.pools import Pool
+from apportion.errors import ApportionError
+from apportion.scheduler.contest import Entry, mean_costs
+
+SHARES = (0.8, 0.9, 0.95, 0.99)
+PLAYED = {"none": ("asc", "esc", "blend_asc", "price", "oracle"), "cross": ("binned", "damani", "price")}
+BASELINES = {"none": ("asc", "esc", "blend_asc"), "cross": ("asc", "esc", "blend_asc", "binned", "damani")}
+ARMS = {"addsub": 3, "last-letters": 1, "math500": 7, "cruxeval-output": 6, "aime24": 4, "lab": 1}
+"""Arms of each pool that are played, spread by pass rate, unless all are asked for."""
+QUICK_ARMS = {"addsub": 1, "last-letters": 1, "math500": 1, "cruxeval-output": 1}
+FEWEST_SAMPLES = 10
+LAB_ARMS = ("small",)
+"""The lab's other arm is the same strategy with a larger model, which gains nothing from votes."""
+FITS = ("none", "cross")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One arm of one pool. `savings` are [draws, points] by policy, nan where never reached; `ratios` by fit."""
+
+    pool: str
+    arm: str
+    unit: str
+    uniform: tuple[float, float]
+    clear: bool
+    savings: dict[str, Floats]
+    ratios: dict[str, Floats]
+    curves: dict[str, Curve]
+
+
+def arms_of(pool: Pool, count: int | None) -> list[str]:
+    """Arms with enough samples for a vote, `count` of them spread by pass rate; all where None."""
+    enough = [name for name, deck in pool.decks.items() if int(deck.sizes.min()) >= FEWEST_SAMPLES]
+    if pool.name == "lab":
+        enough = [name for name in enough if name in LAB_ARMS]
+    enough.sort(key=lambda name: float(pool.decks[name].correct.mean()))
+    if count is None or count >= len(enough):
+        return enough
+    return [enough[at] for at in np.unique(np.linspace(0, len(enough) - 1, count).round().astype(int))]
+
+
+def voting(stand: Stand, every_arm: bool, clock: Clock) -> tuple[dict[str, Any], list[Line]]:
+    """Play every pool, print the tables, and return what they show as JSON."""
+    lines, failed = [], {}
+    for name, count in (QUICK_ARMS if stand.quick else ARMS).items():
+        pool = stand.pool(name)
+        if pool is None:
+            continue
+        for arm in arms_of(pool, None if every_arm else count):
+            try:
+                lines.append(line_of(stand, pool, arm))
+            except ApportionError as error:
+                failed[f"{name}/{arm}"] = str(error)
+                error_console.print(f"voting {name} / {arm} failed: {error}", markup=False)
+            clock.tell(f"voting {name} / {arm}")
+    result: dict[str, Any] = {"failed": failed, "lines": [_row(line) for line in lines]}
+    if lines:
+        result |= summary(lines)
+        Console(width=150).print(_table(lines))
+        Console(width=150).print(_summary_table(result))
+    return result, lines
+
+
+def line_of(stand: Stand, pool: Pool, arm: str) -> Line:
+    """One arm played by everyone."""
+    unit = unit_of(pool.only([arm]))
+    uniform = stand.uniform(pool, arm, unit)
+    one = mean_costs(pool.only([arm]), unit)[arm]
+    budgets = spread(one, max(one, uniform.most), stand.budgets)
+    curves = {"uniform": uniform}
+    for fit in FITS:
+        entries = [Entry((arm,), policy, unit, budgets) for policy in PLAYED[fit]]
+        for policy, frontier in zip(PLAYED[fit], stand.play(pool, entries, fit), strict=True):
+            curves[f"price {fit}" if policy == "price" else policy] = curve_of(frontier)
+    return compare(pool.name, arm, unit.value, curves)
+
+
+def compare(pool: str, arm: str, unit: str, curves: dict[str, Curve]) -> Line:
+    """Savings and ratios of one arm's curves."""
+    uniform = curves["uniform"]
+    weights = resamples(pool, uniform.values.shape[1], 0)
+    targets = gain_targets(uniform, weights, SHARES)
+    needed = costs_to_reach(uniform, weights, targets)
+    reached = {name: costs_to_reach(curve, weights, targets) for name, curve in curves.items() if name != "uniform"}
+    saved = {name: savings(needed, cost) for name, cost in reached.items()}
+    ratios = {}
+    for fit in FITS:
+        mine = f"price {fit}"
+        bound = savings(needed, bounded(reached[mine], curves[mine].most))
+        ratios[fit] = against_best(bound, [saved[policy] for policy in BASELINES[fit]])
+    means = uniform.values.mean(axis=1)
+    return Line(pool, arm, unit, (float(means[0]), float(means.max())), clear_gain(uniform), saved, ratios, curves)
+
+
+def summary(lines: Sequence[Line]) -> dict[str, Any]:
+    """Geometric means over pools, the least pool, each point; all of it also over the lines whose gain is clear."""
+    found: dict[str, Any] = {"shares": list(SHARES)}
+    for fit in FITS:
+        key = f"saving_voting_{fit}"
+        found |= _means(key, lines, fit)
+        clear = [line for line in lines if line.clear]
+        if clear:
+            found |= _means(f"{key}_clear", clear, fit)
+        mine = [line.savings[f"price {fit}"][0] for line in lines]
+        found[f"not_reached_{fit}"] = int(np.isnan(mine).sum())
+    found["targets"] = len(lines) * len(SHARES)
+    return found
+
+
+def _means(key: str, lines: Sequence[Line], fit: str) -> dict[str, Any]:
+    draws: dict[str, list[Floats]] = {}
+    for line in lines:
+        draws.setdefault(line.pool, []).append(line.ratios[fit])
+    whole, pools = over_pools(draws)
+    points = geometric([geometric(each) for each in draws.values()])
+    least = min(pools, key=lambda pool: float(pools[pool][0]))
+    by_point = {str(share): points[:, at] for at, share in enumerate(SHARES)}
+    return {
+        **figure(key, whole),
+        f"{key}_least": float(pools[least][0]),
+        f"{key}_least_pool": least,
+        f"{key}_least_interval": interval(pools[least]),
+        f"{key}_by_pool": {pool: float(one[0]) for pool, one in pools.items()},
+        f"{key}_by_pool_interval": {pool: interval(one) for pool, one in pools.items()},
+        f"{key}_by_point": {share: float(one[0]) for share, one in by_point.items()},
+        f"{key}_by_point_interval": {share: interval(one) for share, one in by_point.items()},
+    }
+
+
+def _row(line: Line) -> dict[str, Any]:
+    """One line for the JSON; null where a target was not reached."""
+    return {
+        "pool": line.pool,
+        "arm": line.arm,
+        "unit": line.unit,
+        "uniform_first": line.uniform[0],
+        "uniform_best": line.uniform[1],
+        "clear": line.clear,
+        "savings": {name: draws[0].tolist() for name, draws in line.savings.items()},
+        **{f"saving_over_best_{fit}": line.ratios[fit][0].tolist() for fit in FITS},
+        **{f"saving_over_best_{fit}_interval": interval(geometric(line.ratios[fit], axis=1)) for fit in FITS},
+    }
+
+
+def _table(lines: Sequence[Line]) -> Table:
+    shares = ", ".join(f"{share:.0%}" for share in SHARES)
+    table = Table(title=f"Voting: saving over uniform at {shares} of its gain", title_justify="left")
+    for heading in ("pool / arm", "uniform", "policy"):
+        table.add_column(heading)
+    for share in SHARES:
+        table.add_column(f"{share:.0%}", justify="right")
+    table.add_column("over the best baseline, 90% interval", justify="right")
+    for line in lines:
+        first, best = line.uniform
+        names = [f"{line.pool} / {line.arm}", f"{first:.3f} to {best:.3f}" + ("" if line.clear else ", noise")]
+        for name, draws in line.savings.items():
+            fit = name.removeprefix("price ")
+            over = ""
+            if fit in FITS:
+                means = geometric(line.ratios[fit], axis=1)
+                low, high = interval(means)
+                over = f"{means[0]:.2f} ({low:.2f} to {high:.2f})"
+            cells = ["not reached" if np.isnan(one) else f"{one:.2f}" for one in draws[0]]
+            table.add_row(*names, name, *cells, over)
+            names = ["", ""]
+        table.add_section()
+    return table
+
+
+def _summary_table(result: dict[str, Any]) -> Table:
+    table = Table(title="Voting: price over the best baseline, geometric means", title_justify="left")
+    for heading in ("labels", "over pools", "90% interval", "least pool", *map(str, SHARES), "not reached"):
+        table.add_column(heading, justify="left" if heading == "labels" else "right")
+    for fit in FITS:
+        for suffix in ("", "_clear"):
+            key = f"saving_voting_{fit}{suffix}"
+            if key not in result:
+                continue
+            low, high = result[f"{key}_interval"]
+            points = [f"{one:.2f}" for one in result[f"{key}_by_point"].values()]
+            least = f"{result[f'{key}_least']:.2f} ({result[f'{key}_least_pool']})"
+            missed = "" if suffix else f"{result[f'not_reached_{fit}']} of {result['targets']}"
+            name = fit + (", noise left out" if suffix else "")
+            table.add_row(name, f"{result[key]:.3f}", f"{low:.2f} to {high:.2f}", least, *points, missed)
+    return table
