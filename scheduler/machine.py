@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from apportion.costs import Unit
 from apportion.errors import JournalError
 from apportion.policies.arm import Arm
-from apportion.policies.strategy import Task
 from apportion.scheduler.allocation import Allocation, Answering, Offer, Rest
 from apportion.scheduler.events import Dispatch, Event, Granted, Instruction, Replied, RequestId
 from apportion.scheduler.expected import ExpectedCosts
@@ -25,7 +24,7 @@ from apportion.scheduler.finish import Finisher
 from apportion.scheduler.ledger import ROUNDING, Account, Ledger
 from apportion.scheduler.meter import Meter, kind_of
 from apportion.scheduler.prompt_state import PromptState
-from apportion.scheduler.purchase import OpenPurchase
+from apportion.scheduler.purchase import OpenPurchase, open_purchase
 from apportion.scheduler.queue import OfferQueue
 from apportion.types import Prompt, Request
 
@@ -186,7 +185,7 @@ class Machine:
         """Open a purchase. False where its first requests must wait for refunds; it is then queued again."""
         state = self._states[prompt]
         while True:
-            opened = self._open_purchase(state, offer)
+            opened = open_purchase(state, self._arms[offer.purchase.arm], offer, self._settings.seed)
             if self.ledger.covers(sum(self._bounds(opened))):
                 break
             if self._open:
@@ -203,21 +202,6 @@ class Machine:
         self._out.append(Granted(prompt, opened.number, offer.purchase))
         self._go_on(opened)
         return True
-
-    def _open_purchase(self, state: PromptState, offer: Offer) -> OpenPurchase:
-        arm = self._arms[offer.purchase.arm]
-        task = Task(
-            messages=state.prompt.messages,
-            policy=arm.policy,
-            verifier=arm.verifier,
-            sampling=arm.sampling,
-            step_separator=arm.step_separator,
-            n=offer.purchase.n,
-            drawn=state.drawn(arm.name),
-            key=f"{self._settings.seed}/{state.prompt.id}/{arm.name}",
-        )
-        plan = arm.strategy.plan(task)
-        return OpenPurchase(state.index, len(state.purchases), offer.purchase, plan, offer.cost)
 
     def _go_on(self, purchase: OpenPurchase) -> None:
         """Send a purchase's present step, hold it back until refunds come, or end it."""

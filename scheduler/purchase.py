@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from apportion.costs import ZERO_COST, Cost, Unit
-from apportion.policies.strategy import CutOff, Plan
+from apportion.policies.arm import Arm
+from apportion.policies.strategy import CutOff, Plan, Task
+from apportion.scheduler.allocation import Offer
 from apportion.scheduler.events import RequestId
+from apportion.scheduler.prompt_state import PromptState
 from apportion.types import Draft, Purchase, Reply, Request
 
 
@@ -80,3 +83,18 @@ class OpenPurchase:
         except StopIteration as end:
             self.requests = ()
             self.drafts = end.value
+
+
+def open_purchase(state: PromptState, arm: Arm, offer: Offer, seed: int) -> OpenPurchase:
+    """The prompt's next purchase, up to its first requests; `seed` is the job's."""
+    task = Task(
+        messages=state.prompt.messages,
+        policy=arm.policy,
+        verifier=arm.verifier,
+        sampling=arm.sampling,
+        step_separator=arm.step_separator,
+        n=offer.purchase.n,
+        drawn=state.drawn(arm.name),
+        key=f"{seed}/{state.prompt.id}/{arm.name}",
+    )
+    return OpenPurchase(state.index, len(state.purchases), offer.purchase, arm.strategy.plan(task), offer.cost)

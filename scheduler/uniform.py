@@ -147,7 +147,7 @@ class Uniform:
         """n, or what each prompt's arm can give where that is less, [prompts]."""
         if self._limits is None:
             return np.full(len(prompts), n, dtype=np.int64)
-        amounts = np.minimum(self._limits[prompts], n)
+        amounts: np.ndarray = np.minimum(self._limits[prompts], n)
         for limit in set(amounts.tolist()) - {n}:
             amounts[amounts == limit] = self._allowed(limit)
         return amounts
