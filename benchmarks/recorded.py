@@ -1,8 +1,8 @@
 """Recorded pools for the benchmarks, and replays of them that are not played twice.
 
 Pools with more candidates of an arm than `MOST_RECORDED` are cut: to `MOST_SAMPLES` candidates a prompt, then to fewer
-prompts. Uniform is played at fixed numbers of samples, which is the strongest form of it: every prompt gets the same,
-and a mixture of two numbers lies on the line between them.
+prompts. Uniform is every prompt given the same number of samples, the strongest form of it: a mixture of two numbers
+lies on the line between them. It decides nothing, so its curve is a mean over hundreds of random orders.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from savings import Curve
 
 from apportion import lab
 from apportion.costs import Unit
+from apportion.difficulty.curves import curves_of
 from apportion.difficulty.pools import Deck, Pool, read_pool
-from apportion.scheduler.contest import Entry, Terms, default_unit, goal_of, mean_costs
+from apportion.errors import DataError
+from apportion.scheduler.contest import Entry, Terms, default_select, default_unit, goal_of
+from apportion.scheduler.curves import mean_cost
 from apportion.scheduler.frontier import Frontier, replay_all
 
 VARIABLE = "APPORTION_POOLS"
 MOST_SAMPLES = 100
 MOST_RECORDED = 50_000
 """Candidates of an arm: more tell little and take long."""
-QUICK_PROMPTS = 160
+QUICK_PROMPTS = 240
 WORK_OF_REPEATS = 160_000
 FEWEST_REPEATS, MOST_REPEATS = 4, 16
 """Small pools are played more often: it costs little, and their curves are the noisiest."""
 BEND = 1.5
 """How much denser the low budgets stand: thrifty policies reach most of their gain within a few samples."""
-AMPLE = 4.0
-"""Budget of a uniform with fixed samples, in times what all of them cost."""
+UNIFORM_AMOUNTS = 32
 
 error_console = Console(stderr=True)
 
@@ -98,16 +100,6 @@ class Stand:
             self.played.update(zip([key for key, _ in new], frontiers, strict=True))
         return [self.played[key] for key in keys]
 
-    def uniform(self, pool: Pool, arm: str, unit: Unit, goal: str = "accuracy") -> Curve:
-        """Uniform at its amounts, one sample first."""
-        one = pool.only([arm])
-        whole = AMPLE * mean_costs(one, unit)[arm] * int(one.decks[arm].sizes.max())
-        amounts = uniform_amounts(int(one.decks[arm].sizes.max()), self.budgets)
-        entries = [Entry((arm,), "uniform", unit, (whole,), {"n": n}) for n in amounts]
-        parts = self.play(pool, entries, "none", goal)
-        values, costs = (np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "costs"))
-        return Curve(values, costs, float(costs[-1].mean()))
-
 
 def _key(pool: Pool, entry: Entry, terms: Terms) -> tuple[object, ...]:
     settings = tuple(sorted(entry.settings.items()))
@@ -116,6 +108,24 @@ def _key(pool: Pool, entry: Entry, terms: Terms) -> tuple[object, ...]:
         terms.repeats,
         terms.seed,
     )
+
+
+def uniform_curve(pool: Pool, arm: str, unit: Unit, goal: str = "accuracy") -> Curve:
+    """Uniform at its amounts, one sample first: the mean over many random orders, which needs no replay.
+
+    Beyond what a prompt has recorded it stays with all it has.
+    """
+    deck = pool.decks[arm]
+    amounts = uniform_amounts(int(deck.sizes.max()))
+    values = curves_of(deck, amounts, goal, default_select(deck)).T
+    each = mean_cost(deck, unit)
+    if each is None:
+        raise DataError(f"arm {arm!r} of pool {pool.name} has candidates of unknown cost in {unit}; use --unit samples")
+    bought = np.minimum(np.array(amounts)[:, None], deck.sizes)
+    for at in range(1, len(amounts)):
+        values[at] = np.where(np.isnan(values[at]), values[at - 1], values[at])
+    costs = bought * each
+    return Curve(values, costs, float(costs[-1].mean()))
 
 
 def curve_of(frontier: Frontier) -> Curve:
@@ -156,9 +166,9 @@ def spread(least: float, most: float, count: int) -> tuple[float, ...]:
     return tuple((least * (most / least) ** steps).tolist())
 
 
-def uniform_amounts(most: int, count: int) -> tuple[int, ...]:
+def uniform_amounts(most: int) -> tuple[int, ...]:
     """Numbers of samples from 1 to all, odd ones between: an even vote only adds ties."""
-    between = {int(n) // 2 * 2 + 1 for n in np.geomspace(1, most, max(2, count))}
+    between = {int(n) // 2 * 2 + 1 for n in np.geomspace(1, most, UNIFORM_AMOUNTS)}
     return tuple(sorted({1, most} | {n for n in between if n <= most}))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from recorded import Clock, Stand, curve_of, error_console, spread, unit_of
+from recorded import Clock, Stand, curve_of, error_console, spread, uniform_curve, unit_of
 from rich.console import Console
 from rich.table import Table
 from savings import (
@@ -30,6 +30,7 @@ from savings import (
     savings,
 )
 
+from apportion.costs import Unit
 from apportion.difficulty.pools import Pool
 from apportion.errors import ApportionError
 from apportion.scheduler.contest import Entry, mean_costs
@@ -41,6 +42,8 @@ ARMS = {"addsub": 3, "last-letters": 1, "math500": 7, "cruxeval-output": 6, "aim
 """Arms of each pool that are played, spread by pass rate, unless all are asked for."""
 QUICK_ARMS = {"addsub": 1, "last-letters": 1, "math500": 1, "cruxeval-output": 1}
 FEWEST_SAMPLES = 10
+BEYOND = 1.5
+"""Policies are given up to so many times what uniform needs for the last target: beyond it there is nothing to save."""
 LAB_ARMS = ("small",)
 """The lab's other arm is the same strategy with a larger model, which gains nothing from votes."""
 FITS = ("none", "cross")
@@ -68,7 +71,8 @@ def arms_of(pool: Pool, count: int | None) -> list[str]:
     enough.sort(key=lambda name: float(pool.decks[name].correct.mean()))
     if count is None or count >= len(enough):
         return enough
-    return [enough[at] for at in np.unique(np.linspace(0, len(enough) - 1, count).round().astype(int))]
+    at = np.linspace(0, len(enough) - 1, count) if count > 1 else np.array([len(enough) // 2])
+    return [enough[one] for one in np.unique(at.round().astype(int))]
 
 
 def voting(stand: Stand, every_arm: bool, clock: Clock) -> tuple[dict[str, Any], list[Line]]:
@@ -96,15 +100,22 @@ def voting(stand: Stand, every_arm: bool, clock: Clock) -> tuple[dict[str, Any],
 def line_of(stand: Stand, pool: Pool, arm: str) -> Line:
     """One arm played by everyone."""
     unit = unit_of(pool.only([arm]))
-    uniform = stand.uniform(pool, arm, unit)
-    one = mean_costs(pool.only([arm]), unit)[arm]
-    budgets = spread(one, max(one, uniform.most), stand.budgets)
+    uniform = uniform_curve(pool, arm, unit)
+    budgets = budgets_of(pool, arm, unit, uniform, stand.budgets)
     curves = {"uniform": uniform}
     for fit in FITS:
         entries = [Entry((arm,), policy, unit, budgets) for policy in PLAYED[fit]]
         for policy, frontier in zip(PLAYED[fit], stand.play(pool, entries, fit), strict=True):
             curves[f"price {fit}" if policy == "price" else policy] = curve_of(frontier)
     return compare(pool.name, arm, unit.value, curves)
+
+
+def budgets_of(pool: Pool, arm: str, unit: Unit, uniform: Curve, count: int) -> tuple[float, ...]:
+    """Budgets of the policies that buy votes of one arm: one sample, to somewhat more than uniform needs."""
+    one = mean_costs(pool.only([arm]), unit)[arm]
+    weights = resamples(pool.name, uniform.values.shape[1], 0, 0)
+    needed = costs_to_reach(uniform, weights, gain_targets(uniform, weights, SHARES[-1:]))
+    return spread(one, float(np.clip(BEYOND * needed[0, 0], one, max(one, uniform.most))), count)
 
 
 def compare(pool: str, arm: str, unit: str, curves: dict[str, Curve]) -> Line:

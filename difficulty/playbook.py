@@ -61,6 +61,14 @@ class Playbook:
         return tuple(np.cumsum([n for _, n in self.steps]).tolist())
 
 
+@dataclass(frozen=True, slots=True)
+class _Dealt:
+    """The candidates of one arm in the order of each walk, [walks, draws]."""
+
+    answer: Ints
+    score: Floats
+
+
 class Orders:
     """A pool's candidates in `orders` random orders a prompt, dealt arm by arm: orders x prompts walks.
 
@@ -71,7 +79,7 @@ class Orders:
         self.pool = pool
         self.prompts = np.tile(np.arange(len(pool.ids)), orders)
         self.weight = np.full(len(self.prompts), 1.0 / orders)
-        self._dealt: dict[str, tuple[Ints, Floats]] = {}
+        self._dealt: dict[str, _Dealt] = {}
         width = max(map(len, pool.answers), default=0) + 1
         right = np.zeros((len(pool.ids), width), dtype=bool)
         for at, (arm, deck) in enumerate(sorted(pool.decks.items())):
@@ -81,14 +89,14 @@ class Orders:
                 (rng.random((orders, len(deck.answer))), np.broadcast_to(deck.owner, (orders, len(deck.answer))))
             )
             rows = (order[:, deck.begin[:-1, None] + np.arange(most)]).reshape(len(self.prompts), most)
-            self._dealt[arm] = (deck.answer[rows], deck.score[rows])
+            self._dealt[arm] = _Dealt(deck.answer[rows], deck.score[rows])
             good = deck.correct & (deck.answer >= 0)
             right[deck.owner[good], deck.answer[good]] = True
         self.right = right[self.prompts]
 
     def most(self, arm: str) -> int:
         """Candidates of the arm that every prompt has."""
-        return self._dealt[arm][0].shape[1]
+        return int(self._dealt[arm].answer.shape[1])
 
     def walks(self, book: Playbook) -> Walks:
         """The walks of a playbook's sequence."""
@@ -96,9 +104,9 @@ class Orders:
         answers, votes = [], []
         for arm, n in book.steps:
             begin, used[arm] = used[arm], used[arm] + n
-            dealt, score = (part[:, begin : begin + n] for part in self._dealt[arm])
-            answers.append(dealt)
-            votes.append(book.votes.many(arm, score))
+            dealt = self._dealt[arm]
+            answers.append(dealt.answer[:, begin : begin + n])
+            votes.append(book.votes.many(arm, dealt.score[:, begin : begin + n]))
         return walk_votes(
             np.concatenate(answers, axis=1), np.concatenate(votes, axis=1), self.right, book.stops, self.weight
         )

@@ -53,7 +53,7 @@ class Grid:
         """The number of each state's cell within its step, any shape."""
         one = np.minimum(np.rint(first / self.unit), self.sides[0] - 1).astype(np.int64)
         other = np.minimum(np.rint(second / self.unit), self.sides[1] - 1).astype(np.int64)
-        return one * self.sides[1] + other
+        return np.asarray(one * self.sides[1] + other, dtype=np.int64)
 
     def cell(self, first: float, second: float) -> int:
         """As `cells`, of one state."""
@@ -136,7 +136,7 @@ class _Average:
         count = self._count[self._seen][:, None]
         found = np.zeros_like(total)
         found[self._seen] = (total[self._seen] + NEIGHBOURS * around) / (count + NEIGHBOURS)
-        return found[self._nearest]
+        return np.asarray(found[self._nearest], dtype=np.float64)
 
 
 def _critical(margin: Floats, prices: Floats) -> Floats:

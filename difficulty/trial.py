@@ -45,8 +45,8 @@ def try_out(book: Playbook, orders: Orders, cost: Sequence[float], prices: Float
     half = orders.prompts % HALVES
     parts = []
     for one in range(HALVES):
-        tables = solve_stopping(_some(walks, half != one), np.asarray(cost), grid, book.plurality, prices)
-        parts.append(_watch(_some(walks, half == one), tables))
+        tables = solve_stopping(walks.some(half != one), np.asarray(cost), grid, book.plurality, prices)
+        parts.append(_watch(walks.some(half == one), tables))
     spent, value = np.sum(parts, axis=0) / float(walks.weight.sum())
     return Trial(prices, spent, value, len(orders.pool.ids))
 
@@ -73,10 +73,6 @@ def _watch(walks: Walks, tables: Tables) -> Floats:
     spent = [walks.weight @ paid[stop] for stop in stops]
     value = [walks.weight @ walks.right[line, stop] for stop in stops]
     return np.array([spent, value])
-
-
-def _some(walks: Walks, some: NDArray[np.bool_]) -> Walks:
-    return Walks(*(part[some] for part in (walks.first, walks.second, walks.right, walks.final)), walks.weight[some])
 
 
 def quick_value(walks: Walks, half: NDArray[np.int64], cost: Floats, book: Playbook, price: float) -> float:

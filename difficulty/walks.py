@@ -42,17 +42,11 @@ class Walks:
     weight: Floats
     """how many prompts each walk stands for, [walks]"""
 
-    def scaled(self, total: float) -> Walks:
-        """The same walks standing for `total` prompts in all."""
-        return Walks(self.first, self.second, self.right, self.final, self.weight * (total / self.weight.sum()))
-
-
-def joined(parts: Sequence[Walks]) -> Walks:
-    """Walks of one sequence, put together."""
-    return Walks(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("first", "second", "right", "final")),
-        weight=np.concatenate([part.weight for part in parts]),
-    )
+    def some(self, chosen: NDArray[np.bool_]) -> Walks:
+        """Some of the walks."""
+        return Walks(
+            self.first[chosen], self.second[chosen], self.right[chosen], self.final[chosen], self.weight[chosen]
+        )
 
 
 def checkpoints(most: int) -> tuple[int, ...]:

@@ -189,13 +189,15 @@ class Sequenced:
             mine = np.flatnonzero(self._next_arm[step] == place)
             if len(mine):
                 ratio[mine] = (self._costs.predict(active[mine], arm, n) - self._fixed[arm]) / cost
-        return ratio, self._tables.spend[step, cell], self._tables.reach[step, cell]
+        tables = self._tables
+        return ratio, tables.spend[step, cell].astype(np.float64), tables.reach[step, cell].astype(np.float64)
 
     def _place(self, price: float, ratio: Floats) -> Floats:
         """Where a price lies in the grid for prompts that cost `ratio` times what the tables say."""
         prices = self._tables.prices
         scale = np.log(prices[1] / prices[0])
-        return np.clip(np.log(np.maximum(price * ratio / prices[0], 1e-12)) / scale, 0.0, len(prices) - 1.0)
+        place = np.log(np.maximum(price * ratio / prices[0], 1e-12)) / scale
+        return np.asarray(np.clip(place, 0.0, len(prices) - 1.0), dtype=np.float64)
 
     def _spending(self, spend: Floats, price: float, ratio: Floats) -> float:
         return float(_at(spend, self._place(price, ratio)) @ ratio)
