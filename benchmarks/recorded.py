@@ -103,11 +103,8 @@ class Stand:
 
 def _key(pool: Pool, entry: Entry, terms: Terms) -> tuple[object, ...]:
     settings = tuple(sorted(entry.settings.items()))
-    goal = (terms.goal.name, terms.goal.enough)
-    return (pool.name, entry.arms, entry.policy, entry.unit, entry.budgets, settings, terms.cross, goal) + (
-        terms.repeats,
-        terms.seed,
-    )
+    played = (terms.cross, terms.goal.name, terms.goal.enough, terms.repeats, terms.seed)
+    return (pool.name, entry.arms, entry.policy, entry.unit, entry.budgets, settings, *played)
 
 
 def uniform_curve(pool: Pool, arm: str, unit: Unit, goal: str = "accuracy") -> Curve:

@@ -39,14 +39,14 @@ class Curve:
 
 
 def resamples(name: str, prompts: int, seed: int, count: int = RESAMPLES) -> Floats:
-    """Weights of the prompts, [1 + count, prompts], rows of sum 1; the first row is even. The same for the same name."""
+    """Weights of the prompts, [1 + count, prompts], rows of sum 1, the first row even; the same for the same name."""
     rng = np.random.default_rng([seed, crc32(name.encode())])
     drawn = rng.multinomial(prompts, np.full(prompts, 1.0 / prompts), size=count)
     return np.concatenate([np.ones((1, prompts)), drawn]) / prompts
 
 
 def cost_to_reach(cost: Floats, value: Floats, target: float) -> float:
-    """The least cost at which a frontier has the target; nan where it never has. The least of all costs if already there.
+    """The cost at which a frontier first has the target, its least where it begins above it; nan where it never has.
 
     `cost` and `value` are [budgets], in any order.
     """
