@@ -32,6 +32,8 @@ HIGHEST, LOWEST = 0.7, 1e-7
 """Prices per unit of the sequence's cheapest step."""
 NEIGHBOURS = 4.0
 """A state's own walks are helped out by those of its neighbours as if by this many prompts."""
+TRUNCATE = 2.0
+"""Neighbours further away than two cells say nothing."""
 MOST_CELLS = 120
 """States along one side of the grid; strengths beyond are clipped."""
 
@@ -124,14 +126,16 @@ class _Average:
         self._count = np.bincount(code, weights=weight, minlength=cells)
         seen = self._count > 0
         self._seen = seen
-        self._near = gaussian_filter(self._count.reshape(grid.sides), 1.0, mode="constant").ravel()[seen]
+        self._near = gaussian_filter(self._count.reshape(grid.sides), 1.0, mode="constant", truncate=TRUNCATE).ravel()[
+            seen
+        ]
         nearest = distance_transform_edt(~seen.reshape(grid.sides), return_distances=False, return_indices=True)
         self._nearest = (nearest[0] * grid.sides[1] + nearest[1]).ravel()
 
     def __call__(self, values: Floats) -> Floats:
         """Mean of each column of `values`, [walks, columns], in every cell, [cells, columns]."""
         total = self._sum @ values
-        spread = gaussian_filter(total.reshape(*self._sides, -1), (1.0, 1.0, 0.0), mode="constant", truncate=2.0)
+        spread = gaussian_filter(total.reshape(*self._sides, -1), (1.0, 1.0, 0.0), mode="constant", truncate=TRUNCATE)
         around = spread.reshape(total.shape)[self._seen] / np.maximum(self._near, 1e-12)[:, None]
         count = self._count[self._seen][:, None]
         found = np.zeros_like(total)
