@@ -100,7 +100,7 @@ def solve_stopping(walks: Walks, cost: Floats, grid: Grid, plurality: float, pri
     for step in range(steps, -1, -1):
         average = _Average(code[:, step], walks.weight, grid)
         mixed = (1.0 - plurality) * walks.right[:, step] + plurality * walks.final[:, step]
-        stop, now[step] = average(np.stack([mixed, walks.right[:, step]], axis=1).astype(np.float64)).T
+        stop, now[step] = average(np.stack([mixed, walks.right[:, step]], axis=1).astype(np.float64)).T.clip(0.0, 1.0)
         if step == steps:
             value[:] = stop[:, None]
             reach[step] = now[step][:, None]
@@ -111,7 +111,7 @@ def solve_stopping(walks: Walks, cost: Floats, grid: Grid, plurality: float, pri
         go = on > stop[:, None] + 1e-9
         critical[step] = _critical(on - stop[:, None], prices)
         value = np.where(go, on, stop[:, None])
-        reach[step] = np.where(go, ahead[:, levels : 2 * levels], now[step][:, None])
+        reach[step] = np.where(go, np.minimum(ahead[:, levels : 2 * levels], 1.0), now[step][:, None])
         spend[step] = np.where(go, ahead[:, 2 * levels :] + cost[step], 0.0)
     return Tables(grid, cost, prices, critical, now, reach, spend)
 

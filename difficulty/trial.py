@@ -56,7 +56,13 @@ def watch(book: Playbook, tables: Tables, orders: Orders, unit_cost: float) -> T
 
     As many of its steps as the pool has candidates for.
     """
-    steps = sum(stop <= orders.most(book.arms[0]) for stop in book.stops)
+    drawn: dict[str, int] = dict.fromkeys(book.arms, 0)
+    steps = 0
+    for arm, n in book.steps:
+        drawn[arm] += n
+        if drawn[arm] > orders.most(arm):
+            break
+        steps += 1
     walks = orders.walks(replace(book, steps=book.steps[:steps]))
     spent, value = _watch(walks, replace(tables, cost=tables.cost[:steps])) / float(walks.weight.sum())
     return Trial(tables.prices, spent * unit_cost, value, len(orders.pool.ids))

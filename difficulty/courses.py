@@ -1,0 +1,90 @@
+"""Courses: playbooks for a job's arms and costs, with their tables and what they did on trial.
+
+A course that was chosen among many because it did best on trial does worse elsewhere. By how much is measured: the
+search is run on either half of the prompts and its choices tried on the other, and the trials of the courses are
+lowered by what was lost there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from apportion.difficulty.playbook import Orders, Playbook, book_tables, plain_book, plain_tables
+from apportion.difficulty.pools import Pool
+from apportion.difficulty.search import find_playbooks
+from apportion.difficulty.stopping import Tables
+from apportion.difficulty.trial import Trial, try_out, watch
+
+ORDERS, MOST_WALKS = 24, 24_000
+"""Random orders of each labelled prompt for the tables, as far as there are no more than so many walks."""
+BUDGETS = 8
+"""Mean costs a prompt at which the optimism of a choice is measured, over the range that the courses cover."""
+HALF_OPTIMISM = 0.6
+"""Half the prompts choose worse than all of them: what is lost goes about with one over the root of their number."""
+FEWEST_PROMPTS = 40
+"""With fewer, halves are too small to tell anything, and the optimism is left to the interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A playbook with its tables and its trial, for the costs of a job."""
+
+    book: Playbook
+    tables: Tables
+    trial: Trial
+
+
+def vote_course(pool: Pool, arm: str, cost: float, most: int, by_score: bool) -> Course:
+    """A vote of one arm by imagined prompts, tried on the pool."""
+    book, tables = plain_book(arm, most, by_score), plain_tables(most, by_score)
+    return Course(book, tables, watch(book, tables, _orders(pool), cost))
+
+
+def fitted_courses(pool: Pool, cost: Mapping[str, float]) -> list[Course]:
+    """Courses over the arms that `cost` names: of one candidate, in the budget's unit."""
+    found = _found(pool, cost)
+    if len(found) < 2 or len(pool.ids) < FEWEST_PROMPTS:
+        return found
+    lost = HALF_OPTIMISM * max(0.0, _optimism(pool, cost))
+    return [replace(one, trial=replace(one.trial, value=np.maximum(one.trial.value - lost, 0.0))) for one in found]
+
+
+def best_course(courses: Sequence[Course], each: float) -> Course:
+    """The one that does best on trial at a mean cost of `each` a prompt."""
+    return max(courses, key=lambda one: one.trial.at(each))
+
+
+def _found(pool: Pool, cost: Mapping[str, float]) -> list[Course]:
+    orders, courses = _orders(pool), []
+    for book in find_playbooks(pool, cost):
+        steps = [cost[arm] * n for arm, n in book.steps]
+        tables = book_tables(book, orders, steps)
+        courses.append(Course(book, tables, try_out(book, orders, steps, tables.prices)))
+    return courses
+
+
+def _optimism(pool: Pool, cost: Mapping[str, float]) -> float:
+    """How much less the choices of one half reach on the other than they promised, on average over budgets."""
+    lost = []
+    half = np.arange(len(pool.ids)) % 2
+    for one in range(2):
+        courses = _found(pool.part(np.flatnonzero(half == one)), cost)
+        if not courses:
+            continue
+        others = _orders(pool.part(np.flatnonzero(half != one)))
+        tests = [watch(course.book, course.tables, others, 1.0) for course in courses]
+        costs = [float(course.trial.cost[course.trial.cost > 0.0].min(initial=np.inf)) for course in courses]
+        range_ = min(costs), max(float(course.trial.cost.max()) for course in courses)
+        if not np.isfinite(range_[0]):
+            continue
+        for each in np.geomspace(*range_, BUDGETS):
+            at = max(range(len(courses)), key=lambda at: courses[at].trial.at(each))
+            lost.append(courses[at].trial.at(each) - tests[at].at(each))
+    return float(np.mean(lost)) if lost else 0.0
+
+
+def _orders(pool: Pool) -> Orders:
+    return Orders(pool, max(1, min(ORDERS, MOST_WALKS // max(1, len(pool.ids)))), seed=1)
