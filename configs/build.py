@@ -16,19 +16,17 @@ from apportion.configs.objective import build_objective
 from apportion.configs.rules import at_least, known_name, known_settings, more_than_zero
 from apportion.configs.schema import CalibrationConfig, DatasetConfig, JobConfig
 from apportion.costs import Unit
-from apportion.difficulty.objectives import COUNTING, OBJECTIVES
 from apportion.errors import ConfigError, DataError, nearest
 from apportion.policies.answers import AnswerType
 from apportion.policies.arm import Arm
 from apportion.policies.registry import ANSWER_KINDS
 from apportion.policies.settings import build
-from apportion.scheduler.allocations import ALLOCATIONS
+from apportion.scheduler.allocations import ALLOCATIONS, check_serves
 from apportion.scheduler.spec import FITTED_COPY, CalibrationSpec, DatasetSpec, JobSpec
 
 IN_MEMORY = "<rows>"
 """The dataset path of a job whose rows were handed over in Python."""
 
-_LATER_OBJECTIVES = COUNTING
 _ADDRESS_WORDS = ("local", "auto", "inline")
 
 
@@ -44,7 +42,6 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False) -> JobSpec:
     """The job of a loaded config; raises as `load_job`."""
     job = loaded.job
     unit = _budget(job)
-    _check_objective(job.objective.name)
     for key, table in (("models", job.models), ("arms", job.arms)):
         if not table:
             raise ConfigError(f"{key} is empty; name at least one, as in the packaged config quickstart")
@@ -55,6 +52,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False) -> JobSpec:
     used = models_of(arms)
     _check_prices(job, unit, used)
     known_name("allocation.policy", job.allocation.policy, ALLOCATIONS, "allocation policy")
+    check_serves(job.allocation.policy, objective)
     at_least("difficulty.probe", job.difficulty.probe, 1)
     if job.execution.in_flight is not None:
         at_least("execution.in_flight", job.execution.in_flight, 1)
@@ -85,12 +83,6 @@ def _budget(job: JobConfig) -> Unit:
     unit = known_name("budget.unit", job.budget.unit, [unit.value for unit in Unit], "unit")
     more_than_zero("budget.amount", job.budget.amount, f"give what the whole job may spend, in {unit}")
     return Unit(unit)
-
-
-def _check_objective(objective: str) -> None:
-    if objective in _LATER_OBJECTIVES:
-        can = ", ".join(name for name in OBJECTIVES if name not in _LATER_OBJECTIVES)
-        raise ConfigError(f"objective: {objective!r} cannot be honoured by this version; use one of {can}")
 
 
 def _check_prices(job: JobConfig, unit: Unit, used: set[str]) -> None:

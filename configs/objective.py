@@ -23,13 +23,12 @@ def build_objective(config: ObjectiveConfig, arms: Sequence[Arm]) -> Objective:
     without a verifier where candidates are counted by their score.
     """
     name = known_name("objective", config.name, OBJECTIVES, "objective")
-    if name not in COUNTING:
-        for key, value in (("k", config.k), ("accept", config.accept)):
-            if value is not None:
-                raise ConfigError(
-                    f"objective.{key} is {value:g}, but {name} knows no {key}; leave it out, or use "
-                    f"{' or '.join(COUNTING)}"
-                )
+    for key, value, can in (("k", config.k, COUNTING), ("accept", config.accept, ("coverage", *COUNTING))):
+        if value is not None and name not in can:
+            raise ConfigError(
+                f"objective.{key} is {value:g}, but {name} knows no {key}; leave it out, or use {' or '.join(can)}"
+            )
+    if name not in COUNTING and config.accept is None:
         return Objective(name)
     if name == "quota" and config.k is None:
         raise ConfigError("objective.k is missing: how many accepted candidates a prompt shall have, such as k: 4")

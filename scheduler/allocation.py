@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from apportion.difficulty.objectives import COUNTING, Objective
 from apportion.policies.arm import Arm
 from apportion.types import Candidate, Purchase
 
@@ -61,22 +62,35 @@ class CostModel(Protocol):
 class Problem:
     """What an allocation policy is given at the start of a job.
 
-    `budget` is in the budget's unit. `texts` are the prompts', for a prior from the text. `objective` is the
-    config's. `limits` says how many candidates each arm can give each prompt in all, [prompts, arms]; None: no bound.
-    No offer may go beyond it. The reference answers are not here, and cannot be.
+    `budget` is in the budget's unit. `texts` are the prompts', for a prior from the text. `goal` is the config's
+    objective. `limits` says how many candidates each arm can give each prompt in all, [prompts, arms]; None: no bound.
+    No offer may go beyond it. `checked` is whether every candidate has a score, which tells whether it is accepted.
+    The reference answers are not here, and cannot be.
     """
 
     texts: Sequence[str]
     arms: tuple[Arm, ...]
     costs: CostModel
     budget: float
-    objective: str
+    goal: Objective
     seed: int
     limits: Ints | None = None
+    checked: bool = False
 
     @property
     def prompts(self) -> int:
         return len(self.texts)
+
+    @property
+    def objective(self) -> str:
+        """The name of the goal."""
+        return self.goal.name
+
+    @property
+    def counts(self) -> bool:
+        """Whether what a prompt has reached is known by counting: what is sought is accepted candidates, and every
+        candidate says whether it is one."""
+        return self.goal.name in COUNTING or (self.goal.name == "coverage" and self.checked)
 
 
 @dataclass(frozen=True, slots=True)

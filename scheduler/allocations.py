@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from apportion.difficulty.fitted import FittedPolicy, load
+from apportion.difficulty.objectives import COUNTING, Objective
 from apportion.difficulty.registry import estimate
 from apportion.errors import ConfigError, nearest
 from apportion.policies.settings import build
@@ -23,7 +24,7 @@ from apportion.scheduler.oracle import oracle
 from apportion.scheduler.pricing import price
 from apportion.scheduler.uniform import Uniform, UniformSettings
 
-__all__ = ["ALLOCATIONS", "Builder", "Known", "Truth", "build_allocation"]
+__all__ = ["ALLOCATIONS", "Builder", "Known", "Truth", "build_allocation", "check_serves"]
 
 
 def _uniform(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
@@ -42,6 +43,20 @@ ALLOCATIONS: dict[str, Builder] = {
     "price": price,
     "uniform": _uniform,
 }
+COUNT = ("price", "uniform")
+"""Those that serve objectives which count candidates. The others stop at one good answer, or know curves of no other
+objective than accuracy and coverage."""
+
+
+def check_serves(name: str, goal: Objective) -> None:
+    """Raises ConfigError for an unknown policy, and for one that knows nothing of the objective."""
+    if name not in ALLOCATIONS:
+        raise ConfigError(f"allocation.policy {name!r} is unknown: {nearest(name, ALLOCATIONS)}")
+    if goal.name in COUNTING and name not in COUNT:
+        raise ConfigError(
+            f"allocation.policy {name!r} knows nothing of the objective {goal.name!r}, which counts candidates: use "
+            "allocation.policy=price, or uniform to compare with"
+        )
 
 
 def build_allocation(
@@ -56,8 +71,7 @@ def build_allocation(
 
     Raises ConfigError for an unknown policy or setting, an objective without a response, or an unusable fitted policy.
     """
-    if name not in ALLOCATIONS:
-        raise ConfigError(f"allocation.policy {name!r} is unknown: {nearest(name, ALLOCATIONS)}")
+    check_serves(name, problem.goal)
     if not problem.arms:
         raise ConfigError("the job has no arms; name at least one under `arms`")
     policy = load(fitted) if isinstance(fitted, str | Path) else fitted

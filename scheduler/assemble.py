@@ -16,7 +16,7 @@ from apportion.actors.registry import describe
 from apportion.actors.spec import Role
 from apportion.difficulty.fitted import FittedPolicy, load
 from apportion.errors import BudgetError
-from apportion.scheduler.allocation import Allocation, Problem
+from apportion.scheduler.allocation import Allocation, CostModel, Problem
 from apportion.scheduler.allocations import build_allocation
 from apportion.scheduler.dataset import Dataset, read_dataset, set_aside_too_long
 from apportion.scheduler.expected import ExpectedCosts
@@ -64,6 +64,20 @@ def build_costs(prepared: Prepared) -> ExpectedCosts:
     return ExpectedCosts(spec.arms, prepared.meter, spec.unit, prepared.prompt_tokens, lengths)
 
 
+def problem_of(prepared: Prepared, costs: CostModel) -> Problem:
+    """What the job's allocation policy is given."""
+    spec = prepared.spec
+    return Problem(
+        texts=[prompt.text for prompt in prepared.dataset.prompts],
+        arms=spec.arms,
+        costs=costs,
+        budget=spec.budget,
+        goal=spec.goal,
+        seed=spec.seed,
+        checked=all(arm.verifier is not None for arm in spec.arms),
+    )
+
+
 def build_policy(prepared: Prepared, costs: ExpectedCosts) -> Allocation:
     """The job's allocation policy.
 
@@ -71,14 +85,7 @@ def build_policy(prepared: Prepared, costs: ExpectedCosts) -> Allocation:
     """
     spec = prepared.spec
     _check_budget(prepared, costs)
-    problem = Problem(
-        texts=[prompt.text for prompt in prepared.dataset.prompts],
-        arms=spec.arms,
-        costs=costs,
-        budget=spec.budget,
-        objective=spec.objective,
-        seed=spec.seed,
-    )
+    problem = problem_of(prepared, costs)
     return build_allocation(spec.allocation, spec.allocation_settings, problem, spec.probe, prepared.fitted)
 
 
@@ -86,6 +93,7 @@ def build_machine(prepared: Prepared) -> Machine:
     """A fresh machine over a prepared job."""
     spec = prepared.spec
     costs = build_costs(prepared)
+    counted = spec.goal if problem_of(prepared, costs).counts else None
     return Machine(
         # The machine decides, so it must not be able to read a reference.
         prompts=[replace(prompt, reference=None) for prompt in prepared.dataset.prompts],
@@ -94,7 +102,7 @@ def build_machine(prepared: Prepared) -> Machine:
         ledger=Ledger(spec.budget, spec.unit),
         meter=prepared.meter,
         costs=costs,
-        finisher=Finisher(spec.answer, {arm.name: arm for arm in spec.arms}),
+        finisher=Finisher(spec.answer, {arm.name: arm for arm in spec.arms}, counted),
         settings=Settings(in_flight=in_flight(spec), seed=spec.seed),
     )
 

@@ -42,6 +42,7 @@ CANDIDATE_SCHEMA = pa.schema(
         ("cost_flops", pa.float64()),
         ("cost_gpu_seconds", pa.float64()),
         ("cost_usd", pa.float64()),
+        ("accepted", pa.bool_()),
     ]
 )
 
@@ -58,18 +59,23 @@ RESULT_SCHEMA = pa.schema(
         ("spent", pa.struct([(unit.value, pa.float64()) for unit in Unit])),
         ("reason", pa.string()),
         ("error", pa.string()),
+        ("accepted", pa.list_(pa.int32())),
+        ("rejected", pa.list_(pa.int32())),
     ]
 )
 
 
 def candidate_rows(committed: Committed, correct: Sequence[bool | None]) -> list[dict[str, Any]]:
     """One prompt's candidates as rows of candidates.parquet; `n` is what their purchase was of, and a candidate's cost
-    an equal share of all that its purchase cost, prompt, verifier and branches given up included."""
+    an equal share of all that its purchase cost, prompt, verifier and branches given up included. `accepted` is null
+    where the objective does not count candidates."""
     size = Counter(candidate.purchase for candidate in committed.candidates)
+    accepted = committed.result.accepted
     rows = []
     for candidate, right in zip(committed.candidates, correct, strict=True):
         row, at = candidate_row(candidate, right), candidate.purchase
         row["n"] = committed.result.purchases[at].n
+        row["accepted"] = None if accepted is None else candidate.index in accepted
         if at < len(committed.paid):
             cost, share = committed.paid[at], 1.0 / size[at]
             row["cost_tokens"], row["cost_flops"] = cost.tokens * share, cost.flops * share

@@ -20,7 +20,7 @@ from apportion.difficulty.pools import Deck, Pool
 from apportion.errors import BudgetError, ConfigError, DataError, nearest
 from apportion.policies.registry import SELECTORS
 from apportion.scheduler.allocation import Allocation, Forecast, Problem
-from apportion.scheduler.allocations import ALLOCATIONS, build_allocation
+from apportion.scheduler.allocations import ALLOCATIONS, build_allocation, check_serves
 from apportion.scheduler.curves import truth_of
 from apportion.scheduler.dealing import DOLLAR_GRAIN, UNITS, Dealer, Table, lengths_of
 from apportion.scheduler.known import Truth
@@ -247,6 +247,7 @@ def check_terms(terms: Terms, policies: Sequence[str]) -> None:
     for policy in policies:
         if policy not in ALLOCATIONS:
             raise ConfigError(f"policy {policy!r} is unknown: {nearest(policy, ALLOCATIONS)}")
+        check_serves(policy, terms.goal)
     if terms.select is not None and terms.select not in SELECTORS:
         raise ConfigError(f"select {terms.select!r} is unknown: {nearest(terms.select, SELECTORS)}")
     if terms.repeats < 1:

@@ -15,7 +15,6 @@ import numpy as np
 from apportion.difficulty.checkable import Checkable
 from apportion.difficulty.estimator import Start
 from apportion.difficulty.lookahead import look_ahead
-from apportion.difficulty.objectives import Objective
 from apportion.scheduler.allocation import Floats, Forecast, Ints, Offer, Problem, Rest
 from apportion.scheduler.forecasts import NINETY, PRIOR_DEVIATION, TRAINED_DEVIATION
 from apportion.scheduler.hull import hull_of, hulls
@@ -47,10 +46,10 @@ PRICE_RANGE = 1e4
 class Counted:
     """See the module. `now`, `gain` and `cost` are of all prompts, as last brought up to date."""
 
-    def __init__(self, problem: Problem, start: Start, objective: Objective) -> None:
+    def __init__(self, problem: Problem, start: Start) -> None:
         self.problem = problem
         self.options: tuple[Option, ...] = options_of(problem)
-        self.evidence = Checkable(problem.prompts, problem.arms, start, objective)
+        self.evidence = Checkable(problem.prompts, problem.arms, start, problem.goal)
         self.now: Floats = np.zeros(problem.prompts)
         self.gain: Floats = np.zeros((problem.prompts, len(self.options)))
         self.cost: Floats = np.zeros((problem.prompts, len(self.options)))

@@ -102,6 +102,7 @@ class Table:
         self.pool = pool
         self.unit = unit
         self.select = select
+        self.revealed = revealed
         self.names = list(pool.decks)
         self.prompts = [Prompt(name, (Message("user", name),)) for name in pool.ids]
         self.limits = np.stack([deck.sizes for deck in pool.decks.values()], axis=1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from apportion.difficulty.checkable import is_accepted
+from apportion.difficulty.objectives import Objective
 from apportion.policies.aggregate import score_of
 from apportion.policies.answers import AnswerType
 from apportion.policies.answers.canonical import canonical
@@ -20,11 +22,13 @@ class Finisher:
     """Answers are read by the job's answer type and chosen by an arm's selector.
 
     The selector is that of the arm bought last, and it sees every candidate of the prompt, whichever arm drew it.
+    `counted` is the objective where it counts accepted candidates: results then say which they are.
     """
 
-    def __init__(self, answers: AnswerType, arms: Mapping[str, Arm]) -> None:
+    def __init__(self, answers: AnswerType, arms: Mapping[str, Arm], counted: Objective | None = None) -> None:
         self._answers = answers
         self._arms = arms
+        self._counted = counted
 
     def candidates(self, state: PromptState, arm: Arm, number: int, drafts: Sequence[Draft]) -> list[Candidate]:
         """New candidates of a prompt, numbered after those it has; equal answers become equal strings."""
@@ -57,6 +61,7 @@ class Finisher:
         elif state.candidates:
             choice = selector(self._arms[state.purchases[-1].arm].select)(state.candidates)
         response = state.candidates[choice.candidate].draft.text if choice.candidate is not None else None
+        accepted, rejected = self._count(state.candidates)
         result = PromptResult(
             prompt_id=state.prompt.id,
             index=state.index,
@@ -70,5 +75,18 @@ class Finisher:
             reason=reason,
             error=state.error,
             candidate=None if choice.candidate is None else state.candidates[choice.candidate].index,
+            accepted=accepted,
+            rejected=rejected,
         )
         return Commit(Committed(result, tuple(state.candidates), tuple(state.paid)))
+
+    def _count(self, candidates: Sequence[Candidate]) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+        """Indices of the candidates that are accepted, and for pairs of those that are not; None where none count."""
+        if self._counted is None:
+            return None, None
+        good = [is_accepted(candidate, self._counted) for candidate in candidates]
+        accepted, rejected = (
+            tuple(one.index for one, fine in zip(candidates, good, strict=True) if fine is wanted)
+            for wanted in (True, False)
+        )
+        return accepted, rejected if self._counted.name == "pairs" else None

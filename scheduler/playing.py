@@ -88,9 +88,10 @@ def problem_of(table: Table, game: Game) -> tuple[Problem, ExpectedCosts, Meter]
         arms=table.arms,
         costs=costs,
         budget=game.budget,
-        objective=game.goal.name,
+        goal=game.goal,
         seed=0,
         limits=table.limits[game.prompts],
+        checked=table.revealed,
     )
     return problem, costs, meter
 

@@ -18,7 +18,8 @@ class PromptResult:
     `response` is the text of the candidate that stands for the answer, and `candidate` its index. `confidence` is the
     answer's share of the selector's vote, `difficulty` the posterior mean of pass@1. `correct` is None without a
     reference, and is filled by `judge` after the decision. `reason` says why buying stopped; `error` why the prompt has
-    no answer.
+    no answer. Where the objective counts candidates, `accepted` are the indices of those whose score reaches its
+    threshold, and for pairs `rejected` those of the others; else None.
     """
 
     prompt_id: str
@@ -34,6 +35,8 @@ class PromptResult:
     error: str | None = None
     correct: bool | None = None
     candidate: int | None = None
+    accepted: tuple[int, ...] | None = None
+    rejected: tuple[int, ...] | None = None
 
     def as_row(self) -> dict[str, Any]:
         """A flat row for results.jsonl."""
@@ -49,6 +52,8 @@ class PromptResult:
             "spent": self.spent.as_dict(),
             "reason": self.reason,
             "error": self.error,
+            "accepted": None if self.accepted is None else list(self.accepted),
+            "rejected": None if self.rejected is None else list(self.rejected),
         }
 
 

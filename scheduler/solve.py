@@ -168,6 +168,7 @@ class _Job:
             by_kind=ledger.by_kind,
             wall_s=time.monotonic() - self._started,
             overrun=ledger.overrun,
+            goal=self._spec.goal,
         )
 
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from apportion.difficulty.fitted import load
-from apportion.difficulty.objectives import COUNTING
 from apportion.difficulty.registry import estimate
-from apportion.scheduler.allocation import CostModel, Problem
-from apportion.scheduler.assemble import Prepared
+from apportion.scheduler.allocation import CostModel
+from apportion.scheduler.assemble import Prepared, problem_of
 from apportion.scheduler.counted import Counted
 from apportion.scheduler.knapsack import plan
 from apportion.scheduler.outlook import Outlook
@@ -43,12 +42,11 @@ def static_forecast(outlook: Outlook | Counted, budget: float) -> StaticForecast
 
 def forecast_of_job(prepared: Prepared, costs: CostModel) -> StaticForecast:
     """The static plan of a job before it starts. Raises ConfigError as its responses do."""
-    spec, prompts = prepared.spec, prepared.dataset.prompts
-    problem = Problem([prompt.text for prompt in prompts], spec.arms, costs, spec.budget, spec.objective, spec.seed)
+    spec, problem = prepared.spec, problem_of(prepared, costs)
     fitted = None if spec.fitted is None else load(spec.fitted)
     start = estimate(spec.arms, problem.texts, fitted)
-    if spec.goal.name in COUNTING:
-        return static_forecast(Counted(problem, start, spec.goal), spec.budget)
+    if problem.counts:
+        return static_forecast(Counted(problem, start), spec.budget)
     outlook = Outlook.begin(problem, start)
-    outlook.update(np.arange(len(prompts), dtype=np.int64))
+    outlook.update(np.arange(problem.prompts, dtype=np.int64))
     return static_forecast(outlook, spec.budget)

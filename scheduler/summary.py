@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from apportion.costs import Cost, Unit
+from apportion.difficulty.objectives import Objective
 from apportion.scheduler.results import PromptResult
 from apportion.scheduler.terminal import amount, count, duration, percent, safe, spending
 
@@ -37,11 +39,13 @@ def build_summary(
     by_kind: Mapping[str, Cost],
     wall_s: float,
     overrun: float = 0.0,
+    goal: Objective | None = None,
 ) -> dict[str, Any]:
     """The contents of summary.json, plain data. `total` and the `by_` costs are the ledger's.
 
     `prompts` counts those that could be answered, `answered` those that have an answer; `accuracy` is over those with
     a reference, an unanswered one being wrong, and null where none has one. `first_error` is null where none failed.
+    `objective` is what was reached of `goal` where that counts candidates, else null.
     """
     bought: Counter[str] = Counter()
     samples: Counter[str] = Counter()
@@ -57,6 +61,7 @@ def build_summary(
         "failed": sum(result.error is not None for result in results),
         "first_error": next((result.error for result in results if result.error is not None), None),
         "accuracy": _accuracy(results),
+        "objective": None if goal is None else _reached(results, goal),
         "scored": sum(result.correct is not None for result in results),
         "wall_s": wall_s,
         "budget": {"amount": budget, "unit": unit.value, "spent": total.of(unit), "overrun": overrun},
@@ -85,6 +90,9 @@ def closing(summary: Mapping[str, Any], output: str) -> RenderableType:
         line += f", {percent(summary['accuracy'])} of {summary['scored']:,} right"
     spent = f"{spending(budget['spent'], budget['amount'], unit)} spent in {duration(summary['wall_s'])}"
     parts: list[RenderableType] = [Text(line), Text(spent)]
+    # A run that is done gives the summary it was left with, which may be of an older version.
+    if summary.get("objective") is not None:
+        parts.insert(1, Text(_objective_line(summary["objective"], summary["prompts"])))
     if budget["overrun"] > 0:
         parts.append(Text(f"measured work went {amount(budget['overrun'], unit)} over the budget"))
     if summary["set_aside"]:
@@ -99,6 +107,35 @@ def closing(summary: Mapping[str, Any], output: str) -> RenderableType:
 def _accuracy(results: Sequence[PromptResult]) -> float | None:
     scored = [result.correct for result in results if result.correct is not None]
     return sum(scored) / len(scored) if scored else None
+
+
+def _reached(results: Sequence[PromptResult], goal: Objective) -> dict[str, Any] | None:
+    """The mean objective, how many prompts have all of it, and how many candidates are accepted; None where the
+    candidates were not counted."""
+    counts = [(len(result.accepted), result.candidates) for result in results if result.accepted is not None]
+    if not counts:
+        return None
+    accepted, candidates = np.array(counts).T
+    value = goal.reached(accepted, candidates - accepted)
+    return {
+        "name": goal.name,
+        "k": goal.enough,
+        "accept": goal.accept,
+        "reached": float(value.mean()),
+        "whole": int((value >= 1.0).sum()),
+        "accepted": int(accepted.sum()),
+        "rejected": int((candidates - accepted).sum()),
+    }
+
+
+def _objective_line(reached: Mapping[str, Any], prompts: int) -> str:
+    k, name = reached["k"], reached["name"]
+    what = {"quota": f"quota of {k:,}", "pairs": f"{k:,} pair{'s' * (k > 1)} a prompt"}.get(name, name)
+    return (
+        f"{what}: {percent(reached['reached'])} reached, whole for {reached['whole']:,} of {prompts:,} prompts; "
+        f"{reached['accepted']:,} candidates accepted and {reached['rejected']:,} not (score of at least "
+        f"{reached['accept']:g})"
+    )
 
 
 def _by_difficulty(results: Sequence[PromptResult], unit: Unit) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from apportion.difficulty.estimator import Start
-from apportion.difficulty.objectives import COUNTING, OBJECTIVES
+from apportion.difficulty.objectives import COUNTING, OBJECTIVES, Objective
 from apportion.errors import ConfigError, nearest
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.forecasts import interval
@@ -112,12 +112,9 @@ class Uniform:
         return self._outlook().difficulty.pass_rate(prompt, self._at)
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
-        """The value of as many samples each as a budget holds, interpolated between amounts.
-
-        Raises ConfigError for an objective that counts candidates.
-        """
+        """The value of as many samples each as a budget holds, interpolated; none of what is counted."""
         if self._problem.objective in COUNTING:
-            raise ConfigError(f"uniform forecasts no {self._problem.objective}; use accuracy or coverage, or price")
+            return ()
         outlook = self._outlook()
         outlook.update(np.arange(self._problem.prompts))
         waiting = np.flatnonzero(~self._served)
@@ -135,8 +132,8 @@ class Uniform:
         """What is believed of the prompts, with everything observed so far."""
         if self._beliefs is None:
             arms = tuple(replace(arm, amounts=FORECAST_AMOUNTS) for arm in self._problem.arms)
-            objective = "coverage" if self._problem.objective in COUNTING else self._problem.objective
-            view = replace(self._problem, arms=arms, objective=objective, limits=None)
+            goal = Objective("coverage") if self._problem.objective in COUNTING else self._problem.goal
+            view = replace(self._problem, arms=arms, goal=goal, limits=None)
             self._beliefs = Outlook.begin(view, self._start)
         for prompt, candidates in self._unread:
             self._beliefs.observe(prompt, self._at, candidates)

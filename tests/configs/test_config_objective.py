@@ -39,6 +39,7 @@ def built(objective: Any = None, *overrides: str, **arms: Any) -> Objective:
         (None, (), Objective("accuracy")),
         ("coverage", (), Objective("coverage")),
         ({"name": "coverage"}, (), Objective("coverage")),
+        ({"name": "coverage", "accept": 0.9}, (), Objective("coverage", 1, 0.9)),
         ({"name": "quota", "k": 4}, (), Objective("quota", 4, 0.5)),
         ({"name": "quota", "k": 4, "accept": 0.8}, (), Objective("quota", 4, 0.8)),
         ("pairs", (), Objective("pairs", 1, 0.5)),

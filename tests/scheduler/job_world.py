@@ -14,6 +14,7 @@ from apportion.actors.fake import describe
 from apportion.actors.inline import InlineBackend
 from apportion.actors.spec import ModelSpec, Role
 from apportion.costs import Unit
+from apportion.difficulty.objectives import Objective
 from apportion.policies.arm import Arm
 from apportion.policies.registry import answer_type, build_strategy
 from apportion.scheduler.allocation import Allocation, Forecast, Offer, Problem, Rest
@@ -135,7 +136,7 @@ class World:
             for spec in self.specs
         }
         costs = ExpectedCosts(self.arms, meter, self.unit, counts)
-        problem = Problem([p.text for p in self.prompts], self.arms, costs, self.budget, "accuracy", 0)
+        problem = Problem([p.text for p in self.prompts], self.arms, costs, self.budget, Objective(), 0)
         self.allocation = (
             self.allocate(problem) if self.allocate is not None else ScriptedAllocation(problem, self.script)
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from apportion.difficulty.objectives import Objective
 from apportion.policies.arm import Arm
 from apportion.policies.best_of_n import BestOfN
 from apportion.scheduler.allocation import Allocation, Offer, Problem, Rest
@@ -34,7 +35,7 @@ class PerSample:
 
 
 def problem(prompts: int, budget: float, *arms: Arm, objective: str = "accuracy", costs=None, texts=None) -> Problem:
-    return Problem(texts or ["?"] * prompts, arms or (arm(),), costs or PerSample(), budget, objective, 0)
+    return Problem(texts or ["?"] * prompts, arms or (arm(),), costs or PerSample(), budget, Objective(objective), 0)
 
 
 @dataclass

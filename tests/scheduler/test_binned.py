@@ -81,7 +81,7 @@ def test_probes_that_cannot_be_had_hold_nobody_up():
     """The second prompt has no candidates of the probing arm at all."""
     fitted = fit([kinds(60, 16, {"vote": (1.0, 1 / 3)})])
     limited = problem(2, 30.0)
-    limited = Problem(limited.texts, limited.arms, limited.costs, 30.0, "accuracy", 0, np.array([[16], [0]]))
+    limited = Problem(limited.texts, limited.arms, limited.costs, 30.0, limited.goal, 0, np.array([[16], [0]]))
     policy = build_allocation("binned", {"probe": 2}, limited, 2, fitted)
     policy.reprice(30.0)
     assert policy.offer(1, 30.0) is Rest.WAIT

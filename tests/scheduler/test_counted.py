@@ -40,8 +40,8 @@ class Checked:
 
 def counted(objective, prompts, budget, arms=None, costs=None, limits=None):
     arms = arms or (arm(select="weighted"),)
-    problem = Problem(["?"] * prompts, arms, costs or PerSample(), budget, objective.name, 0, limits)
-    return Counted(problem, default_start(arms), objective)
+    problem = Problem(["?"] * prompts, arms, costs or PerSample(), budget, objective, 0, limits)
+    return Counted(problem, default_start(arms))
 
 
 def reached(objective, candidates):
@@ -160,8 +160,8 @@ def test_a_purchase_that_brings_nothing_is_given_up():
 @pytest.mark.parametrize("goal", [Objective("quota", 2), Objective("pairs", 1)], ids=str)
 def test_a_whole_job_reaches_its_quota_with_what_it_has(goal):
     def allocate(problem):
-        checked = replace(problem, arms=problem.arms[1:])
-        return Counted(checked, default_start(checked.arms), goal)
+        checked = replace(problem, arms=problem.arms[1:], goal=goal)
+        return Counted(checked, default_start(checked.arms))
 
     world = World(make_prompts(24), budget=40_000.0, ordered=True, allocate=allocate)
     machine = world.run()
