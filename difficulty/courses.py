@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apportion.difficulty.playbook import Orders, Playbook, book_tables, plain_book, plain_tables
 from apportion.difficulty.pools import Pool
 from apportion.difficulty.search import find_playbooks
 from apportion.difficulty.stopping import Tables
 from apportion.difficulty.trial import Trial, try_out, watch
+
+Floats = NDArray[np.float64]
 
 ORDERS, MOST_WALKS = 24, 24_000
 """Random orders of each labelled prompt for the tables, as far as there are no more than so many walks."""
@@ -37,9 +40,9 @@ class Course:
     trial: Trial
 
 
-def vote_course(pool: Pool, arm: str, cost: float, most: int, by_score: bool) -> Course:
-    """A vote of one arm by imagined prompts, tried on the pool."""
-    book, tables = plain_book(arm, most, by_score), plain_tables(most, by_score)
+def vote_course(pool: Pool, arm: str, cost: float, most: int, by_score: bool, prior: Floats | None) -> Course:
+    """A vote of one arm by prompts imagined from a prior, tried on the pool."""
+    book, tables = plain_book(arm, most, by_score), plain_tables(most, by_score, prior)
     return Course(book, tables, watch(book, tables, _orders(pool), cost))
 
 

@@ -119,16 +119,24 @@ def plain_book(arm: str, most: int, by_score: bool) -> Playbook:
     return Playbook(steps, Votes(by_score=by_score), SCORE_UNIT if by_score else VOTE_UNIT)
 
 
+def plain_tables(most: int, by_score: bool, prior: Floats | None = None) -> Tables:
+    """The tables of `plain_book` over imagined prompts, for steps that cost one unit a candidate.
+
+    `prior` is over pass rate and concentration, [POINTS, concentrations]; None is the one before any evidence.
+    """
+    return _plain_tables(most, by_score, (base_prior() if prior is None else prior).tobytes())
+
+
 @lru_cache(maxsize=8)
-def plain_tables(most: int, by_score: bool) -> Tables:
-    """The tables of `plain_book` over imagined prompts, for steps that cost one unit a candidate."""
+def _plain_tables(most: int, by_score: bool, prior: bytes) -> Tables:
     stops = checkpoints(most)
-    answers, right, _ = imagine(base_prior(), IMAGINED_UNPARSED, IMAGINED, most, seed=0)
+    known = np.frombuffer(prior).reshape(base_prior().shape)
+    answers, right, _ = imagine(known, IMAGINED_UNPARSED, IMAGINED, most, seed=0)
     votes = np.ones(answers.shape)
     if by_score:
-        rng, known = np.random.default_rng(1), DEFAULT_WEIGHTS
-        mean = np.where(right, known.right, known.wrong)
-        spread = np.where(right, known.right_sd, known.wrong_sd)
+        rng, weights = np.random.default_rng(1), DEFAULT_WEIGHTS
+        mean = np.where(right, weights.right, weights.wrong)
+        spread = np.where(right, weights.right_sd, weights.wrong_sd)
         votes = np.maximum(mean + spread * rng.standard_normal(answers.shape), LEAST)
     good = np.zeros((len(answers), int(answers.max()) + 1), dtype=bool)
     good[:, 0] = True

@@ -79,18 +79,17 @@ def _courses(problem: Problem, fitted: FittedPolicy | None) -> list[Course]:
     key = (id(fitted), tuple((name, f"{cost[name]:.6g}") for name in names), most)
     if key not in _COURSES:
         # The policy is kept beside its courses, so that its id stays its own.
-        _COURSES[key] = (fitted, _make(kept(fitted.pool).only(names), cost, problem, most))
+        _COURSES[key] = (fitted, _make(fitted, kept(fitted.pool).only(names), cost, problem, most))
         while len(_COURSES) > REMEMBERED:
             _COURSES.popitem(last=False)
     return _COURSES[key][1]
 
 
-def _make(pool: Pool, cost: Mapping[str, float], problem: Problem, most: int) -> list[Course]:
-    """Labels teach how to weigh scores and arms. For plain votes of one arm imagined prompts know as much, and do not
-    overfit."""
-    alone = (
-        [vote_course(pool, problem.arms[0].name, cost[problem.arms[0].name], most, _by_score(problem))] if most else []
-    )
-    if alone and not pool.decks[problem.arms[0].name].scored:
-        return alone
-    return [*alone, *fitted_courses(pool, cost)]
+def _make(fitted: FittedPolicy, pool: Pool, cost: Mapping[str, float], problem: Problem, most: int) -> list[Course]:
+    """Labels teach how to weigh scores and arms. For a plain vote of one arm they teach the prior and no more."""
+    if not most:
+        return fitted_courses(pool, cost)
+    name = problem.arms[0].name
+    prior = np.array(fitted.prior) if name == fitted.reference else None
+    alone = vote_course(pool, name, cost[name], most, _by_score(problem), prior)
+    return [alone, *fitted_courses(pool, cost)] if pool.decks[name].scored else [alone]
