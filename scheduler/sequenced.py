@@ -8,6 +8,7 @@ what they leave lowers the price for the rest.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +31,9 @@ BISECTIONS = 12
 FIXED_SHARE = 0.5
 """A purchase grows until what it costs whatever its size (reading the prompt) is at most this share of it."""
 
+UNBOUNDED = 1 << 30
+"""Candidates there are of an arm that has no limit."""
+
 
 class Sequenced:
     """The price policy where there is a playbook; see the module.
@@ -51,6 +55,9 @@ class Sequenced:
         self._single = {arm.name: arm.strategy.name == "best_of_n" for arm in problem.arms}
         first = [next(at for at, (name, _) in enumerate(book.steps) if name == arm) for arm in self._arms]
         self._of_arm = [(*book.steps[at], self._table_cost[at]) for at in first]
+        self._ahead_of_arm = [
+            sum(n for name, n in self._steps[at:] if name == arm) for at, (arm, _) in enumerate(self._steps)
+        ]
         self._next_arm = np.array([self._arms.index(arm) for arm, _ in book.steps] + [-1])
         self._limits = {
             name: None if problem.limits is None else problem.limits[:, at[name]].tolist() for name in self._arms
@@ -83,10 +90,11 @@ class Sequenced:
         left = self._left(prompt, arm)
         n = min(n, left)
         if self._single[arm]:
+            left = min(left, self._ahead_of_arm[step])
             n = min(left, self._worthwhile(prompt, arm, n))
         cost = self._costs.predict_one(prompt, arm, n)
         if cost > most:
-            n = int(n * most / cost) if self._single[arm] else 0
+            n = self._affordable(prompt, arm, n, most) if self._single[arm] else 0
             if n < 1:
                 return Rest.WAIT
             cost = self._costs.predict_one(prompt, arm, n)
@@ -94,7 +102,8 @@ class Sequenced:
         if critical * scale <= self._price:
             return Rest.WAIT
         if self._single[arm]:
-            n, cost = self._certain(prompt, step, n, min(left, self._largest(most, cost, n)), scale, cost)
+            room = int(min(left, most / cost * n)) if cost > 0.0 else n
+            n, cost = self._certain(prompt, step, n, room, scale, cost)
         return Offer(Purchase(arm, n), critical * scale * cost, cost)
 
     def _worthwhile(self, prompt: int, arm: str, n: int) -> int:
@@ -103,7 +112,7 @@ class Sequenced:
             return n
         once, twice = (self._costs.predict_one(prompt, arm, amount) for amount in (n, 2 * n))
         each, fixed = (twice - once) / n, 2.0 * once - twice
-        return max(n, int(fixed / each * (1.0 / FIXED_SHARE - 1.0))) if each > 0.0 else n
+        return max(n, int(min(UNBOUNDED, fixed / each * (1.0 / FIXED_SHARE - 1.0)))) if each > 0.0 else n
 
     def _certain(self, prompt: int, step: int, n: int, room: int, scale: float, cost: float) -> tuple[int, float]:
         """As many steps of the arm at once as would be taken whatever they show: even if all agreed with the leader."""
@@ -124,13 +133,13 @@ class Sequenced:
         once, twice = (self._costs.predict_one(0, arm, n) for n in (1, 2))
         return max(0.0, 2.0 * once - twice) if 2.0 * once - twice > 1e-6 * once else 0.0
 
-    @staticmethod
-    def _largest(most: float, cost: float, n: int) -> int:
-        return int(most / cost * n) if cost > 0.0 else n
+    def _affordable(self, prompt: int, arm: str, n: int, most: float) -> int:
+        """As many of n candidates as cost at most `most`, with what a purchase costs whatever its size."""
+        return bisect_right(range(1, n + 1), most, key=lambda some: self._costs.predict_one(prompt, arm, some))
 
     def _left(self, prompt: int, arm: str) -> int:
         limits = self._limits[arm]
-        return 1 << 30 if limits is None else int(limits[prompt]) - self._drawn[arm][prompt]
+        return UNBOUNDED if limits is None else int(limits[prompt]) - self._drawn[arm][prompt]
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
         self._drawn[purchase.arm][prompt] += purchase.n
