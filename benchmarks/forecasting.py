@@ -1,14 +1,18 @@
 """Forecasts: how often what price reached lies in the 90% interval it gave beforehand, and how wide that is.
 
-One case is one job: a pool, an arm or a pair of arms, a budget and a seed, which draws the halves and the order of the
-candidates. The width is divided by that of the noise that sampling the prompts alone imposes. Cases of one pool share
-prompts, so intervals of the share are resampled over sets of arms.
+A case is one job: half of a pool's prompts, an arm or a pair of arms, a budget and a seed, which draws the halves and
+the order of the candidates; what is known was fitted on the other half. Without labels the job is the whole pool. The
+width is divided by that of the noise that sampling the prompts alone imposes. `both` puts the halves together, as
+`apportion replay --fit cross` does: their errors cancel, for each is forecast from the other. Intervals of the shares
+are resampled over sets of arms, for cases of one set share prompts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -16,11 +20,13 @@ from recorded import Clock, Stand, error_console, unit_of
 from rich.console import Console
 from rich.table import Table
 from savings import Floats, interval
+from threadpoolctl import threadpool_limits
 
+from apportion.difficulty.fit import fit
 from apportion.difficulty.pools import Pool
 from apportion.errors import ApportionError
-from apportion.scheduler.contest import Entry, mean_costs
-from apportion.scheduler.frontier import Frontier
+from apportion.scheduler.contest import Entry, Terms, goal_of, mean_costs
+from apportion.scheduler.frontier import Frontier, replay_all
 
 POOLS = {
     "addsub": "accuracy",
@@ -35,11 +41,14 @@ POOLS = {
 }
 QUICK_POOLS = ("addsub", "mmlu-cascade")
 FITS = ("cross", "none")
+NAMES = {"cross": "labels of the other half", "none": "no labels", "both": "both halves together"}
 BUDGETS = (1.5, 3.0, 6.0, 12.0)
 """Times what one candidate of the cheapest arm costs, or of the dearest where arms have one candidate each."""
 SINGLE_BUDGETS = (0.1, 0.3, 0.6, 0.9)
 """The same for arms with one candidate a prompt: shares of the way from the cheapest to all of them."""
-SEEDS, QUICK_SEEDS = 4, 2
+MARGIN = 0.05
+"""The least budget exceeds the cheapest arm's mean cost by this: a half of the prompts may cost more than the whole."""
+SEEDS, QUICK_SEEDS = 3, 2
 SETS = 2
 """Single arms, and pairs, of each pool."""
 NINETY = 1.645
@@ -72,27 +81,49 @@ class Case:
         return float((self.high - self.low) / noise)
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One set of arms of a pool with one seed; the pool has these arms only."""
+
+    pool: Pool
+    entry: Entry
+    goal: str
+    fit: str
+    seed: int
+
+
 def forecasting(stand: Stand, clock: Clock) -> dict[str, Any]:
     """Play every pool, print the table, and return what it shows as JSON."""
     cases: list[Case] = []
     failed: dict[str, str] = {}
-    for name, goal in POOLS.items():
-        pool = stand.pool(name) if not stand.quick or name in QUICK_POOLS else None
-        if pool is None:
-            continue
-        for fit in FITS:
-            for arms in sets_of(pool):
-                try:
-                    cases += cases_of(stand, pool, arms, goal, fit)
-                except ApportionError as error:
-                    failed[f"{name}/{'+'.join(arms)} {fit}"] = str(error)
-                    error_console.print(f"forecast {name} {'+'.join(arms)} {fit} failed: {error}", markup=False)
-            clock.tell(f"forecast {name} {fit}")
+    with ProcessPoolExecutor(stand.workers, get_context("spawn"), threadpool_limits, (1,)) as executor:
+        for name, goal in POOLS.items():
+            pool = stand.pool(name) if not stand.quick or name in QUICK_POOLS else None
+            if pool is None:
+                continue
+            tasks = [
+                Task(pool.only(arms), entry_of(pool, arms), goal, known, seed)
+                for known in FITS
+                for arms in sets_of(pool)
+                for seed in range(QUICK_SEEDS if stand.quick else SEEDS)
+            ]
+            for task, found in zip(tasks, executor.map(cases_of, tasks), strict=True):
+                if isinstance(found, str):
+                    failed[f"{name}/{'+'.join(task.entry.arms)} {task.fit}"] = found
+                else:
+                    cases += found
+            clock.tell(f"forecast {name}")
+    for what, why in failed.items():
+        error_console.print(f"forecast {what} failed: {why}", markup=False)
     result: dict[str, Any] = {"failed": failed}
-    for fit in FITS:
-        mine = [case for case in cases if case.fit == fit]
+    for known in FITS:
+        mine = [case for case in cases if case.fit == known]
         if mine:
-            result[fit] = shown(mine)
+            result[known] = shown(mine)
+    halves = [case for case in cases if case.fit == "cross"]
+    if halves:
+        result["both"] = shown(both(halves))
+        result |= {key: result["cross"][key] for key in ("coverage", "width_over_noise")}
     if cases:
         Console(width=150).print(_table(result))
     return result
@@ -109,8 +140,8 @@ def sets_of(pool: Pool) -> list[tuple[str, ...]]:
     return singles + sorted(pairs)[:SETS]
 
 
-def cases_of(stand: Stand, pool: Pool, arms: tuple[str, ...], goal: str, fit: str) -> list[Case]:
-    """The cases of one set of arms."""
+def entry_of(pool: Pool, arms: tuple[str, ...]) -> Entry:
+    """Price on these arms, at every budget."""
     only = pool.only(arms)
     unit = unit_of(only)
     each = sorted(mean_costs(only, unit).values())
@@ -118,25 +149,37 @@ def cases_of(stand: Stand, pool: Pool, arms: tuple[str, ...], goal: str, fit: st
     if most > 1:
         budgets = sorted({each[0] * min(times, most) for times in BUDGETS})
     else:
-        # All of one arm alone is no forecast of a decision, but it is one of accuracy.
-        budgets = sorted({each[0] * 1.01 + share * (sum(each) - each[0]) for share in SINGLE_BUDGETS})
-    entry = Entry(arms, "price", unit, tuple(budgets))
-    found = []
-    for seed in range(QUICK_SEEDS if stand.quick else SEEDS):
-        frontier = stand.play(pool, [entry], fit, goal, repeats=1, seed=seed)[0]
-        found += _cases(frontier, fit, seed)
-    return found
+        budgets = sorted({each[0] * (1.0 + MARGIN) + share * (sum(each) - each[0]) for share in SINGLE_BUDGETS})
+    return Entry(arms, "price", unit, tuple(budgets))
 
 
-def _cases(frontier: Frontier, fit: str, seed: int) -> list[Case]:
+def cases_of(task: Task) -> list[Case] | str:
+    """The cases of a task, or what was wrong. Runs in a process of its own."""
+    pool, entry = task.pool, task.entry
+    terms = Terms(1, task.seed, goal=goal_of(task.goal))
+    everyone = np.arange(len(pool.ids))
+    try:
+        if task.fit == "none":
+            return _cases(next(replay_all([pool], [(0, entry)], terms)), task)
+        halves = np.array_split(np.random.default_rng([task.seed, 2]).permutation(everyone), 2)
+        found = []
+        for mine, other in (halves, halves[::-1]):
+            known = replace(terms, fitted=fit([pool.part(np.sort(other))]))
+            found += _cases(next(replay_all([pool.part(np.sort(mine))], [(0, entry)], known)), task)
+        return found
+    except ApportionError as error:
+        return str(error)
+
+
+def _cases(frontier: Frontier, task: Task) -> list[Case]:
     if frontier.forecasts is None:
         return []
     return [
         Case(
-            frontier.pool,
-            frontier.arms,
-            fit,
-            seed,
+            task.pool.name,
+            task.entry.arms,
+            task.fit,
+            task.seed,
             float(frontier.budgets[at]),
             *frontier.forecasts[at].tolist(),
             reached=float(frontier.accuracy[at, 0]),
@@ -144,6 +187,24 @@ def _cases(frontier: Frontier, fit: str, seed: int) -> list[Case]:
         )
         for at in range(len(frontier.budgets))
     ]
+
+
+def both(cases: Sequence[Case]) -> list[Case]:
+    """The two halves of each job put together; their errors are taken to be independent."""
+    jobs: dict[tuple[object, ...], list[Case]] = {}
+    for case in cases:
+        jobs.setdefault((case.pool, case.arms, case.seed, case.budget), []).append(case)
+    found = []
+    for halves in jobs.values():
+        share = np.array([case.prompts for case in halves]) / sum(case.prompts for case in halves)
+        said, reached = (float(share @ [getattr(case, name) for case in halves]) for name in ("said", "reached"))
+        below = float(np.linalg.norm(share * [case.said - case.low for case in halves]))
+        above = float(np.linalg.norm(share * [case.high - case.said for case in halves]))
+        prompts = sum(case.prompts for case in halves)
+        found.append(
+            replace(halves[0], said=said, low=said - below, high=said + above, reached=reached, prompts=prompts)
+        )
+    return found
 
 
 def shown(cases: Sequence[Case]) -> dict[str, Any]:
@@ -188,19 +249,19 @@ def grouped(cases: Sequence[Case]) -> tuple[Floats, Floats]:
 
 def _table(result: dict[str, Any]) -> Table:
     table = Table(title="Forecasts: accuracy within the 90% interval", title_justify="left")
-    for heading in ("fit", "pool", "cases", "inside", "width over noise", "said less reached"):
-        table.add_column(heading, justify="left" if heading in ("fit", "pool") else "right")
-    for fit in FITS:
-        if fit not in result:
+    for heading in ("known", "pool", "cases", "inside", "width over noise", "said less reached"):
+        table.add_column(heading, justify="left" if heading in ("known", "pool") else "right")
+    for known in (*FITS, "both"):
+        if known not in result:
             continue
-        whole = result[fit]
+        whole = result[known]
         for pool, one in whole["by_pool"].items():
             width, error = f"{one['width_over_noise']:.2f}", f"{one['error']:+.3f}"
-            table.add_row(fit, pool, str(one["cases"]), f"{one['coverage']:.0%}", width, error)
+            table.add_row(NAMES[known], pool, str(one["cases"]), f"{one['coverage']:.0%}", width, error)
         low, high = whole["coverage_interval"]
         inside = f"{whole['coverage']:.1%} ({low:.0%} to {high:.0%})"
         narrow, wide = whole["width_over_noise_interval"]
         width = f"{whole['width_over_noise']:.2f} ({narrow:.2f} to {wide:.2f})"
-        table.add_row(fit, "all", str(whole["cases"]), inside, width, f"{whole['error']:.3f} in size")
+        table.add_row(NAMES[known], "all", str(whole["cases"]), inside, width, f"{whole['error']:.3f} in size")
         table.add_section()
     return table
