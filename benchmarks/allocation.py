@@ -1,7 +1,7 @@
 """What the allocation policies save on recorded pools of real models, whether forecasts hold, and how plans scale.
 
-    python benchmarks/allocation.py [--only voting|arms|forecast|planning] [--pools DIR] [--repeats N] [--budgets 12]
-        [--all-arms] [--quick] [--workers 2] [--picture FILE.png]
+    python benchmarks/allocation.py [--only voting|arms|forecast|planning] [--pools DIR] [--only-pools A,B]
+        [--repeats N] [--budgets 12] [--all-arms] [--quick] [--workers 2] [--picture FILE.png]
 
 Pools are read from --pools, or the folder that APPORTION_POOLS names; those that are not there are left out, and the
 lab's own is always there. Prints tables and, as its last line, one JSON object in which every ratio is under a key that
@@ -40,7 +40,8 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     if given.pools is not None and not given.pools.is_dir():
         raise ConfigError(f"--pools is {given.pools}, which is no folder; name the one that holds the recorded pools")
     budgets = min(given.budgets, QUICK_BUDGETS) if given.quick else given.budgets
-    stand = Stand(pools_folder(given.pools), given.workers, budgets, given.repeats, given.quick)
+    chosen = None if given.only_pools is None else tuple(given.only_pools.split(","))
+    stand = Stand(pools_folder(given.pools), given.workers, budgets, given.repeats, given.quick, chosen)
     clock = Clock()
     result: dict[str, Any] = {"benchmark": "allocation", "quick": given.quick, "budgets": budgets}
     panels: dict[str, Mapping[str, Curve]] = {}
@@ -111,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--pools", type=Path, help=f"folder of recorded pools (${VARIABLE})")
+    parser.add_argument("--only-pools", metavar="NAME,NAME", help="play no others; the lab's own is called lab")
     parser.add_argument("--repeats", type=int, help="random orders; more for small pools where not given")
     parser.add_argument("--budgets", type=int, default=12)
     parser.add_argument("--all-arms", action="store_true", help="vote with every arm of every pool")

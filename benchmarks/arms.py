@@ -42,8 +42,8 @@ POOLS = {
     "medmcqa-cascade": "accuracy",
 }
 """The objective of each pool."""
-QUICK_POOLS = ("game24", "mmlu-cascade", "cruxeval-output")
-QUICK_ARMS = 5
+QUICK_POOLS = ("cruxeval-output", "mmlu-cascade")
+QUICK_ARMS = 4
 RULES = {"accuracy": ("asc", "esc", "blend_asc"), "coverage": ("elimination",)}
 SHARES = (1.0, 0.99, 0.95)
 BEYOND = 2.0

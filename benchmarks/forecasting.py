@@ -3,8 +3,9 @@
 A case is one job: half of a pool's prompts, an arm or a pair of arms, a budget and a seed, which draws the halves and
 the order of the candidates; what is known was fitted on the other half. Without labels the job is the whole pool. The
 width is divided by that of the noise that sampling the prompts alone imposes. `both` puts the halves together, as
-`apportion replay --fit cross` does: their errors cancel, for each is forecast from the other. Intervals of the shares
-are resampled over sets of arms, for cases of one set share prompts.
+`apportion replay --fit cross` does: their errors cancel, for each is forecast from the other. Each seed takes the next
+set of arms in turn. Intervals of the shares are resampled over pools and seeds: cases of one split stand and fall
+together.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import cycle
 from multiprocessing import get_context
 from typing import Any
 
@@ -39,7 +41,7 @@ POOLS = {
     "medmcqa-cascade": "accuracy",
     "lab": "accuracy",
 }
-QUICK_POOLS = ("addsub", "mmlu-cascade")
+QUICK_POOLS = ("last-letters", "mmlu-cascade")
 FITS = ("cross", "none")
 NAMES = {"cross": "labels of the other half", "none": "no labels", "both": "both halves together"}
 BUDGETS = (1.5, 3.0, 6.0, 12.0)
@@ -48,7 +50,7 @@ SINGLE_BUDGETS = (0.1, 0.3, 0.6, 0.9)
 """The same for arms with one candidate a prompt: shares of the way from the cheapest to all of them."""
 MARGIN = 0.05
 """The least budget exceeds the cheapest arm's mean cost by this: a half of the prompts may cost more than the whole."""
-SEEDS, QUICK_SEEDS = 3, 2
+SEEDS, QUICK_SEEDS = 12, 4
 SETS = 2
 """Single arms, and pairs, of each pool."""
 NINETY = 1.645
@@ -101,11 +103,11 @@ def forecasting(stand: Stand, clock: Clock) -> dict[str, Any]:
             pool = stand.pool(name) if not stand.quick or name in QUICK_POOLS else None
             if pool is None:
                 continue
+            sets = sets_of(pool)
             tasks = [
                 Task(pool.only(arms), entry_of(pool, arms), goal, known, seed)
                 for known in FITS
-                for arms in sets_of(pool)
-                for seed in range(QUICK_SEEDS if stand.quick else SEEDS)
+                for seed, arms in zip(range(QUICK_SEEDS if stand.quick else SEEDS), cycle(sets), strict=False)
             ]
             for task, found in zip(tasks, executor.map(cases_of, tasks), strict=True):
                 if isinstance(found, str):
@@ -238,12 +240,12 @@ def shown(cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def grouped(cases: Sequence[Case]) -> tuple[Floats, Floats]:
-    """Coverage and width of each set of arms."""
-    sets: dict[tuple[str, ...], list[Case]] = {}
+    """Coverage and width of each pool and seed."""
+    splits: dict[tuple[str, int], list[Case]] = {}
     for case in cases:
-        sets.setdefault((case.pool, *case.arms), []).append(case)
-    inside = np.array([np.mean([case.inside for case in mine]) for mine in sets.values()])
-    width = np.array([np.mean([case.width for case in mine]) for mine in sets.values()])
+        splits.setdefault((case.pool, case.seed), []).append(case)
+    inside = np.array([np.mean([case.inside for case in mine]) for mine in splits.values()])
+    width = np.array([np.mean([case.width for case in mine]) for mine in splits.values()])
     return inside, width
 
 

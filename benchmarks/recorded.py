@@ -50,6 +50,8 @@ class Stand:
     budgets: int
     repeats: int | None
     quick: bool
+    names: tuple[str, ...] | None = None
+    """the only pools that are played, where given"""
     pools: dict[str, Pool | None] = field(default_factory=dict)
     played: dict[tuple[object, ...], Frontier] = field(default_factory=dict)
 
@@ -60,6 +62,8 @@ class Stand:
         return self.pools[name]
 
     def _read(self, name: str) -> Pool | None:
+        if self.names is not None and name not in self.names:
+            return None
         if name == "lab":
             whole = replace(read_pool(Path(lab.__file__).parent / "pools" / "test"), name="lab")
         elif self.folder is None:

@@ -40,7 +40,7 @@ PLAYED = {"none": ("asc", "esc", "blend_asc", "price", "oracle"), "cross": ("bin
 BASELINES = {"none": ("asc", "esc", "blend_asc"), "cross": ("asc", "esc", "blend_asc", "binned", "damani")}
 ARMS = {"addsub": 3, "last-letters": 1, "math500": 7, "cruxeval-output": 6, "aime24": 4, "lab": 1}
 """Arms of each pool that are played, spread by pass rate, unless all are asked for."""
-QUICK_ARMS = {"addsub": 1, "last-letters": 1, "math500": 1, "cruxeval-output": 1}
+QUICK_ARMS = {"addsub": 1, "last-letters": 1, "cruxeval-output": 1}
 FEWEST_SAMPLES = 10
 BEYOND = 1.5
 """Policies are given up to so many times what uniform needs for the last target: beyond it there is nothing to save."""
