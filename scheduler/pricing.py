@@ -69,24 +69,33 @@ _COURSES: OrderedDict[tuple[Any, ...], tuple[FittedPolicy, list[Course]]] = Orde
 
 
 def _courses(problem: Problem, fitted: FittedPolicy | None) -> list[Course]:
-    """The courses of a fitted policy for the job's arms; none where it does not know them all."""
+    """The courses of a fitted policy for the job's arms; none where it does not know them all, or one costs nothing."""
     names = [arm.name for arm in problem.arms]
     if fitted is None or fitted.pool is None or any(name not in fitted.pool["decks"] for name in names):
         return []
     everyone = np.arange(problem.prompts)
     cost = {name: float(problem.costs.predict(everyone, name, 1).mean()) for name in names}
+    if min(cost.values()) <= 0.0:
+        return []
     most = _most(problem) if _alone(problem) else 0
-    key = (id(fitted), tuple((name, f"{cost[name]:.6g}") for name in names), most)
+    key = (id(fitted), tuple((name, f"{cost[name]:.6g}") for name in names), most, _by_score(problem))
     if key not in _COURSES:
         # The policy is kept beside its courses, so that its id stays its own.
-        _COURSES[key] = (fitted, _make(fitted, kept(fitted.pool).only(names), cost, problem, most))
+        _COURSES[key] = (fitted, _make(fitted, _whole(kept(fitted.pool).only(names)), cost, problem, most))
         while len(_COURSES) > REMEMBERED:
             _COURSES.popitem(last=False)
     return _COURSES[key][1]
 
 
+def _whole(pool: Pool) -> Pool:
+    """The pool without the prompts that lack candidates of an arm: walks take as many of every prompt."""
+    return pool.part(np.flatnonzero(np.min([deck.sizes for deck in pool.decks.values()], axis=0) > 0))
+
+
 def _make(fitted: FittedPolicy, pool: Pool, cost: Mapping[str, float], problem: Problem, most: int) -> list[Course]:
     """Labels teach how to weigh scores and arms. For a plain vote of one arm they teach the prior and no more."""
+    if not pool.ids:
+        return []
     if not most:
         return fitted_courses(pool, cost)
     name = problem.arms[0].name
