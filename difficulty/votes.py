@@ -49,8 +49,8 @@ class Curve:
         return self.weights[place - 1] + part * (self.weights[place] - self.weights[place - 1])
 
     def plus(self, shift: float, size: float) -> Curve:
-        """The curve moved up by `shift`, then in units of `size`, nowhere below LEAST."""
-        return Curve(self.scores, tuple(max(LEAST, (weight + shift) / size) for weight in self.weights))
+        """The curve moved up by `shift`, then in units of `size`, nowhere below LEAST of either."""
+        return Curve(self.scores, tuple(max(LEAST, max(LEAST, weight + shift) / size) for weight in self.weights))
 
 
 @dataclass(frozen=True, slots=True)
