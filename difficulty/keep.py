@@ -15,6 +15,8 @@ from apportion.difficulty.pools import Deck, Pool
 
 BLANK = "-"
 DIGITS = 4
+MOST_DIGITS = 6
+"""Of an answer's number: no prompt has a million answers, and damage must not take the memory of as many."""
 
 
 def keep(pool: Pool) -> dict[str, Any]:
@@ -34,27 +36,46 @@ def keep(pool: Pool) -> dict[str, Any]:
 
 def kept(raw: Mapping[str, Any]) -> Pool:
     """The pool that `keep` wrote. Raises KeyError, TypeError or ValueError for other data."""
-    right = [{int(answer) for answer in one.split()} for one in raw["right"]]
+    right = [set(map(_number, line)) for line in _words(raw["right"])]
     decks, widest = {}, [1] * len(right)
-    for arm, one in raw["decks"].items():
-        lines = [line.split() for line in one["answers"]]
+    for arm, one in _named(raw["decks"]).items():
+        lines = [list(map(_number, line)) for line in _words(_named(one)["answers"])]
         if len(lines) != len(right):
             raise ValueError(f"arm {arm} has {len(lines)} prompts, and {len(right)} are labelled")
-        answers = np.array([-1 if word == BLANK else int(word) for line in lines for word in line], dtype=np.int64)
-        scores = [word for line in one.get("scores", ()) for word in line.split()]
-        score = np.array([np.nan if word == BLANK else float(word) for word in scores], dtype=np.float64)
-        if "scores" in one and len(score) != len(answers):
-            raise ValueError(f"arm {arm} has {len(answers)} answers and {len(score)} scores")
-        unknown = np.full(len(answers), np.nan)
         begin = np.cumsum([0, *map(len, lines)])
-        correct = np.array([word != BLANK and int(word) in right[at] for at, line in enumerate(lines) for word in line])
-        decks[str(arm)] = Deck(
-            str(arm), begin, answers, correct.astype(bool), unknown, score if "scores" in one else unknown, unknown
-        )
-        for at, line in enumerate(lines):
-            widest[at] = max([widest[at], *(int(word) + 1 for word in line if word != BLANK)])
+        unknown = np.full(int(begin[-1]), np.nan)
+        score = unknown
+        if "scores" in one:
+            given = _words(one["scores"])
+            if list(map(len, given)) != list(map(len, lines)):
+                raise ValueError(f"arm {arm} has other numbers of scores than of answers")
+            score = np.array([np.nan if word == BLANK else float(word) for line in given for word in line])
+        answers = np.array([answer for line in lines for answer in line], dtype=np.int64)
+        correct = np.array([answer in right[at] for at, line in enumerate(lines) for answer in line], dtype=bool)
+        correct &= answers >= 0
+        decks[arm] = Deck(arm, begin, answers, correct, unknown, score.astype(np.float64), unknown)
+        widest = [max([width, *(answer + 1 for answer in line)]) for width, line in zip(widest, lines, strict=True)]
     names = [str(at) for at in range(len(right))]
     return Pool("kept", names, [""] * len(right), [[str(n) for n in range(width)] for width in widest], decks)
+
+
+def _named(raw: Any) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise TypeError(f"a {type(raw).__name__} stands where names and what they mean are due")
+    return raw
+
+
+def _words(raw: Any) -> list[list[str]]:
+    if not isinstance(raw, list | tuple) or not all(isinstance(line, str) for line in raw):
+        raise TypeError(f"a {type(raw).__name__} stands where lines of words are due")
+    return [line.split() for line in raw]
+
+
+def _number(word: str) -> int:
+    """An answer's number; -1 where unparsed."""
+    if word != BLANK and not (word.isdecimal() and len(word) <= MOST_DIGITS):
+        raise ValueError(f"{word!r} is no number of an answer")
+    return -1 if word == BLANK else int(word)
 
 
 def _score(score: float) -> str:
