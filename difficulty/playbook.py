@@ -101,7 +101,8 @@ class Orders:
     def walks(self, book: Playbook) -> Walks:
         """The walks of a playbook's sequence."""
         used: dict[str, int] = dict.fromkeys(book.arms, 0)
-        answers, votes = [], []
+        none = (len(self.prompts), 0)
+        answers, votes = [np.zeros(none, dtype=np.int64)], [np.zeros(none)]
         for arm, n in book.steps:
             begin, used[arm] = used[arm], used[arm] + n
             dealt = self._dealt[arm]
