@@ -155,7 +155,10 @@ def doubting(tables: Tables) -> Tables:
     critical = np.maximum(tables.critical, least.astype(np.float32))
     critical[critical < SETTLED / float(tables.cost.min())] = 0.0
     critical[-1] = 0.0
-    return replace(tables, critical=critical)
+    # At lower prices nothing more is bought, and what is expected must say so.
+    level = min(int(np.searchsorted(tables.prices, SETTLED / float(tables.cost.min()))), len(tables.prices) - 1)
+    lowest = np.maximum(np.arange(len(tables.prices)), level)
+    return replace(tables, critical=critical, reach=tables.reach[..., lowest], spend=tables.spend[..., lowest])
 
 
 def book_tables(book: Playbook, orders: Orders, cost: Sequence[float]) -> Tables:

@@ -68,6 +68,9 @@ class Outlook:
         self.gain = np.zeros((problem.prompts, len(self.options)), dtype=np.float32)
         self.cost = np.zeros((problem.prompts, len(self.options)), dtype=np.float64)
         self.purchases = np.zeros(problem.prompts, dtype=np.int32)
+        self._arm = np.array([option.arm for option in self.options], dtype=np.int64)
+        self._n = np.array([option.n for option in self.options], dtype=np.int64)
+        self._left = None if problem.limits is None else problem.limits.copy()
         self._fresh = np.zeros(problem.prompts, dtype=bool)
         self._last = np.zeros(problem.prompts, dtype=np.int16)
         self._responses = ArmResponses(problem.arms, problem.objective)
@@ -83,7 +86,8 @@ class Outlook:
     def part(self, prompts: Ints) -> Outlook:
         """A copy for some prompts, that can be played with."""
         texts, costs = [self.problem.texts[at] for at in prompts.tolist()], _PartCosts(self.costs, prompts)
-        found = Outlook(replace(self.problem, texts=texts, costs=costs), self.difficulty.part(prompts))
+        limits = None if self._left is None else self._left[prompts]
+        found = Outlook(replace(self.problem, texts=texts, costs=costs, limits=limits), self.difficulty.part(prompts))
         found.purchases = self.purchases[prompts].copy()
         found._last = self._last[prompts].copy()
         return found
@@ -92,9 +96,11 @@ class Outlook:
     def costs(self) -> CostModel:
         return self.problem.costs
 
-    def observe(self, prompt: int, arm: int, candidates: Sequence[Candidate]) -> None:
-        """Take in the candidates of one purchase."""
+    def observe(self, prompt: int, arm: int, candidates: Sequence[Candidate], bought: int) -> None:
+        """Take in the candidates of one purchase of `bought`."""
         self.difficulty.observe(prompt, arm, candidates)
+        if self._left is not None:
+            self._left[prompt, arm] -= bought
         if self.difficulty.scored and not self._scored:
             # From the first score on, votes are weighed by scores.
             self._scored = True
@@ -109,6 +115,7 @@ class Outlook:
             return
         self._work_out_one(prompt)
         one = np.array([prompt])
+        self._keep_to_limits(one)
         for at, option in enumerate(self.options):
             self.cost[prompt, at] = self.costs.predict(one, option.name, option.n)[0]
         self._fresh[prompt] = True
@@ -125,9 +132,15 @@ class Outlook:
                 self._work_out(due[first[begin : begin + CHUNK]])
             if len(first) < len(due):
                 self.now[due], self.gain[due] = self.now[due[first]][group], self.gain[due[first]][group]
+        self._keep_to_limits(prompts)
         for at, option in enumerate(self.options):
             self.cost[prompts, at] = self.costs.predict(prompts, option.name, option.n)
         self._fresh[prompts] = True
+
+    def _keep_to_limits(self, prompts: Ints) -> None:
+        """A purchase of more than an arm has left for a prompt gains nothing."""
+        if self._left is not None:
+            self.gain[prompts] *= self._n <= self._left[prompts][:, self._arm]
 
     def _alike(self, prompts: Ints) -> tuple[Ints, Ints]:
         """Positions of the first prompt of each kind, and the kind of each prompt: alike ones are worked out once."""

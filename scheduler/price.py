@@ -106,7 +106,7 @@ class Price:
         return best
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
-        self._outlook.observe(prompt, self._arms[purchase.arm], candidates)
+        self._outlook.observe(prompt, self._arms[purchase.arm], candidates, purchase.n)
         self._fruitless[prompt] = 0 if candidates else self._fruitless[prompt] + 1
         if self._fruitless[prompt] >= MOST_FRUITLESS:
             self._stopped[prompt] = True
