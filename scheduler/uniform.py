@@ -136,7 +136,7 @@ class Uniform:
             view = replace(self._problem, arms=arms, goal=goal, limits=None)
             self._beliefs = Outlook.begin(view, self._start)
         for prompt, candidates in self._unread:
-            self._beliefs.observe(prompt, self._at, candidates)
+            self._beliefs.observe(prompt, self._at, candidates, len(candidates))
         self._unread.clear()
         return self._beliefs
 
