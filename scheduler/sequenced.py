@@ -172,6 +172,7 @@ class Sequenced:
         """What the tables expect from here on, less what they were too good by on trial."""
         active = np.flatnonzero(~self._over)
         ratio, spend, reach = self._ahead(active)
+        reach = _never_less(reach)
         done = self._tables.now[self._step, self._cell].astype(np.float64)
         found = []
         for budget in budgets:
@@ -186,6 +187,7 @@ class Sequenced:
                 mean += self._excess(price * float(ratio.mean())) * len(active) / self._problem.prompts
                 if not self._step.any():
                     mean = self._trial.at(budget / self._problem.prompts)
+            mean = min(max(mean, 0.0), 1.0)
             low, high = spread_of(mean, self._problem.prompts, self._trial, int(self._step.astype(bool).sum()))
             found.append(Forecast(budget, spent, mean, low, high))
         return tuple(found)
@@ -236,10 +238,15 @@ class Sequenced:
         trial, tables = self._trial, self._tables
         assert trial is not None
         start = tables.reach[0, tables.grid.cell(0.0, 0.0)]
-        return float(np.interp(price, tables.prices, trial.value - start))
+        return float(np.interp(price, tables.prices, _never_less(trial.value) - _never_less(start)))
 
     def _opening(self) -> float:
         return float(self._tables.now[1].max(initial=0.0)) * 0.5
+
+
+def _never_less(reach: NDArray[np.floating]) -> Floats:
+    """What each price reaches, [..., prices], where a cheaper one reaches no less: beyond noise it does not."""
+    return np.maximum.accumulate(reach[..., ::-1], axis=-1)[..., ::-1].astype(np.float64)
 
 
 def _at(rows: Floats, place: Floats) -> Floats:
