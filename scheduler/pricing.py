@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,21 +71,44 @@ _COURSES: OrderedDict[tuple[Any, ...], tuple[FittedPolicy, list[Course]]] = Orde
 
 def _courses(problem: Problem, fitted: FittedPolicy | None) -> list[Course]:
     """The courses of a fitted policy for the job's arms; none where it does not know them all, or one costs nothing."""
-    names = [arm.name for arm in problem.arms]
-    if fitted is None or fitted.pool is None or any(name not in fitted.pool["decks"] for name in names):
+    names = None if fitted is None else _decks(problem, fitted)
+    if fitted is None or fitted.pool is None or names is None:
         return []
-    everyone = np.arange(problem.prompts)
-    cost = {name: float(problem.costs.predict(everyone, name, 1).mean()) for name in names}
+    cost = {arm.name: _marginal(problem, arm.name) for arm in problem.arms}
     if min(cost.values()) <= 0.0:
         return []
     most = _most(problem) if _alone(problem) else 0
-    key = (id(fitted), tuple((name, f"{cost[name]:.6g}") for name in names), most, _by_score(problem))
+    costs = tuple((name, deck, f"{cost[name]:.6g}") for name, deck in names.items())
+    key = (id(fitted), costs, most, _by_score(problem))
     if key not in _COURSES:
         # The policy is kept beside its courses, so that its id stays its own.
-        _COURSES[key] = (fitted, _make(fitted, _whole(kept(fitted.pool).only(names)), cost, problem, most))
+        _COURSES[key] = (fitted, _make(fitted, _whole(_named(kept(fitted.pool), names)), cost, problem, most))
         while len(_COURSES) > REMEMBERED:
             _COURSES.popitem(last=False)
     return _COURSES[key][1]
+
+
+def _decks(problem: Problem, fitted: FittedPolicy) -> dict[str, str] | None:
+    """Which arm of the pool each arm of the job is: the one of its name, or of its model where it only samples."""
+    known = {} if fitted.pool is None else fitted.pool["decks"]
+    found = {}
+    for arm in problem.arms:
+        names = [arm.name, *([arm.policy] if arm.strategy.name == "best_of_n" else [])]
+        found[arm.name] = next((name for name in names if name in known), "")
+    return found if all(found.values()) else None
+
+
+def _named(pool: Pool, names: Mapping[str, str]) -> Pool:
+    """The pool of these arms under the job's names for them."""
+    decks = {name: replace(pool.deck(deck), arm=name) for name, deck in names.items()}
+    return replace(pool, decks=decks)
+
+
+def _marginal(problem: Problem, arm: str) -> float:
+    """Mean cost of one candidate more of an arm."""
+    everyone = np.arange(problem.prompts)
+    once, twice = (problem.costs.predict(everyone, arm, n) for n in (1, 2))
+    return float((twice - once).mean())
 
 
 def _whole(pool: Pool) -> Pool:
@@ -99,6 +123,6 @@ def _make(fitted: FittedPolicy, pool: Pool, cost: Mapping[str, float], problem: 
     if not most:
         return fitted_courses(pool, cost)
     name = problem.arms[0].name
-    prior = np.array(fitted.prior) if name == fitted.reference else None
+    prior = np.array(fitted.prior) if fitted.reference in (name, problem.arms[0].policy) else None
     alone = vote_course(pool, name, cost[name], most, _by_score(problem), prior)
     return [alone, *fitted_courses(pool, cost)] if pool.decks[name].scored else [alone]
