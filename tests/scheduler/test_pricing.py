@@ -1,0 +1,216 @@
+"""Which form of the price policy a job gets, and that its playbooks are made once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from recorded import make_pool
+from simulated import PerSample, arm, problem
+
+from apportion.difficulty import playbook, search
+from apportion.difficulty.fit import fit_beliefs
+from apportion.difficulty.keep import keep
+from apportion.difficulty.registry import estimate
+from apportion.errors import ConfigError
+from apportion.policies.beam_search import BeamSearch
+from apportion.scheduler import pricing
+from apportion.scheduler.counted import Counted
+from apportion.scheduler.known import Known
+from apportion.scheduler.price import Price
+from apportion.scheduler.pricing import price
+from apportion.scheduler.sequenced import Sequenced
+
+PROMPTS = 20
+
+
+class Costs(PerSample):
+    def predict(self, prompts, arm, n):
+        return np.full(len(prompts), self.each * n * (3.0 if arm == "large" else 1.0))
+
+
+def policy_of(pool):
+    """A fitted policy with a pool to find playbooks on, without the parts that take long."""
+    return replace(fit_beliefs(pool, ["made-up"]), pool=keep(pool))
+
+
+LABELLED = make_pool(45, {"small": 5, "large": 5}, seed=2)
+FITTED = policy_of(LABELLED)
+SCORED = policy_of(make_pool(45, {"small": 5}, seed=2, scored=True))
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch):
+    """How often courses were made."""
+    monkeypatch.setattr(search, "PRICES", search.PRICES[1::4])
+    monkeypatch.setattr(search, "SEARCH_WALKS", 300)
+    monkeypatch.setattr(playbook, "IMAGINED", 3000)
+    playbook._plain_tables.cache_clear()
+    pricing._COURSES.clear()
+    count = []
+    make = pricing._make
+    monkeypatch.setattr(pricing, "_make", lambda *given: count.append(given) or make(*given))
+    yield count
+    playbook._plain_tables.cache_clear()
+    pricing._COURSES.clear()
+
+
+def job(*arms, fitted=None, settings=None, budget=120.0, objective="accuracy", costs=None, prompts=PROMPTS, **changes):
+    given = replace(problem(prompts, budget, *arms, objective=objective, costs=costs or Costs()), **changes)
+    return price(settings or {}, given, Known(2, estimate(given.arms, given.texts, fitted), fitted, None))
+
+
+def test_a_vote_of_one_arm_has_a_playbook_without_labels():
+    for select in ("majority", "weighted"):
+        policy = job(arm("small", select))
+        assert isinstance(policy, Sequenced)
+        assert policy.answer(0) is None
+
+
+@pytest.mark.parametrize("select", ["max_score", "last"])
+def test_without_labels_what_is_no_vote_goes_by_the_beliefs(select):
+    assert isinstance(job(arm("small", select)), Price)
+
+
+def test_without_labels_several_arms_go_by_the_beliefs():
+    assert isinstance(job(arm("small"), arm("large", policy="l")), Price)
+
+
+def test_a_search_goes_by_the_beliefs():
+    beam = replace(arm("beam", "weighted"), strategy=BeamSearch(), amounts=(4, 16))
+    assert isinstance(job(beam), Price)
+
+
+@pytest.mark.parametrize("objective", ["quota", "pairs"])
+def test_objectives_that_count_have_closed_forms(objective):
+    one = arm("small", "max_score")
+    assert isinstance(job(one, objective=objective), Counted)
+
+
+def test_coverage_counts_where_every_candidate_is_checked_and_else_goes_by_the_beliefs():
+    one = arm("small", "max_score")
+    assert isinstance(job(one, objective="coverage", checked=True), Counted)
+    assert isinstance(job(one, objective="coverage", checked=False), Price)
+
+
+def test_with_labels_several_arms_have_a_playbook(made):
+    policy = job(arm("small"), arm("large"), fitted=FITTED)
+    assert isinstance(policy, Sequenced)
+    assert len(made) == 1
+
+
+def test_a_policy_that_does_not_know_every_arm_offers_no_playbook(made):
+    assert isinstance(job(arm("small"), arm("other", policy="stranger"), fitted=FITTED), Price)
+    assert not made
+
+
+def test_an_arm_that_samples_is_known_by_its_model_under_its_own_name():
+    policy = job(arm("mine", policy="small"), arm("large"), fitted=FITTED)
+    assert isinstance(policy, Sequenced)
+    assert policy.offer(0, 120.0).purchase.arm in ("mine", "large")
+
+
+def test_a_search_is_not_known_by_its_model(made):
+    beam = replace(arm("beam", "weighted", policy="small"), strategy=BeamSearch(), amounts=(4, 16))
+    assert isinstance(job(beam, fitted=FITTED), Price)
+    assert not made
+
+
+def test_a_policy_without_a_pool_teaches_beliefs_alone(made):
+    assert isinstance(job(arm("small"), arm("large"), fitted=replace(FITTED, pool=None)), Price)
+    assert not made
+
+
+def test_plain_votes_of_one_arm_are_tried_on_the_labels_but_weigh_alike():
+    """What labels teach of it is what to expect: the forecast is surer than without."""
+    known, unknown = job(arm("small"), fitted=FITTED), job(arm("small"))
+    width = [one.forecast([120.0])[0].high - one.forecast([120.0])[0].low for one in (known, unknown)]
+    assert width[0] < width[1]
+    assert known.answer(0) is None
+
+
+@pytest.mark.parametrize("select", ["weighted", "max_score"])
+def test_scores_that_labels_weigh_choose_the_answer(select):
+    policy = job(arm("small", select), fitted=SCORED)
+    assert isinstance(policy, Sequenced)
+
+
+def test_courses_are_made_once_for_a_policy_and_its_costs(made):
+    arms = arm("small"), arm("large")
+    for budget in (20.0, 60.0, 500.0):
+        job(*arms, fitted=FITTED, budget=budget)
+    assert len(made) == 1
+    job(*arms, fitted=FITTED, costs=Costs(each=2.0))
+    assert len(made) == 2
+    job(*arms, fitted=replace(FITTED))
+    assert len(made) == 3
+    job(*arms, fitted=FITTED)
+    assert len(made) == 3
+
+
+def test_how_votes_weigh_tells_courses_apart(made):
+    for select in ("majority", "weighted", "max_score"):
+        job(arm("small", select), fitted=SCORED)
+    assert len(made) == 3
+
+
+def test_only_so_many_courses_are_remembered(made, monkeypatch):
+    monkeypatch.setattr(pricing, "REMEMBERED", 2)
+    for each in (1.0, 2.0, 3.0):
+        job(arm("small"), fitted=FITTED, costs=Costs(each=each))
+    assert len(pricing._COURSES) == 2
+    job(arm("small"), fitted=FITTED, costs=Costs(each=3.0))
+    assert len(made) == 3
+
+
+def test_more_money_takes_the_course_that_is_better_with_more_money():
+    arms = arm("small"), arm("large")
+    poor, rich = (job(*arms, fitted=FITTED, budget=each * PROMPTS) for each in (0.8, 12.0))
+    courses = next(iter(pricing._COURSES.values()))[1]
+    for policy, each in ((poor, 0.8), (rich, 12.0)):
+        (said,) = policy.forecast([each * PROMPTS])
+        assert said.value == pytest.approx(max(one.trial.at(each) for one in courses))
+
+
+def test_prompts_without_candidates_of_an_arm_do_not_hide_the_arm():
+    deck = LABELLED.decks["large"]
+    gone = deck.owner == 3
+    size = deck.sizes.copy()
+    size[3] = 0
+    columns = (deck.answer, deck.correct, deck.tokens, deck.score, deck.dollars)
+    gaps = replace(
+        LABELLED,
+        decks={
+            **LABELLED.decks,
+            "large": type(deck)("large", np.concatenate([[0], np.cumsum(size)]), *(one[~gone] for one in columns)),
+        },
+    )
+    assert isinstance(job(arm("small"), arm("large"), fitted=policy_of(gaps)), Sequenced)
+
+
+def test_arms_that_no_prompt_has_together_have_no_playbook():
+    half = np.arange(45) < 20
+    decks = {}
+    for name, mine in (("small", half), ("large", ~half)):
+        deck = LABELLED.decks[name]
+        some, size = mine[deck.owner], deck.sizes * mine
+        columns = (deck.answer, deck.correct, deck.tokens, deck.score, deck.dollars)
+        decks[name] = type(deck)(name, np.concatenate([[0], np.cumsum(size)]), *(one[some] for one in columns))
+    fitted = replace(FITTED, pool=keep(replace(LABELLED, decks=decks)))
+    assert isinstance(job(arm("small"), arm("large"), fitted=fitted), Price)
+
+
+def test_where_candidates_cost_nothing_no_playbook_is_sought(made):
+    job(arm("small"), arm("large"), fitted=FITTED, costs=Costs(each=0.0))
+    assert not made
+
+
+def test_a_job_without_prompts_is_no_reason_to_fail():
+    policy = job(arm("small"), fitted=FITTED, prompts=0)
+    assert policy.price >= 0.0
+
+
+def test_an_unknown_setting_is_named():
+    with pytest.raises(ConfigError, match="magic"):
+        job(arm("small"), settings={"magic": 3})
