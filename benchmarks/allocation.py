@@ -74,7 +74,7 @@ def _voting_panels(lines: Sequence[Line]) -> dict[str, Mapping[str, Curve]]:
 
 def _arms_panels(matches: Sequence[Match]) -> dict[str, Mapping[str, Curve]]:
     """Price over all arms, and the single arms that matter."""
-    found = {}
+    found: dict[str, Mapping[str, Curve]] = {}
     for match in matches:
         names = dict.fromkeys([f"{match.best_arm} uniform", *match.cheapest.values()])
         curves = {name: match.single[name] for name in names} | {"price": match.price}

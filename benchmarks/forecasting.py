@@ -135,10 +135,10 @@ def sets_of(pool: Pool) -> list[tuple[str, ...]]:
     """Some single arms and some pairs, spread by pass rate."""
     order = sorted(pool.decks, key=lambda name: float(pool.decks[name].correct.mean()))
     at = np.unique(np.linspace(len(order) // 3, len(order) - 1, SETS).round().astype(int))
-    singles = [(order[one],) for one in at]
+    singles: list[tuple[str, ...]] = [(order[one],) for one in at]
     if len(order) < 2:
         return singles
-    pairs = {(order[len(order) // 2 - 1], order[-1]), (order[0], order[len(order) // 2])}
+    pairs: set[tuple[str, ...]] = {(order[len(order) // 2 - 1], order[-1]), (order[0], order[len(order) // 2])}
     return singles + sorted(pairs)[:SETS]
 
 
@@ -176,19 +176,13 @@ def cases_of(task: Task) -> list[Case] | str:
 def _cases(frontier: Frontier, task: Task) -> list[Case]:
     if frontier.forecasts is None:
         return []
-    return [
-        Case(
-            task.pool.name,
-            task.entry.arms,
-            task.fit,
-            task.seed,
-            float(frontier.budgets[at]),
-            *frontier.forecasts[at].tolist(),
-            reached=float(frontier.accuracy[at, 0]),
-            prompts=frontier.values.shape[1],
-        )
-        for at in range(len(frontier.budgets))
-    ]
+    found = []
+    for at, (said, low, high) in enumerate(frontier.forecasts.tolist()):
+        budget, reached = float(frontier.budgets[at]), float(frontier.accuracy[at, 0])
+        prompts = frontier.values.shape[1]
+        arms = task.entry.arms
+        found.append(Case(task.pool.name, arms, task.fit, task.seed, budget, said, low, high, reached, prompts))
+    return found
 
 
 def both(cases: Sequence[Case]) -> list[Case]:
