@@ -53,8 +53,8 @@ class Sequenced:
         self._table_cost: list[float] = tables.cost.tolist()
         at = {arm.name: place for place, arm in enumerate(problem.arms)}
         self._single = {arm.name: arm.strategy.name == "best_of_n" for arm in problem.arms}
-        first = [next(at for at, (name, _) in enumerate(book.steps) if name == arm) for arm in self._arms]
-        self._of_arm = [(*book.steps[at], self._table_cost[at]) for at in first]
+        first_steps = [next(at for at, (name, _) in enumerate(book.steps) if name == arm) for arm in self._arms]
+        self._of_arm = [(*book.steps[at], self._table_cost[at]) for at in first_steps]
         self._ahead_of_arm = [
             sum(n for name, n in self._steps[at:] if name == arm) for at, (arm, _) in enumerate(self._steps)
         ]
@@ -68,6 +68,7 @@ class Sequenced:
         self._over = np.zeros(problem.prompts, dtype=bool)
         self._fruitless = [0] * problem.prompts
         self._fixed = {name: self._fixed_cost(name) for name in self._arms}
+        self._reading = [self._with_reading(at) for at in first_steps]
         self._price = self._sure = 0.0
         self.reprice(problem.budget)
 
@@ -133,6 +134,15 @@ class Sequenced:
         once, twice = (self._costs.predict_one(0, arm, n) for n in (1, 2))
         return max(0.0, 2.0 * once - twice) if 2.0 * once - twice > 1e-6 * once else 0.0
 
+    def _with_reading(self, step: int) -> tuple[float, float]:
+        """What a usual purchase at this step costs, and that over what its candidates alone cost."""
+        arm, n = self._steps[step]
+        if self._fixed[arm] == 0.0:
+            return 0.0, 1.0
+        n = max(1, min(self._worthwhile(0, arm, n), self._ahead_of_arm[step], self._left(0, arm)))
+        cost = self._costs.predict_one(0, arm, n)
+        return cost, cost / max(cost - self._fixed[arm], 1e-9 * cost)
+
     def _affordable(self, prompt: int, arm: str, n: int, most: float) -> int:
         """As many of n candidates as cost at most `most`, with what a purchase costs whatever its size."""
         return bisect_right(range(1, n + 1), most, key=lambda some: self._costs.predict_one(prompt, arm, some))
@@ -173,6 +183,8 @@ class Sequenced:
         active = np.flatnonzero(~self._over)
         ratio, spend, reach = self._ahead(active)
         reach = _never_less(reach)
+        load = np.array([times for _, times in self._reading])[self._next_arm[self._step[active]]]
+        ratio, opening = ratio * load, self._reading[0][0] * float((self._step[active] == 0).sum())
         done = self._tables.now[self._step, self._cell].astype(np.float64)
         found = []
         for budget in budgets:
@@ -181,12 +193,14 @@ class Sequenced:
             value = done.copy()
             # Where not even the best purchase can be made for all, some prompts make it.
             part = budget / wanted if (wanted := self._spending(spend, price, ratio)) > budget else 1.0
+            opened = min(1.0, budget / opening) if opening > 0.0 else 1.0
+            part = min(part, opened)
             value[active] += part * (_at(reach, self._place(price, ratio)) - value[active])
             mean = float(value.mean())
             if self._trial is not None and len(active):
                 mean += self._excess(price * float(ratio.mean())) * len(active) / self._problem.prompts
                 if not self._step.any():
-                    mean = self._trial.at(budget / self._problem.prompts)
+                    mean = opened * self._trial.at(budget / self._problem.prompts / float(load.mean()))
             mean = min(max(mean, 0.0), 1.0)
             low, high = spread_of(mean, self._problem.prompts, self._trial, int(self._step.astype(bool).sum()))
             found.append(Forecast(budget, spent, mean, low, high))

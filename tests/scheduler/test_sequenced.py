@@ -280,3 +280,20 @@ def test_labels_make_a_forecast_surer():
     unknown = plain(problem(100, 400.0)).forecast([400.0])[0]
     known = fitted(both_arms(100, 400.0)).forecast([400.0])[0]
     assert known.high - known.low < unknown.high - unknown.low
+
+
+@pytest.mark.parametrize(("once", "each"), [(4.0, 6.0), (30.0, 12.0), (4.0, 40.0)])
+def test_a_forecast_counts_what_reading_the_prompts_takes(once, each):
+    prompts, costs, reached, spent = 100, PerSample(each=1.0, once=once), [], []
+    budget = prompts * each
+    (said,) = plain(problem(prompts, budget, costs=costs)).forecast([budget])
+    (free,) = plain(problem(prompts, 1e6)).forecast([1e6])
+    for seed in range(2):
+        world = World.of(np.random.default_rng(seed).beta(0.6, 0.6, prompts), seed=seed)
+        played = play(plain(problem(prompts, budget, costs=costs)), world, budget, cost=costs)
+        rich = play(plain(problem(prompts, 1e6)), replace(world), 1e6)
+        reached.append(played.right().mean() / rich.right().mean())
+        spent.append(played.spent)
+    # The dataset is not the forecast's; what share of its ceiling a budget reaches is.
+    assert said.value / free.value == pytest.approx(np.mean(reached), abs=0.12)
+    assert said.spent == pytest.approx(np.mean(spent), rel=0.15)
