@@ -188,19 +188,20 @@ class Sequenced:
         done = self._tables.now[self._step, self._cell].astype(np.float64)
         found = []
         for budget in budgets:
-            price = float(np.sqrt(np.prod(self._prices_for(ratio, spend, max(0.0, budget)))))
-            spent = min(budget, self._spending(spend, price, ratio))
-            value = done.copy()
             # Where not even the best purchase can be made for all, some prompts make it.
-            part = budget / wanted if (wanted := self._spending(spend, price, ratio)) > budget else 1.0
             opened = min(1.0, budget / opening) if opening > 0.0 else 1.0
-            part = min(part, opened)
+            each = max(0.0, budget) / opened if opened > 0.0 else 0.0
+            price = float(np.sqrt(np.prod(self._prices_for(ratio, spend, each))))
+            wanted = self._spending(spend, price, ratio)
+            spent = min(budget, max(wanted, opening) * opened)
+            value = done.copy()
+            part = opened * (each / wanted if wanted > each else 1.0)
             value[active] += part * (_at(reach, self._place(price, ratio)) - value[active])
             mean = float(value.mean())
             if self._trial is not None and len(active):
                 mean += self._excess(price * float(ratio.mean())) * len(active) / self._problem.prompts
                 if not self._step.any():
-                    mean = opened * self._trial.at(budget / self._problem.prompts / float(load.mean()))
+                    mean = opened * self._trial.at(each / self._problem.prompts / float(load.mean()))
             mean = min(max(mean, 0.0), 1.0)
             low, high = spread_of(mean, self._problem.prompts, self._trial, int(self._step.astype(bool).sum()))
             found.append(Forecast(budget, spent, mean, low, high))
