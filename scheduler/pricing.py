@@ -8,7 +8,7 @@ the beliefs; objectives that count candidates have closed forms of their own.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from apportion.difficulty.fitted import FittedPolicy
 from apportion.difficulty.keep import kept
 from apportion.difficulty.playbook import plain_book, plain_tables
 from apportion.difficulty.pools import Pool
+from apportion.policies.arm import Arm
 from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.counted import Counted
@@ -79,10 +80,11 @@ def _courses(problem: Problem, fitted: FittedPolicy | None) -> list[Course]:
         return []
     most = _most(problem) if _alone(problem) else 0
     costs = tuple((name, deck, f"{cost[name]:.6g}") for name, deck in names.items())
-    key = (id(fitted), costs, most, _by_score(problem))
+    unscored = tuple(arm.name for arm in problem.arms if not _scores(problem, arm))
+    key = (id(fitted), costs, most, _by_score(problem), unscored)
     if key not in _COURSES:
         # The policy is kept beside its courses, so that its id stays its own.
-        _COURSES[key] = (fitted, _make(fitted, _whole(_named(kept(fitted.pool), names)), cost, problem, most))
+        _COURSES[key] = (fitted, _make(fitted, _whole(_named(kept(fitted.pool), names, unscored)), cost, problem, most))
         while len(_COURSES) > REMEMBERED:
             _COURSES.popitem(last=False)
     return _COURSES[key][1]
@@ -98,9 +100,15 @@ def _decks(problem: Problem, fitted: FittedPolicy) -> dict[str, str] | None:
     return found if all(found.values()) else None
 
 
-def _named(pool: Pool, names: Mapping[str, str]) -> Pool:
-    """The pool of these arms under the job's names for them."""
+def _scores(problem: Problem, arm: Arm) -> bool:
+    """Whether the arm's candidates may have scores: of a verifier, or as they were recorded (which are so many)."""
+    return arm.verifier is not None or problem.limits is not None
+
+
+def _named(pool: Pool, names: Mapping[str, str], unscored: Sequence[str]) -> Pool:
+    """The pool of these arms under the job's names for them, without the scores that they will not have in the job."""
     decks = {name: replace(pool.deck(deck), arm=name) for name, deck in names.items()}
+    decks |= {name: replace(decks[name], score=np.full(len(decks[name].score), np.nan)) for name in unscored}
     return replace(pool, decks=decks)
 
 

@@ -136,6 +136,17 @@ def test_scores_that_labels_weigh_choose_the_answer(select):
     assert isinstance(policy, Sequenced)
 
 
+def test_labels_of_a_scored_pool_promise_no_more_where_the_job_has_no_verifier():
+    """Nothing in the job tells right from wrong as the recorded scores did; a replay deals them."""
+    made = make_pool(45, {"small": 5}, seed=2)
+    plain, bare = policy_of(made), job(arm("small"), fitted=SCORED)
+    assert bare.forecast([120.0])[0].value == pytest.approx(
+        job(arm("small"), fitted=plain).forecast([120.0])[0].value, abs=0.03
+    )
+    dealt = job(arm("small"), fitted=SCORED, limits=np.full((PROMPTS, 1), 5))
+    assert dealt.forecast([120.0])[0].value > bare.forecast([120.0])[0].value + 0.005
+
+
 def test_courses_are_made_once_for_a_policy_and_its_costs(made):
     arms = arm("small"), arm("large")
     for budget in (20.0, 60.0, 500.0):
