@@ -42,11 +42,11 @@ def price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Alloca
         courses = _courses(problem, known.fitted)
         if courses:
             best = best_course(courses, problem.budget / problem.prompts)
-            return Sequenced(problem, best.book, best.tables, best.trial)
+            return Sequenced(problem, best.book, best.tables, best.trial, chosen.stride)
         if _alone(problem):
             most, by_score = _most(problem), _by_score(problem)
             book, tables = plain_book(problem.arms[0].name, most, by_score), plain_tables(most, by_score)
-            return Sequenced(problem, book, tables, None)
+            return Sequenced(problem, book, tables, None, chosen.stride)
     return Price(chosen, Outlook.begin(problem, known.start), known.probe)
 
 

@@ -38,15 +38,19 @@ UNBOUNDED = 1 << 30
 class Sequenced:
     """The price policy where there is a playbook; see the module.
 
-    `trial` is what the playbook did on labelled prompts, None where there were none.
+    `trial` is what the playbook did on labelled prompts, None where there were none. `stride` is the share of what a
+    prompt is expected to buy that is bought before looking again.
     """
 
-    def __init__(self, problem: Problem, book: Playbook, tables: Tables, trial: Trial | None) -> None:
+    def __init__(
+        self, problem: Problem, book: Playbook, tables: Tables, trial: Trial | None, stride: float = 0.0
+    ) -> None:
         self._problem = problem
         self._book = book
         self._steps, self._arms = book.steps, book.arms
         self._tables = tables
         self._trial = trial
+        self._stride = stride
         self._costs = problem.costs
         self._ballots = Ballots(problem.prompts, book)
         self._critical: list[list[float]] = tables.critical.tolist()
@@ -70,6 +74,7 @@ class Sequenced:
         self._fixed = {name: self._fixed_cost(name) for name in self._arms}
         self._reading = [self._with_reading(at) for at in first_steps]
         self._price = self._sure = 0.0
+        self._level = 0
         self.reprice(problem.budget)
 
     @property
@@ -104,7 +109,7 @@ class Sequenced:
             return Rest.WAIT
         if self._single[arm]:
             room = int(min(left, most / cost * n)) if cost > 0.0 else n
-            n, cost = self._certain(prompt, step, n, room, scale, cost)
+            n, cost = self._certain(prompt, step, max(n, min(room, self._stretch(step, cell))), room, scale)
         return Offer(Purchase(arm, n), critical * scale * cost, cost)
 
     def _worthwhile(self, prompt: int, arm: str, n: int) -> int:
@@ -115,8 +120,13 @@ class Sequenced:
         each, fixed = (twice - once) / n, 2.0 * once - twice
         return max(n, int(min(UNBOUNDED, fixed / each * (1.0 / FIXED_SHARE - 1.0)))) if each > 0.0 else n
 
-    def _certain(self, prompt: int, step: int, n: int, room: int, scale: float, cost: float) -> tuple[int, float]:
-        """As many steps of the arm at once as would be taken whatever they show: even if all agreed with the leader."""
+    def _stretch(self, step: int, cell: int) -> int:
+        """The part of what a prompt is expected to buy from here on that is bought before looking again."""
+        ahead = float(self._tables.spend[step, cell, self._level])
+        return int(self._stride * ahead * self._steps[step][1] / self._table_cost[step])
+
+    def _certain(self, prompt: int, step: int, n: int, room: int, scale: float) -> tuple[int, float]:
+        """At least n, and as many steps of the arm at once as would be taken even if all agreed with the leader."""
         steps, arm, grid = self._steps, self._steps[step][0], self._tables.grid
         first, second = self._ballots.standing(prompt)
         vote, least, bought, ahead = self._ballots.typical(arm), self._sure / scale, 0, step
@@ -125,7 +135,8 @@ class Sequenced:
                 break
             bought += steps[ahead][1]
             ahead += 1
-        return (bought, self._costs.predict_one(prompt, arm, bought)) if bought > n else (n, cost)
+        bought = max(bought, n)
+        return bought, self._costs.predict_one(prompt, arm, bought)
 
     def _fixed_cost(self, arm: str) -> float:
         """What a purchase of the arm costs whatever its size, as far as it is more than rounding."""
@@ -168,6 +179,8 @@ class Sequenced:
         active = np.flatnonzero(~self._over)
         ratio, spend, _ = self._ahead(active)
         self._price, self._sure = self._prices_for(ratio, spend, max(0.0, available))
+        typical = self._price * float(ratio.mean()) if len(active) else 0.0
+        self._level = min(int(np.searchsorted(self._tables.prices, typical)), len(self._tables.prices) - 1)
 
     def difficulty(self, prompt: int) -> float:
         """The chance that the leading answer is right, times its share of the votes."""
