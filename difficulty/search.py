@@ -22,7 +22,7 @@ from apportion.difficulty.votes import Votes, fit_votes
 
 ORDERS, SEARCH_WALKS = 16, 4000
 """Random orders of each prompt, as far as there are no more than so many walks in all: a search looks at hundreds."""
-PRICES = tuple(0.1 * 0.56**step for step in range(12))
+PRICES = tuple(0.1 * 0.45**step for step in range(9))
 """Searched, per cost of one candidate of the cheapest arm."""
 LEAST_GAIN = 5e-4
 """A change must bring this much, about half a prompt in a thousand: less is noise on any pool."""
@@ -34,6 +34,8 @@ FRONT = 5
 """Positions at which candidates are inserted, exchanged or left out: the first few decide who pays for the rest."""
 ARMS_TRIED = 7
 """Arms the search considers at a price: the best by themselves there."""
+ARMS_IN_THREES = 5
+"""All sequences of up to three candidates are starting points, of three candidates those of the best few arms."""
 TAIL = 12
 """Candidates added to a found sequence, of its own arms in turn, so that a generous budget finds something to buy."""
 
@@ -82,7 +84,8 @@ def _search(setting: _Setting, arms: Sequence[str], price: float, start: tuple[s
 
     alone = {arm: max(value((arm,) * n) for n in (1, min(3, setting.orders.most(arm)))) for arm in arms}
     tried = sorted(arms, key=lambda arm: -alone[arm])[:ARMS_TRIED]
-    few = [option for size in (1, 2, 3) for option in product(tried, repeat=size) if _can(setting, option)]
+    short = [*product(tried, repeat=1), *product(tried, repeat=2), *product(tried[:ARMS_IN_THREES], repeat=3)]
+    few = [option for option in short if _can(setting, option)]
     current = max([start, *few], key=value)
     while True:
         for moves in (_longer, _other):
