@@ -16,7 +16,7 @@ from apportion.difficulty.checkable import Checkable
 from apportion.difficulty.estimator import Start
 from apportion.difficulty.lookahead import look_ahead
 from apportion.scheduler.allocation import Floats, Forecast, Ints, Offer, Problem, Rest
-from apportion.scheduler.forecasts import NINETY, PRIOR_DEVIATION, TRAINED_DEVIATION
+from apportion.scheduler.forecasts import NINETY
 from apportion.scheduler.hull import hull_of, hulls
 from apportion.scheduler.knapsack import price_for
 from apportion.scheduler.outlook import Option, options_of
@@ -35,6 +35,11 @@ PILOT_SHARE = 0.1
 """All pilots together cost at most this share of the budget, and take at most a quarter of the prompts."""
 KNOWN_DEVIATION = 0.3
 """An arm whose lift is known to this many logits needs no pilot."""
+UNKNOWN_DEVIATION = 0.3
+"""How far the mean objective of an unknown dataset may be from what is assumed before a candidate is checked."""
+SHAPE_DEVIATION = 0.08
+"""How far it may be, with labels too, from what one rate a prompt and one lift an arm can say. (On recorded puzzles, where
+one strategy solves what others never do, it is more.)"""
 COHORT = 256
 """Prompts a forecast is worked out for; their mean is known within a percent or two."""
 PRICES = 24
@@ -171,9 +176,9 @@ class Counted:
     def _interval(self, budget: float, spent: float, mean: float) -> Forecast:
         """90%: chance over the prompts, and the mean rate that is not known before some were tried."""
         tried = int((self.evidence.accepted + self.evidence.rejected).any(axis=1).sum())
-        unknown = 0.0 if self.evidence.start.trained else PRIOR_DEVIATION**2 / (1.0 + tried)
+        unknown = 0.0 if self.evidence.start.trained else UNKNOWN_DEVIATION**2 / (1.0 + tried)
         spread = mean * (1.0 - mean)
-        shared = TRAINED_DEVIATION**2 * min(1.0, 4.0 * spread)
+        shared = SHAPE_DEVIATION**2 * min(1.0, 4.0 * spread)
         deviation = float(np.sqrt(spread / self.problem.prompts + unknown + shared))
         return Forecast(budget, spent, mean, max(0.0, mean - NINETY * deviation), min(1.0, mean + NINETY * deviation))
 
