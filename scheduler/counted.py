@@ -38,8 +38,8 @@ KNOWN_DEVIATION = 0.3
 UNKNOWN_DEVIATION = 0.3
 """How far the mean objective of an unknown dataset may be from what is assumed before a candidate is checked."""
 SHAPE_DEVIATION = 0.08
-"""How far it may be, with labels too, from what one rate a prompt and one lift an arm can say. (On recorded puzzles, where
-one strategy solves what others never do, it is more.)"""
+"""How far it may be, with labels too, from what one rate a prompt and one lift an arm can say. (On recorded puzzles,
+where one strategy solves what others never do, it is more.)"""
 COHORT = 256
 """Prompts a forecast is worked out for; their mean is known within a percent or two."""
 PRICES = 24

@@ -120,8 +120,15 @@ def _marginal(problem: Problem, arm: str) -> float:
 
 
 def _whole(pool: Pool) -> Pool:
-    """The pool without the prompts that lack candidates of an arm: walks take as many of every prompt."""
-    return pool.part(np.flatnonzero(np.min([deck.sizes for deck in pool.decks.values()], axis=0) > 0))
+    """The pool without the prompts that have few candidates of an arm: walks take as many of every prompt.
+
+    Few is under half of what most have, as where a recording ended early; none is always too few.
+    """
+    full = np.ones(len(pool.ids), dtype=bool)
+    for deck in pool.decks.values():
+        some = deck.sizes[deck.sizes > 0]
+        full &= deck.sizes >= max(1.0, 0.5 * float(np.median(some)) if len(some) else 1.0)
+    return pool.part(np.flatnonzero(full))
 
 
 def _make(fitted: FittedPolicy, pool: Pool, cost: Mapping[str, float], problem: Problem, most: int) -> list[Course]:
