@@ -29,6 +29,9 @@ from apportion.scheduler.price import Price, PriceSettings
 from apportion.scheduler.sequenced import Sequenced
 
 PLAIN_SELECTORS = ("majority", "weighted")
+LONGEST_VOTE = 118
+"""Candidates of one arm a prompt is given at most: a vote that is open after a hundred is open after a thousand, and the
+grid of the tables tells votes apart up to here."""
 REMEMBERED = 16
 """Sets of playbooks kept ready: a replay asks for the same ones hundreds of times."""
 
@@ -62,9 +65,8 @@ def _by_score(problem: Problem) -> bool:
 
 def _most(problem: Problem) -> int:
     """Candidates a prompt may have of the first arm: what there is of it, or the largest amount the config names."""
-    if problem.limits is not None:
-        return max(1, int(np.max(problem.limits[:, 0])))
-    return max(problem.arms[0].amounts)
+    most = max(problem.arms[0].amounts) if problem.limits is None else int(np.max(problem.limits[:, 0]))
+    return min(max(1, most), LONGEST_VOTE)
 
 
 _COURSES: OrderedDict[tuple[Any, ...], tuple[FittedPolicy, list[Course]]] = OrderedDict()

@@ -35,6 +35,10 @@ UNBOUNDED = 1 << 30
 """Candidates there are of an arm that has no limit."""
 
 
+LEAST_RATIO = 1e-6
+"""A prompt whose next purchase costs nothing has a finite place among the prices all the same."""
+
+
 class Sequenced:
     """The price policy where there is a playbook; see the module.
 
@@ -227,7 +231,8 @@ class Sequenced:
         for place, (arm, n, cost) in enumerate(self._of_arm):
             mine = np.flatnonzero(self._next_arm[step] == place)
             if len(mine):
-                ratio[mine] = (self._costs.predict(active[mine], arm, n) - self._fixed[arm]) / cost
+                real = self._costs.predict(active[mine], arm, n) - self._fixed[arm]
+                ratio[mine] = np.maximum(real / cost, LEAST_RATIO)
         tables = self._tables
         return ratio, tables.spend[step, cell].astype(np.float64), tables.reach[step, cell].astype(np.float64)
 
