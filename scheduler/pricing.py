@@ -30,8 +30,8 @@ from apportion.scheduler.sequenced import Sequenced
 
 PLAIN_SELECTORS = ("majority", "weighted")
 LONGEST_VOTE = 118
-"""Candidates of one arm a prompt is given at most: a vote that is open after a hundred is open after a thousand, and the
-grid of the tables tells votes apart up to here."""
+"""Candidates of one arm a prompt is given at most: a vote that is open after a hundred is open after a thousand, and
+the grid of the tables tells votes apart up to here."""
 REMEMBERED = 16
 """Sets of playbooks kept ready: a replay asks for the same ones hundreds of times."""
 
