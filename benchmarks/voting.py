@@ -104,8 +104,10 @@ def line_of(stand: Stand, pool: Pool, arm: str) -> Line:
     budgets = budgets_of(pool, arm, unit, uniform, stand.budgets)
     curves = {"uniform": uniform}
     for fit in FITS:
-        entries = [Entry((arm,), policy, unit, budgets) for policy in PLAYED[fit]]
-        for policy, frontier in zip(PLAYED[fit], stand.play(pool, entries, fit), strict=True):
+        # What predicts from texts has nothing to go by where the source has none.
+        policies = [policy for policy in PLAYED[fit] if policy != "damani" or any(pool.texts)]
+        entries = [Entry((arm,), policy, unit, budgets) for policy in policies]
+        for policy, frontier in zip(policies, stand.play(pool, entries, fit), strict=True):
             curves[f"price {fit}" if policy == "price" else policy] = curve_of(frontier)
     return compare(pool.name, arm, unit.value, curves)
 
@@ -130,7 +132,7 @@ def compare(pool: str, arm: str, unit: str, curves: dict[str, Curve]) -> Line:
     for fit in FITS:
         mine = f"price {fit}"
         bound = savings(needed, bounded(reached[mine], curves[mine].most))
-        ratios[fit] = against_best(bound, [saved[policy] for policy in BASELINES[fit]])
+        ratios[fit] = against_best(bound, [saved[policy] for policy in BASELINES[fit] if policy in saved])
     means = uniform.values.mean(axis=1)
     return Line(pool, arm, unit, (float(means[0]), float(means.max())), clear_gain(uniform), saved, ratios, curves)
 
