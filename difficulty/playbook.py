@@ -31,11 +31,12 @@ IMAGINED = 40_000
 """Imagined prompts: with fewer, rare near ties are so noisy that the last percent of a vote's gain comes dear."""
 IMAGINED_UNPARSED = 0.03
 DOUBT = 5e-3
-"""Price, per unit of the cheapest step and of the chance that the next answer overtakes the leader, at which a vote is
-bought beyond what the tables see in it: money left over goes to the votes that are least settled."""
-SETTLED = 5e-5
-"""Below this price, per unit of the cheapest step, a prompt is settled: twenty thousand samples would change one
-answer. It is about where eight votes agree."""
+"""Share of what a candidate could gain at most (the chance that the next answer overtakes the leader, over the
+candidates that would take) at which a vote is bought whatever the tables see in it: money left over goes to the least
+settled."""
+SETTLED = 5e-6
+"""Below this price, per unit of the cheapest step, a prompt is settled: two hundred thousand samples would change one
+answer. It is where about a dozen votes agree."""
 VOTE_UNIT, SCORE_UNIT = 1.0, 0.25
 """Cells of the grid, in votes."""
 
@@ -151,8 +152,9 @@ def doubting(tables: Tables) -> Tables:
     first, second = np.divmod(np.arange(tables.grid.sides[0] * tables.grid.sides[1]), tables.grid.sides[1])
     own, other = first * tables.grid.unit, np.minimum(second, first) * tables.grid.unit
     overtakes = betainc(own + 1.0, other + 1.0, 0.5)
-    least = (DOUBT / float(tables.cost.min())) * overtakes
-    critical = np.maximum(tables.critical, least.astype(np.float32))
+    # To overtake takes as many candidates as the lead; what rare walks say beyond that is noise.
+    most = overtakes / np.maximum(own - other, 1.0) / float(tables.cost.min())
+    critical = np.clip(tables.critical, DOUBT * most, most).astype(np.float32)
     critical[critical < SETTLED / float(tables.cost.min())] = 0.0
     critical[-1] = 0.0
     # At lower prices nothing more is bought, and what is expected must say so.
