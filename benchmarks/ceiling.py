@@ -2,9 +2,9 @@
 
     python benchmarks/ceiling.py [--pools DIR] [--orders 24]
 
-The first is the stopping rule of `price` with transitions and rewards taken from the pool itself, smoothed as always: what
+The first is the stopping rule of `price` with transitions and rewards from the pool itself, smoothed as always: what
 labels could teach a policy that sees the two leading counts, at best. The index serves the vote whose second answer is
-most likely to overtake, over the whole budget, as `blend_asc` does. Costs are samples. Prints a table and one JSON object.
+most likely to overtake, over the whole budget, as `blend_asc` does. Costs are samples.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ THRESHOLDS = np.geomspace(1e-7, 0.6, 60)
 
 
 def case(folder: Path, name: str, arm: str, count: int) -> list[float]:
-    """Cost of the index over that of optimal stopping at each share of uniform's gain; nan where one is not enough."""
+    """Cost of the index over that of optimal stopping, at each share of uniform's gain; nan where not reached."""
     pool = read_pool(folder / name).only([arm])
     orders = Orders(pool, count, seed=0)
     book = plain_book(arm, orders.most(arm), by_score=False)
