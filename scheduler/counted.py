@@ -35,8 +35,8 @@ PILOT_SHARE = 0.1
 """All pilots together cost at most this share of the budget, and take at most a quarter of the prompts."""
 KNOWN_DEVIATION = 0.3
 """An arm whose lift is known to this many logits needs no pilot."""
-UNKNOWN_DEVIATION = 0.3
-"""How far the mean objective of an unknown dataset may be from what is assumed before a candidate is checked."""
+UNKNOWN_DEVIATION = 0.6
+"""Before a candidate is checked the mean objective of an unknown dataset may be anything between none and all."""
 SHAPE_DEVIATION = 0.08
 """How far it may be, with labels too, from what one rate a prompt and one lift an arm can say. (On recorded puzzles,
 where one strategy solves what others never do, it is more.)"""
