@@ -33,6 +33,8 @@ Ints = NDArray[np.int64]
 PROBE = 4
 """Candidates a policy may look at first: what `difficulty.probe` is in a job's config unless it says otherwise."""
 FOLDS = 2
+PLAYED = tuple(name for name in ALLOCATIONS if name != "calibration")
+"""All but the policy that records pools."""
 MANY_ARMS = frozenset({"price", "oracle", "binned"})
 """Policies that choose among arms; the others are replayed on each arm by itself."""
 NEED_TRUTH = frozenset({"oracle"})
@@ -245,8 +247,8 @@ def check_budgets(pool: Pool, unit: Unit, budgets: Sequence[float]) -> None:
 def check_terms(terms: Terms, policies: Sequence[str]) -> None:
     """Raise ConfigError for a name or number that no replay could use."""
     for policy in policies:
-        if policy not in ALLOCATIONS:
-            raise ConfigError(f"policy {policy!r} is unknown: {nearest(policy, ALLOCATIONS)}")
+        if policy not in PLAYED:
+            raise ConfigError(f"policy {policy!r} is unknown: {nearest(policy, PLAYED)}")
         check_serves(policy, terms.goal)
     if terms.select is not None and terms.select not in SELECTORS:
         raise ConfigError(f"select {terms.select!r} is unknown: {nearest(terms.select, SELECTORS)}")

@@ -61,6 +61,11 @@ def _replay(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--workers is {arguments.workers}; use at least 1")
     if out.is_dir() or out.suffix != ".json":
         raise ConfigError(f"--out is {out}; name a file that ends in .json")
+    try:
+        # Before hours of replay, not after them.
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out is {out}, whose folder cannot be made ({error}); name another") from error
     for option, given in (("--arms", arguments.arms), ("--policies", arguments.policies)):
         _check_names(option, given)
     budgets = _budgets(arguments.budgets)
@@ -75,7 +80,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     picture = draw(frontiers, out.with_suffix(".png"))
     if not arguments.quiet:
         output_console(PLAIN_WIDTH).print(table_of(frontiers))
-    complain(f"rows: {out}" + (f", picture: {picture}" if picture else "; no picture: pip install apportion[plot]"))
+    complain(f"rows: {out}" + (f", picture: {picture}" if picture else "; no picture: pip install matplotlib"))
     return EXIT_OK
 
 

@@ -92,7 +92,7 @@ def test_without_matplotlib_there_are_rows_and_no_picture(
 ) -> None:
     monkeypatch.setattr(frontier_view, "find_spec", lambda name: None)
     assert replay("-q", "maths", "--arms", "small", "--policies", "uniform", "--budgets", "2", "--out", "a.json") == 0
-    assert "no picture: pip install apportion[plot]" in capsys.readouterr().err
+    assert "no picture: pip install matplotlib" in capsys.readouterr().err
     assert Path("a.json").is_file()
     assert not Path("a.png").exists()
 
