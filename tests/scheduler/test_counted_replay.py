@@ -89,7 +89,7 @@ def test_price_covers_more_of_game24_than_elimination_and_uniform() -> None:
 
 
 @pytest.mark.parametrize("goal", [Objective("quota", 2), Objective("pairs", 1)], ids=str)
-@pytest.mark.parametrize("policy", sorted(set(ALLOCATIONS) - {"price", "uniform"}))
+@pytest.mark.parametrize("policy", sorted(set(ALLOCATIONS) - {"price", "uniform", "calibration"}))
 def test_a_policy_that_cannot_count_is_refused(policy: str, goal: Objective) -> None:
     with pytest.raises(ConfigError, match=rf"'{policy}' knows nothing of the objective '{goal.name}'.*policy=price"):
         check_terms(Terms(goal=goal), [policy])
