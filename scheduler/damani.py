@@ -21,12 +21,11 @@ from apportion.difficulty.grid import PASS, POINTS, shifted
 from apportion.difficulty.table import COVERAGE, KNOTS
 from apportion.errors import ConfigError
 from apportion.policies.settings import build
-from apportion.scheduler.allocation import Allocation, Floats, Forecast, Offer, Problem, Rest
+from apportion.scheduler.allocation import Allocation, Floats, Problem
 from apportion.scheduler.known import Known
 from apportion.scheduler.labels import FIT, chooses, known_as, labelled, stretched, table_of
 from apportion.scheduler.one_arm import MOST_SAMPLES, arm_at
-from apportion.scheduler.planned import Planned
-from apportion.types import Candidate, Purchase
+from apportion.scheduler.planned import FixedPlan, Planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +35,14 @@ class DamaniSettings:
     arm: str | None = None
 
 
-class Damani:
+class Damani(FixedPlan):
     """A plan on curves that the texts gave; see the module. `chances` are over `PASS`, [prompts, POINTS]."""
 
     def __init__(self, problem: Problem, arm: int, amounts: Sequence[int], chances: Floats, curve: Floats) -> None:
         """`curve` is the expected objective at each pass rate of `PASS`, [POINTS, amounts]."""
-        self._planned = Planned(problem, {problem.arms[arm].name: amounts})
-        self._planned.know(np.arange(problem.prompts), arm, chances @ curve)
-        self._pass_rate = chances @ PASS
-
-    @property
-    def price(self) -> float:
-        return self._planned.price
-
-    def offer(self, prompt: int, most: float) -> Offer | Rest:
-        return self._planned.offer(prompt, most)
-
-    def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
-        self._planned.observe(prompt, purchase, cost)
-
-    def reprice(self, available: float) -> None:
-        self._planned.reprice(available)
-
-    def difficulty(self, prompt: int) -> float:
-        """The predicted pass rate."""
-        return float(self._pass_rate[prompt])
-
-    def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
-        """The plan's value by the predicted curves; the interval is chance alone, not what the model has wrong."""
-        return self._planned.forecast(budgets)
+        planned = Planned(problem, {problem.arms[arm].name: amounts})
+        planned.know(np.arange(problem.prompts), arm, chances @ curve)
+        super().__init__(planned, chances @ PASS)
 
 
 def damani(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:

@@ -8,7 +8,7 @@ can beat it, in principle: it learns which prompts were lucky. Only a replay can
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,9 @@ import numpy as np
 
 from apportion.errors import ConfigError
 from apportion.policies.settings import build
-from apportion.scheduler.allocation import Allocation, Forecast, Offer, Problem, Rest
+from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.known import Known, Truth
-from apportion.scheduler.planned import Planned
-from apportion.types import Candidate, Purchase
+from apportion.scheduler.planned import FixedPlan, Planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,38 +26,18 @@ class OracleSettings:
     """None."""
 
 
-class Oracle:
-    """The oracle; see the module."""
+class Oracle(FixedPlan):
+    """The oracle; see the module. Its difficulty is the true value of the first arm's least amount."""
 
     def __init__(self, problem: Problem, truth: Truth) -> None:
-        self._planned = Planned(problem, truth.amounts, truth.costs)
+        planned = Planned(problem, truth.amounts, truth.costs)
         everyone = np.arange(problem.prompts)
-        self._pass_rate = np.zeros(problem.prompts)
-        for at, name in reversed(list(enumerate(self._planned.arms))):
+        pass_rate = np.zeros(problem.prompts)
+        for at, name in reversed(list(enumerate(planned.arms))):
             if name in truth.curves:
-                self._planned.know(everyone, at, truth.curves[name])
-                self._pass_rate = np.nan_to_num(truth.curves[name][:, 0])
-
-    @property
-    def price(self) -> float:
-        return self._planned.price
-
-    def offer(self, prompt: int, most: float) -> Offer | Rest:
-        return self._planned.offer(prompt, most)
-
-    def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
-        self._planned.observe(prompt, purchase, cost)
-
-    def reprice(self, available: float) -> None:
-        self._planned.reprice(available)
-
-    def difficulty(self, prompt: int) -> float:
-        """The true value of the first arm's least amount: its pass rate, where that is one sample."""
-        return float(self._pass_rate[prompt])
-
-    def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
-        """The plan's true value; the interval is what chance does to it."""
-        return self._planned.forecast(budgets)
+                planned.know(everyone, at, truth.curves[name])
+                pass_rate = np.nan_to_num(truth.curves[name][:, 0])
+        super().__init__(planned, pass_rate)
 
 
 def oracle(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.scheduler.allocation import Floats, Forecast, Ints, Offer, Problem, Rest
+from apportion.scheduler.forecasts import NINETY
 from apportion.scheduler.knapsack import plan
-from apportion.types import Purchase
+from apportion.types import Candidate, Purchase
 
 DRIFT = 0.02
 """The plan is solved again when purchases have cost more or less than expected by this share of what is left."""
-NINETY = 1.645
-"""Standard deviations on either side that hold 90% of a normal distribution."""
 WORTH = 1e-9
 """A step that gains less gains nothing."""
 LEAST_COST = 1e-12
@@ -162,3 +161,34 @@ class Planned:
         each = self._each.get(self.arms[arm])
         cost = self.problem.costs.predict(prompts, self.arms[arm], n) if each is None else each[prompts] * n
         return np.maximum(cost, LEAST_COST)
+
+
+class FixedPlan:
+    """An allocation policy whose curves are known beforehand: it plans, and learns nothing but costs.
+
+    `pass_rate` is what it takes each prompt's difficulty to be, [prompts].
+    """
+
+    def __init__(self, planned: Planned, pass_rate: Floats) -> None:
+        self._planned = planned
+        self._pass_rate = pass_rate
+
+    @property
+    def price(self) -> float:
+        return self._planned.price
+
+    def offer(self, prompt: int, most: float) -> Offer | Rest:
+        return self._planned.offer(prompt, most)
+
+    def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
+        self._planned.observe(prompt, purchase, cost)
+
+    def reprice(self, available: float) -> None:
+        self._planned.reprice(available)
+
+    def difficulty(self, prompt: int) -> float:
+        return float(self._pass_rate[prompt])
+
+    def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
+        """The plan's value by the curves; the interval is chance alone, not what the curves have wrong."""
+        return self._planned.forecast(budgets)
