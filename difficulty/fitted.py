@@ -149,25 +149,28 @@ class FittedPolicy:
         path.write_text(self.text_file(), encoding="utf-8")
 
 
-def load(path: str | Path) -> FittedPolicy:
-    """Read a fitted policy. Raises ConfigError for a missing, broken or other version's file."""
+def load(path: str | Path, key: str = "difficulty.fitted") -> FittedPolicy:
+    """Read a fitted policy; `key` is where the user named it.
+
+    Raises ConfigError for a missing, broken or other version's file.
+    """
     where = Path(path)
     try:
         raw = json.loads(where.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"difficulty.fitted names {path}, which does not exist; {FIT}") from error
+        raise ConfigError(f"{key} names {path}, which does not exist; {FIT}") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"difficulty.fitted: {path} is not readable JSON ({error}); {FIT}") from error
+        raise ConfigError(f"{key}: {path} is not readable JSON ({error}); {FIT}") from error
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise ConfigError(f"difficulty.fitted: {path} is no fitted policy (no format {FORMAT!r}); {FIT}")
+        raise ConfigError(f"{key}: {path} is no fitted policy (no format {FORMAT!r}); {FIT}")
     if raw.get("version") != VERSION:
         raise ConfigError(
-            f"difficulty.fitted: {path} has version {raw.get('version')!r}, and this apportion reads {VERSION}; {FIT}"
+            f"{key}: {path} has version {raw.get('version')!r}, and this apportion reads {VERSION}; {FIT}"
         )
     try:
         return _parse(raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"difficulty.fitted: {path} is damaged ({type(error).__name__}: {error}); {FIT}") from error
+        raise ConfigError(f"{key}: {path} is damaged ({type(error).__name__}: {error}); {FIT}") from error
 
 
 def _checked(raw: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -109,7 +109,7 @@ def terms_of(fit: FittedPolicy | str | Path, **others: Any) -> Terms:
         return Terms(fitted=fit, **others)
     if fit in ("none", "cross"):
         return Terms(cross=fit == "cross", **others)
-    return Terms(fitted=load(fit), **others)
+    return Terms(fitted=load(fit, "--fit"), **others)
 
 
 def replay_all(

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 POLICIES = "uniform,asc,esc,price,oracle"
 
 
+MOST_BUDGETS = 100
+"""More points than that make no clearer curve: whoever asks for more means an amount."""
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     pool_arguments(parser)
     add = parser.add_argument
@@ -121,6 +125,11 @@ def _budgets(text: str) -> int | tuple[float, ...]:
     amounts = (found,) if isinstance(found, int) else found
     if not amounts or not all(0.0 < amount < float("inf") for amount in amounts):
         raise ConfigError(f"--budgets is {text!r}; a number or an amount must be more than 0")
+    if isinstance(found, int) and found > MOST_BUDGETS:
+        raise ConfigError(
+            f"--budgets is {text}: a plain number says how many budgets, at most {MOST_BUDGETS}; one amount per prompt "
+            f"is written {text},"
+        )
     return found
 
 
