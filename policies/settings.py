@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Literal, TypeVar, cast
 
@@ -16,8 +16,9 @@ from apportion.errors import ConfigError, nearest
 T = TypeVar("T")
 
 
-def build(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
-    """An instance of a settings dataclass; `where` names its place in the config, for messages.
+def build(cls: type[T], settings: Mapping[str, Any], where: str, beside: Sequence[str] = ()) -> T:
+    """An instance of a settings dataclass; `where` names its place in the config, and `beside` the keys that
+    stand there with the settings, for messages.
 
     Field types may be bool, int, float, str, None, Literal and unions of these; an int is taken where a float is
     due. Raises ConfigError for an unknown or missing key and for a value of another type.
@@ -27,7 +28,7 @@ def build(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
     values: dict[str, Any] = {}
     for key, value in settings.items():
         if key not in known:
-            raise ConfigError(f"{where} has no setting {key!r} (= {value!r}): {nearest(str(key), known)}")
+            raise ConfigError(f"{where} has no setting {key!r} (= {value!r}): {nearest(str(key), [*beside, *known])}")
         if not _fits(value, hints[key]):
             raise ConfigError(f"{where}.{key} is {value!r}; it must be {_describe(hints[key])}")
         values[key] = float(value) if _takes_float(value, hints[key]) else value

@@ -10,7 +10,6 @@ from apportion.difficulty.fitted import FittedPolicy, load
 from apportion.difficulty.objectives import COUNTING, Objective
 from apportion.difficulty.registry import estimate
 from apportion.errors import ConfigError, nearest
-from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.asc import asc
 from apportion.scheduler.binned import binned
@@ -19,7 +18,7 @@ from apportion.scheduler.calibration import calibration
 from apportion.scheduler.damani import damani
 from apportion.scheduler.elimination import elimination
 from apportion.scheduler.esc import esc
-from apportion.scheduler.known import Builder, Known, Truth
+from apportion.scheduler.known import Builder, Known, Truth, own_settings
 from apportion.scheduler.oracle import oracle
 from apportion.scheduler.pricing import price
 from apportion.scheduler.uniform import Uniform, UniformSettings
@@ -28,7 +27,7 @@ __all__ = ["ALLOCATIONS", "Builder", "Known", "Truth", "build_allocation", "chec
 
 
 def _uniform(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
-    return Uniform(build(UniformSettings, settings, "allocation"), problem, known.start)
+    return Uniform(own_settings(UniformSettings, settings), problem, known.start)
 
 
 ALLOCATIONS: dict[str, Builder] = {

@@ -17,9 +17,8 @@ from typing import Any
 from scipy.special import betainc
 
 from apportion.errors import ConfigError
-from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Problem
-from apportion.scheduler.known import Known
+from apportion.scheduler.known import Known, own_settings
 from apportion.scheduler.one_arm import OneArm
 from apportion.scheduler.stopping_rule import Rule, StoppingRule
 
@@ -69,5 +68,5 @@ class Asc(Rule):
 
 def asc(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
     """The policy `asc`. Raises ConfigError for a bad setting."""
-    given = build(AscSettings, settings, "allocation")
+    given = own_settings(AscSettings, settings)
     return StoppingRule(problem, OneArm(problem, given.arm, given.most, MOST), Asc(problem.prompts, given.threshold))

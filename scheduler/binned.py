@@ -23,9 +23,8 @@ import numpy as np
 from apportion.difficulty.curves import grid
 from apportion.difficulty.table import REWARD, SCORE, SHARE, ProbeTable, Rows, Table
 from apportion.errors import ConfigError
-from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Forecast, Offer, Problem, Rest
-from apportion.scheduler.known import Known
+from apportion.scheduler.known import Known, own_settings
 from apportion.scheduler.labels import FIT, chooses, known_as, labelled, stretched, table_of
 from apportion.scheduler.planned import Planned
 from apportion.types import Candidate, Purchase
@@ -165,7 +164,7 @@ def _rows(found: ProbeTable, kind: str, arm: str) -> Rows | None:
 
 def binned(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
     """The policy `binned`. Raises ConfigError for a bad setting, and without labels of the job's arms."""
-    given = build(BinnedSettings, settings, "allocation")
+    given = own_settings(BinnedSettings, settings)
     if given.probe is not None and given.probe < 1:
         raise ConfigError(f"allocation.probe is {given.probe}; it must be at least 1")
     table = table_of("binned", labelled("binned", known.fitted))

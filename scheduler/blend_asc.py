@@ -22,10 +22,9 @@ from typing import Any
 
 from scipy.special import betaln
 
-from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.asc import ahead
-from apportion.scheduler.known import Known
+from apportion.scheduler.known import Known, own_settings
 from apportion.scheduler.one_arm import MOST_SAMPLES, OneArm
 from apportion.scheduler.stopping_rule import Rule, StoppingRule
 
@@ -78,5 +77,5 @@ class Blend(Rule):
 
 def blend_asc(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
     """The policy `blend_asc`. Raises ConfigError for a bad setting."""
-    given = build(BlendSettings, settings, "allocation")
+    given = own_settings(BlendSettings, settings)
     return StoppingRule(problem, OneArm(problem, given.arm, given.most, MOST_SAMPLES), Blend(problem.prompts))

@@ -17,9 +17,8 @@ import numpy as np
 from apportion.difficulty.estimator import Difficulty
 from apportion.errors import BudgetError, ConfigError
 from apportion.policies.arm import Arm
-from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Forecast, Ints, Offer, Problem, Rest
-from apportion.scheduler.known import Known
+from apportion.scheduler.known import Known, own_settings
 from apportion.types import Candidate, Purchase
 
 SAMPLES = 16
@@ -47,7 +46,7 @@ def script(arms: Sequence[Arm], samples: int) -> tuple[Purchase, ...]:
 
 def calibration(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
     """The policy by the config's settings. Raises ConfigError, or BudgetError where no prompt can be completed."""
-    chosen = build(CalibrationSettings, settings, "allocation")
+    chosen = own_settings(CalibrationSettings, settings)
     if chosen.samples < 1:
         raise ConfigError(f"allocation.samples is {chosen.samples}, but must be at least 1")
     return Calibration(chosen, problem, Difficulty(problem.prompts, problem.arms, known.start))

@@ -20,9 +20,8 @@ from apportion.difficulty.curves import grid
 from apportion.difficulty.grid import PASS, POINTS, shifted
 from apportion.difficulty.table import COVERAGE, KNOTS
 from apportion.errors import ConfigError
-from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Floats, Problem
-from apportion.scheduler.known import Known
+from apportion.scheduler.known import Known, own_settings
 from apportion.scheduler.labels import FIT, chooses, known_as, labelled, stretched, table_of
 from apportion.scheduler.one_arm import MOST_SAMPLES, arm_at
 from apportion.scheduler.planned import FixedPlan, Planned
@@ -47,7 +46,7 @@ class Damani(FixedPlan):
 
 def damani(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
     """The policy `damani`. Raises ConfigError for a bad setting, and without labels or texts."""
-    given = build(DamaniSettings, settings, "allocation")
+    given = own_settings(DamaniSettings, settings)
     at = arm_at(problem, given.arm)
     fitted = labelled("damani", known.fitted)
     if not any(problem.texts):

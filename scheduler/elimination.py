@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from apportion.errors import ConfigError
-from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Problem
-from apportion.scheduler.known import Known
+from apportion.scheduler.known import Known, own_settings
 from apportion.scheduler.one_arm import MOST_SAMPLES, OneArm
 from apportion.scheduler.stopping_rule import Rule, StoppingRule
 from apportion.types import Candidate
@@ -59,6 +58,6 @@ class Elimination(Rule):
 
 def elimination(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
     """The policy `elimination`. Raises ConfigError for a bad setting."""
-    given = build(EliminationSettings, settings, "allocation")
+    given = own_settings(EliminationSettings, settings)
     arm = OneArm(problem, given.arm, given.most, MOST_SAMPLES)
     return StoppingRule(problem, arm, Elimination(problem.prompts, given.gamma, given.round))

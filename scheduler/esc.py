@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from apportion.errors import ConfigError
-from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Problem
-from apportion.scheduler.known import Known
+from apportion.scheduler.known import Known, own_settings
 from apportion.scheduler.one_arm import OneArm
 from apportion.scheduler.stopping_rule import Rule, StoppingRule
 from apportion.types import Candidate
@@ -66,5 +65,5 @@ class Esc(Rule):
 
 def esc(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
     """The policy `esc`. Raises ConfigError for a bad setting."""
-    given = build(EscSettings, settings, "allocation")
+    given = own_settings(EscSettings, settings)
     return StoppingRule(problem, OneArm(problem, given.arm, given.most, MOST), Esc(problem.prompts, given.window))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from apportion.difficulty.estimator import Start
 from apportion.difficulty.fitted import FittedPolicy
+from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Floats, Problem
 
 
@@ -34,6 +35,14 @@ class Known:
     start: Start
     fitted: FittedPolicy | None
     truth: Truth | None
+
+
+T = TypeVar("T")
+
+
+def own_settings(cls: type[T], settings: Mapping[str, Any]) -> T:
+    """A policy's settings from the config's `allocation`, of which `policy` is taken. Raises ConfigError."""
+    return build(cls, settings, "allocation", beside=("policy",))
 
 
 Builder = Callable[[Mapping[str, Any], Problem, Known], Allocation]

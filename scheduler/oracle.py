@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from apportion.errors import ConfigError
-from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Problem
-from apportion.scheduler.known import Known, Truth
+from apportion.scheduler.known import Known, Truth, own_settings
 from apportion.scheduler.planned import FixedPlan, Planned
 
 
@@ -42,7 +41,7 @@ class Oracle(FixedPlan):
 
 def oracle(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
     """The policy `oracle`. Raises ConfigError where the truth is not known."""
-    build(OracleSettings, settings, "allocation")
+    own_settings(OracleSettings, settings)
     if known.truth is None:
         raise ConfigError(
             "allocation.policy 'oracle' needs the truth about the prompts, which only a replay of recorded candidates "

@@ -20,10 +20,9 @@ from apportion.difficulty.keep import kept
 from apportion.difficulty.playbook import plain_book, plain_tables
 from apportion.difficulty.pools import Pool
 from apportion.policies.arm import Arm
-from apportion.policies.settings import build
 from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.counted import Counted
-from apportion.scheduler.known import Known
+from apportion.scheduler.known import Known, own_settings
 from apportion.scheduler.outlook import Outlook
 from apportion.scheduler.price import Price, PriceSettings
 from apportion.scheduler.sequenced import Sequenced
@@ -38,7 +37,7 @@ REMEMBERED = 16
 
 def price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
     """The price policy of a job. Raises ConfigError for an unknown setting."""
-    chosen = build(PriceSettings, settings, "allocation")
+    chosen = own_settings(PriceSettings, settings)
     if problem.counts:
         return Counted(problem, known.start)
     if problem.objective == "accuracy" and problem.prompts:
