@@ -154,9 +154,7 @@ def thinned(deck: Deck, most: int) -> Deck:
     """The first candidates of each prompt, at most so many."""
     rows = np.flatnonzero(np.arange(len(deck.correct)) - deck.begin[deck.owner] < most)
     begin = np.concatenate([[0], np.cumsum(np.minimum(deck.sizes, most))]).astype(np.int64)
-    each = (deck.answer, deck.correct, deck.tokens, deck.score, deck.dollars)
-    answer, correct, tokens, score, dollars = (values[rows] for values in each)
-    return Deck(deck.arm, begin, answer, correct, tokens, score, dollars)
+    return deck.taken(rows, begin)
 
 
 def spread(least: float, most: float, count: int) -> tuple[float, ...]:

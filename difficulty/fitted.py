@@ -44,6 +44,11 @@ def is_search(name: str) -> bool:
     return name.rpartition(AT)[0] != "" and name.rpartition(AT)[2].isdigit()
 
 
+def search_size(name: str) -> int:
+    """How many candidates of a pool's arm are bought at once: N of NAME@N, else 1."""
+    return max(1, int(name.rpartition(AT)[2])) if is_search(name) else 1
+
+
 @dataclass(frozen=True, slots=True)
 class FittedArm:
     """One arm of the pools. `lift` is relative to the reference arm, in logits; `tokens` and `dollars` are the mean of

@@ -50,11 +50,6 @@ class Objective:
         counted = np.minimum(accepted, rejected) if self.name == "pairs" else np.asarray(accepted)
         return np.asarray(np.minimum(counted, self.enough) / self.enough, dtype=np.float64)
 
-    @property
-    def states(self) -> int:
-        """How many states of a prompt there are to tell apart."""
-        return (self.enough + 1) ** 2 if self.name == "pairs" else self.enough + 1
-
     def state(self, accepted: Ints, rejected: Ints) -> Ints:
         """Which state prompts with these counts are in, [rows]."""
         have = np.minimum(accepted, self.enough)

@@ -1,8 +1,9 @@
 """Recorded candidates of many prompts: a pool folder read into arrays, one deck an arm.
 
 A pool is a folder with prompts.parquet (`prompt_id, text, reference`) and candidates.parquet (`prompt_id, arm, index,
-answer, correct, tokens, score, cost_usd`; null where unknown). An answer that is null was not parsed and agrees with
-nothing. Pools are fitted on (`apportion.difficulty.fit`) and replayed (`apportion.scheduler.replay`).
+answer, correct, tokens, score, cost_usd`; null where unknown), and where `apportion calibrate` wrote it, what each
+candidate was charged (`cost_tokens, cost_flops`). An answer that is null was not parsed and agrees with nothing. Pools
+are fitted on (`apportion.difficulty.fit`) and replayed (`apportion.scheduler.frontier`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apportion.costs import Unit
 from apportion.errors import DataError, nearest
 
 Floats = NDArray[np.float64]
@@ -28,7 +30,9 @@ class Deck:
     """The candidates of one arm, prompt after prompt in the pool's order of prompts.
 
     Prompt i has the candidates `begin[i] : begin[i + 1]`. `answer` numbers each prompt's answers, the same in all
-    decks of a pool, -1 where unparsed; `score` and `dollars` are nan where unknown; `tokens` is nan where unknown.
+    decks of a pool, -1 where unparsed; `score` and `dollars` are nan where unknown; `tokens` is the length of the
+    response itself, nan where unknown. `charged` (tokens) and `flops` are its share of what its purchase cost: prompt,
+    branches given up and verifier included; None where nothing was recorded.
     """
 
     arm: str
@@ -38,6 +42,18 @@ class Deck:
     tokens: Floats
     score: Floats
     dollars: Floats
+    charged: Floats | None = None
+    flops: Floats | None = None
+
+    def cost(self, unit: Unit) -> Floats:
+        """What each candidate cost in a unit, [candidates]; nan where unknown. Its length, where no more is known."""
+        known = {
+            Unit.SAMPLES: np.ones(len(self.answer)),
+            Unit.TOKENS: self.tokens if self.charged is None else self.charged,
+            Unit.FLOPS: self.flops,
+            Unit.DOLLARS: self.dollars,
+        }.get(unit)
+        return np.full(len(self.answer), np.nan) if known is None else known
 
     @property
     def sizes(self) -> Ints:
@@ -59,6 +75,10 @@ class Deck:
         sizes = self.sizes[prompts]
         begin = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         rows = np.arange(begin[-1]) - np.repeat(begin[:-1], sizes) + np.repeat(self.begin[prompts], sizes)
+        return self.taken(rows, begin)
+
+    def taken(self, rows: Ints, begin: Ints) -> Deck:
+        """The deck of these candidates, which belong to prompts as `begin` says."""
         return Deck(
             self.arm,
             begin,
@@ -67,6 +87,8 @@ class Deck:
             self.tokens[rows],
             self.score[rows],
             self.dollars[rows],
+            None if self.charged is None else self.charged[rows],
+            None if self.flops is None else self.flops[rows],
         )
 
 
@@ -156,7 +178,14 @@ def _deck(arm: str, columns: dict[str, list[Any]], numbers: Ints, rows: Ints, wh
         tokens=known("tokens"),
         score=known("score"),
         dollars=known("cost_usd"),
+        charged=_whole(known("cost_tokens")),
+        flops=_whole(known("cost_flops")),
     )
+
+
+def _whole(cost: Floats) -> Floats | None:
+    """A column of costs that is there for every candidate; None otherwise."""
+    return cost if len(cost) and np.isfinite(cost).all() else None
 
 
 def _texts(path: Path, ids: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ SMOOTHING = 0.25
 
 
 def smooth(prior: Floats) -> Floats:
-    """Spread mass to both neighbours along p, kept inside the grid, [POINTS, concentrations]."""
+    """Spread mass to both neighbours along p, kept inside the grid, [POINTS, ...]."""
     padded = np.concatenate([prior[:1], prior, prior[-1:]])
     return np.asarray((1.0 - 2.0 * SMOOTHING) * prior + SMOOTHING * (padded[:-2] + padded[2:]))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from apportion.difficulty.grid import LOGIT
 from apportion.difficulty.learn import LIFT_GRID
-from apportion.difficulty.prior import PSEUDO_PROMPTS, SMOOTHING
+from apportion.difficulty.prior import PSEUDO_PROMPTS, smooth
 
 Floats = NDArray[np.float64]
 
@@ -55,10 +55,7 @@ def fit_rates(
     found, means = prior, lifts
     for _ in range(STEPS):
         belief = posterior(accepted, rejected, lifts, found if text is None else found * text)
-        seen = many @ belief
-        padded = np.concatenate([seen[:1], seen, seen[-1:]])
-        smooth = (1.0 - 2.0 * SMOOTHING) * seen + SMOOTHING * (padded[:-2] + padded[2:])
-        found = smooth + pseudo * prior
+        found = smooth(many @ belief) + pseudo * prior
         found = found / found.sum()
         lifts = np.array(
             [

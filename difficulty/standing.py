@@ -77,8 +77,7 @@ class Scene:
 def strength(rows: Rows, select: str, weights: Weights) -> Floats:
     """What the selector goes by, for each answer, [rows, answers]: votes, summed scores, or the best score.
 
-        Scores are in units of the prompt's mean score.
-    A candidate without a score votes with the mean, as one vote.
+    Scores are in units of the prompt's mean score. A candidate without a score votes with the mean, as one vote.
     """
     if select == "majority":
         return rows.tally

@@ -11,7 +11,7 @@ Plain numbers, so that a fitted policy can hold it as JSON; no number is nan.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -94,13 +94,9 @@ class Table:
         fits = [one for one in self.probes if one.arm == arm and one.shows == shows and one.size <= size]
         return max(fits, key=lambda one: one.size, default=None)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain dicts and lists."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Table:
-        """The same again. Raises KeyError, TypeError or ValueError where it is damaged."""
+        """What `dataclasses.asdict` made. Raises KeyError, TypeError or ValueError where it is damaged."""
         arms = {
             str(name): ArmTable(
                 tuple(map(int, arm["amounts"])),
@@ -126,7 +122,7 @@ def fit_table(pool: Pool) -> Table:
         for size in SIZES:
             if size <= int(deck.sizes.max(initial=0)):
                 rng = np.random.default_rng([size, at])
-                probes += _probe_tables(deck, size, {arm: (arms[arm].amounts, told[arm]) for arm in told}, rng)
+                probes += _probe_tables(deck, size, told, rng)
     return Table(arms, tuple(probes))
 
 
@@ -163,7 +159,7 @@ def _arm_table(deck: Deck, curves: Mapping[str, Floats]) -> ArmTable:
 
 
 def _probe_tables(
-    deck: Deck, size: int, told: Mapping[str, tuple[tuple[int, ...], dict[str, Floats]]], rng: np.random.Generator
+    deck: Deck, size: int, told: Mapping[str, Mapping[str, Floats]], rng: np.random.Generator
 ) -> list[ProbeTable]:
     """What a probe of `size` tells: by the votes, by rewards, and where there are any by scores."""
     drawn = _draw(deck, size, rng)
@@ -175,7 +171,7 @@ def _probe_tables(
         place = np.searchsorted(edges, seen, side="left")
         weights = np.stack([(place == at).mean(axis=1) for at in range(BINS)], axis=1) * full[:, None]
         value: dict[str, dict[str, Rows]] = {}
-        for arm, (_, curves) in told.items():
+        for arm, curves in told.items():
             for kind, curve in curves.items():
                 if shows != REWARD or kind == COVERAGE:
                     average = _mean(np.ones((len(curve), 1)) * full[:, None], curve, np.zeros((1, curve.shape[1])))

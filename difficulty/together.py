@@ -89,6 +89,10 @@ def _join(arm: str, parts: Sequence[tuple[Deck, Ints, Ints]], prompts: int) -> D
     def column(name: str) -> Floats:
         return np.asarray(np.concatenate([getattr(deck, name) for deck, _, _ in parts])[order])
 
+    def charged(name: str) -> Floats | None:
+        # Of use only where all of it is known.
+        return column(name) if all(getattr(deck, name) is not None for deck, _, _ in parts) else None
+
     return Deck(
         arm,
         begin,
@@ -97,4 +101,6 @@ def _join(arm: str, parts: Sequence[tuple[Deck, Ints, Ints]], prompts: int) -> D
         column("tokens"),
         column("score"),
         column("dollars"),
+        charged("charged"),
+        charged("flops"),
     )

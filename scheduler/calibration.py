@@ -79,9 +79,9 @@ class Calibration:
         purchase = self._next(prompt)
         if purchase is None:
             return Rest.STOP
-        cost = float(self._problem.costs.predict(np.array([prompt]), purchase.arm, purchase.n)[0])
         if prompt > self._begun:
             return Rest.WAIT
+        cost = float(self._problem.costs.predict(np.array([prompt]), purchase.arm, purchase.n)[0])
         if prompt == self._begun:
             if float(self._costs(np.array([prompt]), 0)[0]) + self._promised() > most:
                 return Rest.WAIT

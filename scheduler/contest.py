@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from apportion.costs import Unit
 from apportion.difficulty.fit import fit
-from apportion.difficulty.fitted import FittedPolicy
+from apportion.difficulty.fitted import FittedPolicy, search_size
 from apportion.difficulty.objectives import COUNTING, OBJECTIVES, Objective
 from apportion.difficulty.pools import Deck, Pool
 from apportion.errors import BudgetError, ConfigError, DataError, nearest
@@ -22,7 +22,7 @@ from apportion.policies.registry import SELECTORS
 from apportion.scheduler.allocation import Allocation, Forecast, Problem
 from apportion.scheduler.allocations import ALLOCATIONS, build_allocation, check_serves
 from apportion.scheduler.curves import truth_of
-from apportion.scheduler.dealing import DOLLAR_GRAIN, UNITS, Dealer, Table, lengths_of
+from apportion.scheduler.dealing import GRAINS, Dealer, Table, lengths_of
 from apportion.scheduler.known import Truth
 from apportion.scheduler.ledger import ROUNDING
 from apportion.scheduler.playing import Game, Make, play, problem_of
@@ -184,17 +184,18 @@ def goal_of(text: str) -> Objective:
 
 def unit_of(name: str) -> Unit:
     """The unit of that name. Raises ConfigError for one that no pool records."""
-    if name not in UNITS:
-        raise ConfigError(f"unit {name!r} is not recorded in pools: {nearest(name, UNITS)}")
+    if name not in GRAINS:
+        raise ConfigError(f"unit {name!r} is not recorded in pools: {nearest(name, GRAINS)}")
     return Unit(name)
 
 
 def default_unit(pool: Pool) -> Unit:
-    """Dollars where only they are known, tokens where they are known, else samples."""
-    decks = list(pool.decks.values())
-    if all(np.isfinite(deck.tokens).all() for deck in decks):
-        return Unit.TOKENS
-    return Unit.DOLLARS if all(np.isfinite(deck.dollars).all() for deck in decks) else Unit.SAMPLES
+    """The first of FLOPs, tokens and dollars that is known of every candidate, else samples.
+
+    FLOPs first: they tell a large model's token from a small one's.
+    """
+    units = (Unit.FLOPS, Unit.TOKENS, Unit.DOLLARS, Unit.SAMPLES)
+    return next(unit for unit in units if all(np.isfinite(deck.cost(unit)).all() for deck in pool.decks.values()))
 
 
 def default_select(deck: Deck) -> str:
@@ -215,19 +216,23 @@ def mean_costs(pool: Pool, unit: Unit) -> dict[str, float]:
     """What one candidate of each arm costs on average, in the unit."""
     if unit is Unit.SAMPLES:
         return dict.fromkeys(pool.decks, 1.0)
-    grain = DOLLAR_GRAIN if unit is Unit.DOLLARS else 1.0
-    return {name: grain * mean_length(pool, name, unit) for name in pool.decks}
+    return {name: GRAINS[unit] * mean_length(pool, name, unit) for name in pool.decks}
+
+
+def least_costs(pool: Pool, unit: Unit) -> dict[str, float]:
+    """What the least purchase of each arm costs on average: one candidate, or a search whole."""
+    return {name: search_size(name) * cost for name, cost in mean_costs(pool, unit).items()}
 
 
 def spread(pool: Pool, unit: Unit, count: int) -> tuple[float, ...]:
-    """`count` budgets per prompt, geometric: one candidate of the cheapest arm, to all of the dearest single arm."""
-    each = mean_costs(pool, unit)
+    """`count` budgets per prompt, geometric: the cheapest least purchase, to all candidates of the dearest arm."""
+    each = least_costs(pool, unit)
     whole = 0.0
     for deck in pool.decks.values():
         if unit is Unit.SAMPLES:
             spent = float(len(deck.correct))
         else:
-            spent = float(lengths_of(pool.name, deck, unit).sum()) * (DOLLAR_GRAIN if unit is Unit.DOLLARS else 1.0)
+            spent = float(lengths_of(pool.name, deck, unit).sum()) * GRAINS[unit]
         whole = max(whole, spent / len(pool.ids))
     return tuple(np.geomspace(min(each.values()), max(whole, min(each.values())), count).tolist())
 
@@ -235,12 +240,13 @@ def spread(pool: Pool, unit: Unit, count: int) -> tuple[float, ...]:
 def check_budgets(pool: Pool, unit: Unit, budgets: Sequence[float]) -> None:
     """Raise BudgetError where a budget buys nothing."""
     prompts = len(pool.ids)
-    cheapest, arm = min((mean, name) for name, mean in mean_costs(pool, unit).items())
+    cheapest, arm = min((mean, name) for name, mean in least_costs(pool, unit).items())
     for budget in budgets:
         if not budget * prompts >= cheapest * (1.0 - ROUNDING):
             raise BudgetError(
                 f"a budget of {budget:g} {unit} per prompt is less, over the {prompts} prompts of pool {pool.name}, "
-                f"than the cheapest purchase costs on average: 1 of arm {arm!r}, {cheapest:g}; give larger --budgets"
+                f"than the cheapest purchase costs on average: {search_size(arm)} of arm {arm!r}, {cheapest:g}; give "
+                "larger --budgets"
             )
 
 

@@ -16,16 +16,15 @@ from apportion.difficulty.checkable import Checkable
 from apportion.difficulty.estimator import Start
 from apportion.difficulty.lookahead import look_ahead
 from apportion.scheduler.allocation import Floats, Forecast, Ints, Offer, Problem, Rest
-from apportion.scheduler.forecasts import NINETY
+from apportion.scheduler.forecasts import around
 from apportion.scheduler.hull import hull_of, hulls
 from apportion.scheduler.knapsack import price_for
 from apportion.scheduler.outlook import Option, options_of
+from apportion.scheduler.price import MOST_FRUITLESS
 from apportion.types import Candidate, Purchase
 
 SETTLED_GAIN = 1e-4
 """A prompt whose best purchase adds less than this is done, or hopeless."""
-MOST_FRUITLESS = 2
-"""A prompt is given up after this many purchases in a row without a candidate: they teach nothing, and would go on."""
 REFRESH_GROWTH = 1.25
 """Rates and lifts are learned again when a quarter more candidates have been seen."""
 PILOTS = 24
@@ -180,7 +179,7 @@ class Counted:
         spread = mean * (1.0 - mean)
         shared = SHAPE_DEVIATION**2 * min(1.0, 4.0 * spread)
         deviation = float(np.sqrt(spread / self.problem.prompts + unknown + shared))
-        return Forecast(budget, spent, mean, max(0.0, mean - NINETY * deviation), min(1.0, mean + NINETY * deviation))
+        return Forecast(budget, spent, mean, *around(mean, deviation))
 
     def _update_one(self, prompt: int) -> None:
         """Bring one prompt up to date; gains are remembered by its counts."""

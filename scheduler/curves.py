@@ -25,8 +25,8 @@ def truth_of(
 ) -> Truth:
     """The mean curves of every arm of a pool; `select` is one selector, or one for each arm by name.
 
-    With a `unit`, the mean cost of one candidate of each prompt is known too (samples, or tokens and dollars where the
-    pool has them). Raises ConfigError for an objective or selector without a curve.
+    With a `unit`, the mean cost of one candidate of each prompt is known too, where
+    the pool tells it. Raises ConfigError for an objective or selector without a curve.
     """
     amounts: dict[str, tuple[int, ...]] = {}
     curves: dict[str, Floats] = {}
@@ -43,10 +43,8 @@ def truth_of(
 
 def mean_cost(deck: Deck, unit: Unit) -> Floats | None:
     """Mean recorded cost of one candidate of each prompt, [prompts]; None where the pool does not tell."""
-    if unit is Unit.SAMPLES:
-        return np.ones(len(deck.sizes))
-    each = {Unit.TOKENS: deck.tokens, Unit.DOLLARS: deck.dollars}.get(unit)
-    if each is None or not np.isfinite(each).all():
+    each = deck.cost(unit)
+    if not np.isfinite(each).all():
         return None
     total = np.bincount(deck.owner, weights=each, minlength=len(deck.sizes))
     return np.asarray(total / np.maximum(deck.sizes, 1))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.costs import ModelProfile, Unit
+from apportion.difficulty.fitted import is_search, search_size
 from apportion.difficulty.pools import Deck, Pool
 from apportion.errors import BudgetError, DataError
 from apportion.policies.arm import Arm
@@ -24,11 +25,9 @@ from apportion.types import Draft, Finish, Generate, Generated, Message, Message
 
 Ints = NDArray[np.int64]
 
-UNITS = (Unit.TOKENS, Unit.SAMPLES, Unit.DOLLARS)
-"""What a recorded candidate can cost: its pool says nothing of FLOPs or seconds."""
-DOLLAR_GRAIN = 1e-9
-"""In a dollar budget the length of a candidate is its cost in this many dollars: lengths are whole numbers, and the
-cheapest answers of the cheapest models cost some 1e-5 dollars."""
+GRAINS = {Unit.TOKENS: 1.0, Unit.SAMPLES: 1.0, Unit.FLOPS: 1e5, Unit.DOLLARS: 1e-9}
+"""What a recorded candidate can cost, and what a unit of its length stands for then: lengths are whole numbers, the
+cheapest answers of the cheapest models cost some 1e-5 dollars, and those of a tiny model 1e8 FLOPs."""
 AMOUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Purchases a recorded arm offers, as far as its largest deck goes: each at most half as large again as the last."""
 
@@ -42,9 +41,13 @@ class Dealt(Generated):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recorded:
-    """The strategy of a recorded arm: n independent samples. `samplings` are by the prompt's text (its id)."""
+    """The strategy of a recorded arm: n independent samples, or a search that was bought `size` at a time.
+
+    `samplings` are by the prompt's text (its id).
+    """
 
     samplings: Mapping[str, Sampling]
+    size: int = 1
     name: ClassVar[str] = "best_of_n"
     needs_verifier: ClassVar[bool] = False
 
@@ -54,10 +57,19 @@ class Recorded:
         return tuple(draft for reply in replies if isinstance(reply, Dealt) for draft in reply.drafts)
 
     def check(self, n: int) -> str | None:
-        return None if n >= 1 else f"n is {n}; deal at least 1"
+        if n >= 1 and n % self.size == 0:
+            return None
+        return f"n is {n}; deal at least 1" if self.size == 1 else f"n is {n}; a search of {self.size} is dealt whole"
 
     def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
         return Workload(completion_tokens=n * lengths.completion_tokens, samples=n + 0.0 * lengths.completion_tokens)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordedSearch(Recorded):
+    """A recorded search: its candidates share their beginnings, and are no independent samples."""
+
+    name: ClassVar[str] = "search"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +87,19 @@ class RecordedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RecordedModel:
-    """What the job knows of the model behind a deck: that a unit of length costs a grain, in a dollar budget."""
+    """What the job knows of the model behind a deck: that a unit of length costs a grain of the budget's unit."""
 
     name: str
 
     def profile(self) -> ModelProfile:
         return ModelProfile(
-            self.name, 0.0, 0, 0, context=1 << 40, dollars_per_million_output=DOLLAR_GRAIN * 1e6, seconds_per_token=0.0
+            self.name,
+            active_parameters=0.5 * GRAINS[Unit.FLOPS],
+            layers=0,
+            attention_width=0,
+            context=1 << 40,
+            dollars_per_million_output=GRAINS[Unit.DOLLARS] * 1e6,
+            seconds_per_token=0.0,
         )
 
     def count_prompt(self, messages: Messages) -> int:
@@ -133,10 +151,11 @@ class Table:
         samplings = {
             prompt.id: Sampling(max_tokens=most) for prompt, most in zip(self.prompts, longest.tolist(), strict=True)
         }
-        most = int(deck.sizes.max(initial=1))
-        amounts = tuple(n for n in AMOUNTS if n <= most)
+        most, size = int(deck.sizes.max(initial=1)), search_size(name)
+        amounts = tuple(n * size for n in AMOUNTS if n * size <= max(most, size))
         sampling = Sampling(max_tokens=int(longest.max(initial=1)))
-        return Arm(name, Recorded(samplings), name, None, self.select[name], "last", amounts, sampling, "\n")
+        strategy = RecordedSearch(samplings, size) if is_search(name) else Recorded(samplings)
+        return Arm(name, strategy, name, None, self.select[name], "last", amounts, sampling, "\n")
 
 
 def lengths_of(pool: str, deck: Deck, unit: Unit) -> Ints:
@@ -144,12 +163,12 @@ def lengths_of(pool: str, deck: Deck, unit: Unit) -> Ints:
 
     In a budget of samples, the tokens, which policies may look at, where they are known.
     """
-    known = {Unit.TOKENS: deck.tokens, Unit.DOLLARS: deck.dollars / DOLLAR_GRAIN}.get(unit)
-    if known is None:
+    if unit is Unit.SAMPLES:
         return np.where(np.isfinite(deck.tokens), np.nan_to_num(deck.tokens), 1.0).astype(np.int64)
+    known = deck.cost(unit) / GRAINS[unit]
     unknown = int((~np.isfinite(known)).sum())
     if unknown:
-        column = "cost_usd" if unit is Unit.DOLLARS else "tokens"
+        column = {Unit.DOLLARS: "cost_usd", Unit.FLOPS: "cost_flops"}.get(unit, "tokens")
         raise DataError(
             f"arm {deck.arm!r} of pool {pool} has {unknown} of {len(known)} candidates without {column}, so a budget "
             f"in {unit} cannot be kept; give --unit samples, or leave the arm out"

@@ -32,7 +32,7 @@ def interval(outlook: Outlook, value: Floats, budget: float, spent: float) -> Fo
     scored = outlook.difficulty.scored or any(arm.verifier for arm in outlook.problem.arms)
     shared = LABEL_FREE_DEVIATION if scored or not trained else TRAINED_DEVIATION
     deviation = float(np.sqrt(chance + unknown + shared**2 * min(1.0, 4.0 * mean * (1.0 - mean))))
-    return Forecast(budget, spent, mean, max(0.0, mean - NINETY * deviation), min(1.0, mean + NINETY * deviation))
+    return Forecast(budget, spent, mean, *around(mean, deviation))
 
 
 def spread_of(mean: float, prompts: int, trial: Trial | None, seen: int) -> tuple[float, float]:
@@ -47,5 +47,9 @@ def spread_of(mean: float, prompts: int, trial: Trial | None, seen: int) -> tupl
         variance += chance / trial.prompts
     else:
         variance += PRIOR_DEVIATION**2 / (1.0 + seen) + LABEL_FREE_DEVIATION**2
-    deviation = NINETY * float(np.sqrt(variance))
-    return max(0.0, mean - deviation), min(1.0, mean + deviation)
+    return around(mean, float(np.sqrt(variance)))
+
+
+def around(mean: float, deviation: float) -> tuple[float, float]:
+    """The 90% interval of a mean objective that is known to a standard deviation, inside [0, 1]."""
+    return max(0.0, mean - NINETY * deviation), min(1.0, mean + NINETY * deviation)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.scheduler.allocation import Floats, Forecast, Ints, Offer, Problem, Rest
-from apportion.scheduler.forecasts import NINETY
+from apportion.scheduler.forecasts import around
 from apportion.scheduler.knapsack import plan
 from apportion.types import Candidate, Purchase
 
@@ -123,8 +123,7 @@ class Planned:
             value = np.clip(value, 0.0, 1.0)
             mean = float(value.mean())
             deviation = float(np.sqrt((value * (1.0 - value)).sum())) / len(value)
-            low, high = max(0.0, mean - NINETY * deviation), min(1.0, mean + NINETY * deviation)
-            found.append(Forecast(budget, best.cost, mean, low, high))
+            found.append(Forecast(budget, best.cost, mean, *around(mean, deviation)))
         return tuple(found)
 
     def _now(self) -> Floats:

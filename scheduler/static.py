@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apportion.difficulty.fitted import load
 from apportion.difficulty.registry import estimate
 from apportion.scheduler.allocation import CostModel
 from apportion.scheduler.assemble import Prepared, problem_of
@@ -43,8 +42,7 @@ def static_forecast(outlook: Outlook | Counted, budget: float) -> StaticForecast
 def forecast_of_job(prepared: Prepared, costs: CostModel) -> StaticForecast:
     """The static plan of a job before it starts. Raises ConfigError as its responses do."""
     spec, problem = prepared.spec, problem_of(prepared, costs)
-    fitted = None if spec.fitted is None else load(spec.fitted)
-    start = estimate(spec.arms, problem.texts, fitted)
+    start = estimate(spec.arms, problem.texts, prepared.fitted)
     if problem.counts:
         return static_forecast(Counted(problem, start), spec.budget)
     outlook = Outlook.begin(problem, start)

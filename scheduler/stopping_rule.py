@@ -26,9 +26,6 @@ prompt, and with this much to spare the next look comes in time."""
 class Rule:
     """When a prompt stops, and what it buys until then. A rule sees the answers' counts in `tallies`."""
 
-    least = 1
-    """samples bought at a time where the budget is short"""
-
     def __init__(self, prompts: int) -> None:
         self.tallies = Tallies(prompts)
 
@@ -74,7 +71,7 @@ class StoppingRule:
         if wants < 1:
             self._stopped[prompt] = 1
             return Rest.STOP
-        found = self._arm.purchase(prompt, min(wants, self._rule.least) if self._short else wants, bought, most)
+        found = self._arm.purchase(prompt, 1 if self._short else wants, bought, most)
         if found is None:
             return Rest.WAIT
         purchase, cost = found

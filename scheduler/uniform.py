@@ -18,11 +18,10 @@ from apportion.difficulty.objectives import COUNTING, OBJECTIVES, Objective
 from apportion.errors import ConfigError, nearest
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.forecasts import interval
+from apportion.scheduler.one_arm import MOST_SAMPLES, arm_at
 from apportion.scheduler.outlook import Outlook
 from apportion.types import Candidate, Purchase
 
-MOST_SAMPLES = 4096
-"""No prompt is given more, however large the budget."""
 GOLDEN = (5.0**0.5 - 1.0) / 2.0
 """Multiples of it, modulo 1, are spread as evenly as can be, however many are taken."""
 FORECAST_AMOUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -41,11 +40,7 @@ class Uniform:
     """The uniform policy; see the module."""
 
     def __init__(self, settings: UniformSettings, problem: Problem, start: Start) -> None:
-        names = [arm.name for arm in problem.arms]
-        name = names[0] if settings.arm is None else settings.arm
-        if name not in names:
-            raise ConfigError(f"allocation.arm is {name!r}, which is no arm of this job: {nearest(name, names)}")
-        self._at = names.index(name)
+        self._at = arm_at(problem, settings.arm)
         self._arm = problem.arms[self._at]
         if settings.n is not None:
             self._refuse(settings.n)

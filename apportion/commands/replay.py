@@ -38,7 +38,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="what policies may know beforehand: two-fold over the prompts, a fitted policy, or no labels (none)",
     )
     add("--objective", default="accuracy", metavar="NAME", help="accuracy, coverage, quota:K or pairs:K (accuracy)")
-    add("--unit", help="tokens, samples or dollars; what the pool knows where not given")
+    add("--unit", help="flops, tokens, dollars or samples; the first that the pool knows where not given")
     add("--select", help="the selector; weighted where candidates have scores, else majority, where not given")
     add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (all cores)")
     add("--out", required=True, type=Path, metavar="FILE.json", help="the rows; a picture is put beside it")

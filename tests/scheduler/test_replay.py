@@ -20,7 +20,7 @@ from apportion.scheduler import contest
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.allocations import build_allocation
 from apportion.scheduler.contest import default_select, default_unit, goal_of, spread
-from apportion.scheduler.dealing import DOLLAR_GRAIN, Dealer, Table
+from apportion.scheduler.dealing import GRAINS, Dealer, Table
 from apportion.scheduler.frontier import replay
 from apportion.scheduler.playing import Game, play
 from apportion.types import Candidate, Purchase
@@ -86,7 +86,7 @@ def test_books_balance_and_no_candidate_is_dealt_twice(
 ) -> None:
     pool = make_pool(6, {"small": 8, "large": 4}, seed, dollars=unit is Unit.DOLLARS)
     table = table_of(pool, unit)
-    worth = {Unit.SAMPLES: 1.0, Unit.DOLLARS: DOLLAR_GRAIN}.get(unit, 1.0)
+    worth = GRAINS[unit]
     everything = 72.0 if unit is Unit.SAMPLES else sum(draft.tokens for draft in table.drafts) * worth
     made: list[Greedy] = []
 
