@@ -27,7 +27,7 @@ LEAST_NOISE, LEAST_SPREAD = 0.3, 0.4
 """No verifier is believed to be more exact than this, in logits."""
 PARTIALITY = 4.0
 """Added caution of a verifier whose noise is all in the answer: it likes wrong answers as firmly as right ones, and
-soft labels would call right what it likes. (`apportion fit` on lab's pool finds that labels ask for as much, or more.)"""
+soft labels would call right what it likes. Labels (`apportion fit`) ask for no less on lab's pool."""
 SOFT_SPREAD = 1.0
 """Levels are believed to differ at least this much without labels: votes cannot tell a verifier that is hard to please
 from a dataset that is hard, so the level may not say much."""
