@@ -15,6 +15,7 @@ from itertools import product
 
 import numpy as np
 
+from apportion.difficulty.fitted import search_size
 from apportion.difficulty.playbook import SCORE_UNIT, VOTE_UNIT, Orders, Playbook
 from apportion.difficulty.pools import Pool
 from apportion.difficulty.trial import HALVES, quick_value
@@ -48,12 +49,23 @@ class _Setting:
     unit: float
 
     def book(self, arms: Sequence[str]) -> Playbook:
-        return Playbook(tuple((arm, 1) for arm in arms), self.votes, self.unit, PLURALITY, labelled=True)
+        return Playbook(tuple((arm, search_size(arm)) for arm in arms), self.votes, self.unit, PLURALITY, labelled=True)
+
+    def each(self, arm: str) -> float:
+        """What one step of an arm costs."""
+        return search_size(arm) * self.cost[arm]
+
+    def most(self, arm: str) -> int:
+        """How many steps of an arm every prompt of the pool has candidates for."""
+        return self.orders.most(arm) // search_size(arm)
 
 
 def find_playbooks(pool: Pool, cost: Mapping[str, float], seed: int = 0) -> list[Playbook]:
-    """Playbooks over the arms that `cost` (of one candidate, in the budget's unit) names, all of them in the pool."""
-    arms = [arm for arm in cost if len(pool.decks[arm].sizes) and pool.decks[arm].sizes.min() > 0]
+    """Playbooks over the arms that `cost` (of one candidate, in the budget's unit) names, all of them in the pool.
+
+    A step is one candidate, or a search whole.
+    """
+    arms = [arm for arm in cost if len(pool.decks[arm].sizes) and pool.decks[arm].sizes.min() >= search_size(arm)]
     if not arms:
         return []
     small = pool.only(arms)
@@ -61,7 +73,7 @@ def find_playbooks(pool: Pool, cost: Mapping[str, float], seed: int = 0) -> list
     scored = any(deck.scored for deck in small.decks.values())
     votes = fit_votes(small, arms)
     setting = _Setting(orders, cost, votes, SCORE_UNIT if scored or len(arms) > 1 else VOTE_UNIT)
-    least = min(cost[arm] for arm in arms)
+    least = min(setting.each(arm) for arm in arms)
     found: list[tuple[str, ...]] = []
     best: tuple[str, ...] = ()
     for price in PRICES:
@@ -78,11 +90,11 @@ def _search(setting: _Setting, arms: Sequence[str], price: float, start: tuple[s
     def value(sequence: tuple[str, ...]) -> float:
         if sequence not in known:
             book = setting.book(sequence)
-            cost = np.array([setting.cost[arm] for arm in sequence])
+            cost = np.array([setting.each(arm) for arm in sequence])
             known[sequence] = quick_value(setting.orders.walks(book), half, cost, book, price)
         return known[sequence]
 
-    alone = {arm: max(value((arm,) * n) for n in (1, min(3, setting.orders.most(arm)))) for arm in arms}
+    alone = {arm: max(value((arm,) * n) for n in (1, min(3, setting.most(arm)))) for arm in arms}
     tried = sorted(arms, key=lambda arm: -alone[arm])[:ARMS_TRIED]
     short = [*product(tried, repeat=1), *product(tried, repeat=2), *product(tried[:ARMS_IN_THREES], repeat=3)]
     few = [option for option in short if _can(setting, option)]
@@ -117,7 +129,7 @@ def _other(sequence: tuple[str, ...], arms: Sequence[str]) -> Iterator[tuple[str
 
 def _can(setting: _Setting, sequence: tuple[str, ...]) -> bool:
     return 0 < len(sequence) <= LONGEST and all(
-        sequence.count(arm) <= setting.orders.most(arm) for arm in dict.fromkeys(sequence)
+        sequence.count(arm) <= setting.most(arm) for arm in dict.fromkeys(sequence)
     )
 
 
@@ -125,9 +137,9 @@ def _with_tail(setting: _Setting, sequence: tuple[str, ...]) -> Playbook:
     """The sequence, and then its own arms in turn as far as there are candidates."""
     longer = sequence
     for _ in range(TAIL):
-        arms = [arm for arm in dict.fromkeys(sequence) if longer.count(arm) < setting.orders.most(arm)]
+        arms = [arm for arm in dict.fromkeys(sequence) if longer.count(arm) < setting.most(arm)]
         if not arms:
             break
         # The arm drawn least beyond the sequence, cheapest first.
-        longer = (*longer, min(arms, key=lambda arm: (longer.count(arm) - sequence.count(arm), setting.cost[arm])))
+        longer = (*longer, min(arms, key=lambda arm: (longer.count(arm) - sequence.count(arm), setting.each(arm))))
     return setting.book(longer)

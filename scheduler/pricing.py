@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from apportion.difficulty.courses import Course, best_course, fitted_courses, vote_course
-from apportion.difficulty.fitted import FittedPolicy
+from apportion.difficulty.fitted import AT, FittedPolicy, is_search, search_size
 from apportion.difficulty.keep import kept
 from apportion.difficulty.playbook import plain_book, plain_tables
 from apportion.difficulty.pools import Pool
@@ -41,10 +41,12 @@ def price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Alloca
     if problem.counts:
         return Counted(problem, known.start)
     if problem.objective == "accuracy" and problem.prompts:
-        courses = _courses(problem, known.fitted)
+        sources = _sources(problem, known.fitted)
+        courses = _courses(problem, sources, known.fitted) if sources and known.fitted is not None else []
         if courses:
             best = best_course(courses, problem.budget / problem.prompts)
-            return Sequenced(problem, best.book, best.tables, best.trial, chosen.stride)
+            sold = {name: source.arm.name for name, source in sources.items()}
+            return Sequenced(problem, best.book, best.tables, best.trial, chosen.stride, sold)
         if _alone(problem):
             most, by_score = _most(problem), _by_score(problem)
             book, tables = plain_book(problem.arms[0].name, most, by_score), plain_tables(most, by_score)
@@ -71,34 +73,52 @@ def _most(problem: Problem) -> int:
 _COURSES: OrderedDict[tuple[Any, ...], tuple[FittedPolicy, list[Course]]] = OrderedDict()
 
 
-def _courses(problem: Problem, fitted: FittedPolicy | None) -> list[Course]:
-    """The courses of a fitted policy for the job's arms; none where it does not know them all, or one costs nothing."""
-    names = None if fitted is None else _decks(problem, fitted)
-    if fitted is None or fitted.pool is None or names is None:
-        return []
-    cost = {arm.name: _marginal(problem, arm.name) for arm in problem.arms}
+def _courses(problem: Problem, sources: Mapping[str, _Source], fitted: FittedPolicy) -> list[Course]:
+    """The courses of a fitted policy for the job's arms; none where one costs nothing."""
+    cost = {name: _each(problem, source) for name, source in sources.items()}
     if min(cost.values()) <= 0.0:
         return []
     most = _most(problem) if _alone(problem) else 0
-    costs = tuple((name, deck, f"{cost[name]:.6g}") for name, deck in names.items())
-    unscored = tuple(arm.name for arm in problem.arms if not _scores(problem, arm))
+    costs = tuple((name, source.deck, f"{cost[name]:.6g}") for name, source in sources.items())
+    unscored = tuple(name for name, source in sources.items() if not _scores(problem, source.arm))
     key = (id(fitted), costs, most, _by_score(problem), unscored)
     if key not in _COURSES:
         # The policy is kept beside its courses, so that its id stays its own.
-        _COURSES[key] = (fitted, _make(fitted, _whole(_named(kept(fitted.pool), names, unscored)), cost, problem, most))
+        pool = _whole(_named(kept(fitted.pool or {}), sources, unscored))
+        _COURSES[key] = (fitted, _make(fitted, pool, cost, problem, most))
         while len(_COURSES) > REMEMBERED:
             _COURSES.popitem(last=False)
     return _COURSES[key][1]
 
 
-def _decks(problem: Problem, fitted: FittedPolicy) -> dict[str, str] | None:
-    """Which arm of the pool each arm of the job is: the one of its name, or of its model where it only samples."""
-    known = {} if fitted.pool is None else fitted.pool["decks"]
-    found = {}
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a playbook's arm is: an arm of the job, and its deck in the pool, of which one step takes `n`."""
+
+    arm: Arm
+    deck: str
+    n: int
+
+
+def _sources(problem: Problem, fitted: FittedPolicy | None) -> dict[str, _Source]:
+    """The playbook's arms for those of the job, by name; none where the pool does not know them all.
+
+    An arm that samples is the deck of its name, or of its model; a search is a deck for each amount that it sells
+    (beam@4, beam@16), and an arm of a replay is its own deck.
+    """
+    known = {} if fitted is None or fitted.pool is None else fitted.pool["decks"]
+    found: dict[str, _Source] = {}
     for arm in problem.arms:
-        names = [arm.name, *([arm.policy] if arm.strategy.name == "best_of_n" else [])]
-        found[arm.name] = next((name for name in names if name in known), "")
-    return found if all(found.values()) else None
+        if arm.strategy.name == "best_of_n" and not is_search(arm.name):
+            decks = {arm.name: next((name for name in (arm.name, arm.policy) if name in known), "")}
+        else:
+            amounts = {f"{arm.name}{AT}{n}" for n in arm.amounts} | {arm.name}
+            decks = {name: name for name in sorted(amounts) if name in known and is_search(name)}
+        decks = {name: deck for name, deck in decks.items() if deck}
+        if not decks:
+            return {}
+        found |= {name: _Source(arm, deck, search_size(name)) for name, deck in decks.items()}
+    return found
 
 
 def _scores(problem: Problem, arm: Arm) -> bool:
@@ -106,17 +126,19 @@ def _scores(problem: Problem, arm: Arm) -> bool:
     return arm.verifier is not None or problem.limits is not None
 
 
-def _named(pool: Pool, names: Mapping[str, str], unscored: Sequence[str]) -> Pool:
-    """The pool of these arms under the job's names for them, without the scores that they will not have in the job."""
-    decks = {name: replace(pool.deck(deck), arm=name) for name, deck in names.items()}
+def _named(pool: Pool, sources: Mapping[str, _Source], unscored: Sequence[str]) -> Pool:
+    """The pool of these arms under the playbook's names for them, without the scores they will not have in the job."""
+    decks = {name: replace(pool.deck(source.deck), arm=name) for name, source in sources.items()}
     decks |= {name: replace(decks[name], score=np.full(len(decks[name].score), np.nan)) for name in unscored}
     return replace(pool, decks=decks)
 
 
-def _marginal(problem: Problem, arm: str) -> float:
-    """Mean cost of one candidate more of an arm."""
-    everyone = np.arange(problem.prompts)
-    once, twice = (problem.costs.predict(everyone, arm, n) for n in (1, 2))
+def _each(problem: Problem, source: _Source) -> float:
+    """Mean cost of one candidate more of an arm; of a search, its share of the whole."""
+    everyone, name = np.arange(problem.prompts), source.arm.name
+    if is_search(source.deck):
+        return float(problem.costs.predict(everyone, name, source.n).mean()) / source.n
+    once, twice = (problem.costs.predict(everyone, name, n) for n in (1, 2))
     return float((twice - once).mean())
 
 

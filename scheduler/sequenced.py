@@ -9,7 +9,7 @@ what they leave lowers the price for the rest.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from apportion.difficulty.playbook import Playbook
 from apportion.difficulty.stopping import Tables
 from apportion.difficulty.trial import Trial
-from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
+from apportion.scheduler.allocation import CostModel, Forecast, Offer, Problem, Rest
 from apportion.scheduler.ballots import Ballots
 from apportion.scheduler.forecasts import spread_of
 from apportion.types import Candidate, Purchase
@@ -33,21 +33,40 @@ FIXED_SHARE = 0.5
 
 UNBOUNDED = 1 << 30
 """Candidates there are of an arm that has no limit."""
-
-
 LEAST_RATIO = 1e-6
 """A prompt whose next purchase costs nothing has a finite place among the prices all the same."""
+
+
+class _OfBook:
+    """The job's expected costs, by the playbook's names of its arms."""
+
+    def __init__(self, costs: CostModel, sold: Mapping[str, str]) -> None:
+        self._costs = costs
+        self._sold = sold
+
+    def predict(self, prompts: NDArray[np.int64], arm: str, n: int) -> Floats:
+        return self._costs.predict(prompts, self._sold[arm], n)
+
+    def predict_one(self, prompt: int, arm: str, n: int) -> float:
+        return self._costs.predict_one(prompt, self._sold[arm], n)
 
 
 class Sequenced:
     """The price policy where there is a playbook; see the module.
 
     `trial` is what the playbook did on labelled prompts, None where there were none. `stride` is the share of what a
-    prompt is expected to buy that is bought before looking again.
+    prompt is expected to buy that is bought before looking again. `sold` names the job's arm behind each arm of the
+    playbook where they differ: a search is one arm of it for each amount.
     """
 
     def __init__(
-        self, problem: Problem, book: Playbook, tables: Tables, trial: Trial | None, stride: float = 0.0
+        self,
+        problem: Problem,
+        book: Playbook,
+        tables: Tables,
+        trial: Trial | None,
+        stride: float = 0.0,
+        sold: Mapping[str, str] | None = None,
     ) -> None:
         self._problem = problem
         self._book = book
@@ -55,12 +74,16 @@ class Sequenced:
         self._tables = tables
         self._trial = trial
         self._stride = stride
-        self._costs = problem.costs
+        self._sold = {name: (sold or {}).get(name, name) for name in book.arms}
+        self._costs = _OfBook(problem.costs, self._sold)
         self._ballots = Ballots(problem.prompts, book)
         self._critical: list[list[float]] = tables.critical.tolist()
         self._table_cost: list[float] = tables.cost.tolist()
         at = {arm.name: place for place, arm in enumerate(problem.arms)}
-        self._single = {arm.name: arm.strategy.name == "best_of_n" for arm in problem.arms}
+        samples = {arm.name: arm.strategy.name == "best_of_n" for arm in problem.arms}
+        self._single = {name: samples[arm] for name, arm in self._sold.items()}
+        self._bought_as = {(arm, n): name for name, n in book.steps if not samples[arm := self._sold[name]]}
+        self._sample_of = {arm: name for name, arm in self._sold.items()}
         first_steps = [next(at for at, (name, _) in enumerate(book.steps) if name == arm) for arm in self._arms]
         self._of_arm = [(*book.steps[at], self._table_cost[at]) for at in first_steps]
         self._ahead_of_arm = [
@@ -68,7 +91,8 @@ class Sequenced:
         ]
         self._next_arm = np.array([self._arms.index(arm) for arm, _ in book.steps] + [-1])
         self._limits = {
-            name: None if problem.limits is None else problem.limits[:, at[name]].tolist() for name in self._arms
+            name: None if problem.limits is None else problem.limits[:, at[self._sold[name]]].tolist()
+            for name in self._arms
         }
         self._drawn = {name: [0] * problem.prompts for name in self._arms}
         self._step = np.zeros(problem.prompts, dtype=np.int64)
@@ -114,7 +138,7 @@ class Sequenced:
         if self._single[arm]:
             room = int(min(left, most / cost * n)) if cost > 0.0 else n
             n, cost = self._certain(prompt, step, max(n, min(room, self._stretch(step, cell))), room, scale)
-        return Offer(Purchase(arm, n), critical * scale * cost, cost)
+        return Offer(Purchase(self._sold[arm], n), critical * scale * cost, cost)
 
     def _worthwhile(self, prompt: int, arm: str, n: int) -> int:
         """At least n, and enough that the fixed part of the cost is at most FIXED_SHARE of it."""
@@ -167,10 +191,11 @@ class Sequenced:
         return UNBOUNDED if limits is None else int(limits[prompt]) - self._drawn[arm][prompt]
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
-        self._drawn[purchase.arm][prompt] += purchase.n
-        self._ballots.add(prompt, purchase.arm, candidates)
+        name = self._bought_as.get((purchase.arm, purchase.n)) or self._sample_of[purchase.arm]
+        self._drawn[name][prompt] += purchase.n
+        self._ballots.add(prompt, name, candidates)
         step, left = int(self._step[prompt]), purchase.n
-        while left > 0 and step < len(self._steps) and self._steps[step][0] == purchase.arm:
+        while left > 0 and step < len(self._steps) and self._steps[step][0] == name:
             left -= self._steps[step][1]
             step += 1
         self._step[prompt] = step
