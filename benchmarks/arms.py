@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from recorded import Clock, Stand, curve_of, error_console, spread, uniform_curve, unit_of
+from recorded import Clock, Stand, by_pass_rate, curve_of, error_console, spread, uniform_curve
 from rich.console import Console
 from rich.table import Table
 from savings import (
@@ -32,7 +32,7 @@ from voting import budgets_of
 from apportion.costs import Unit
 from apportion.difficulty.pools import Pool
 from apportion.errors import ApportionError
-from apportion.scheduler.contest import Entry, mean_costs
+from apportion.scheduler.contest import Entry, default_unit, mean_costs
 
 POOLS = {
     "math500": "accuracy",
@@ -92,13 +92,13 @@ def arms(stand: Stand, clock: Clock) -> tuple[dict[str, Any], list[Match]]:
 
 def spread_arms(pool: Pool, count: int) -> list[str]:
     """Some arms, spread by pass rate."""
-    order = sorted(pool.decks, key=lambda name: float(pool.decks[name].correct.mean()))
+    order = by_pass_rate(pool)
     return [order[at] for at in np.linspace(0, len(order) - 1, count).round().astype(int)]
 
 
 def match_of(stand: Stand, pool: Pool, goal: str) -> Match:
     """One pool: every arm by itself, then price with all of them."""
-    unit = unit_of(pool)
+    unit = default_unit(pool)
     uniform = {arm: uniform_curve(pool, arm, unit, goal) for arm in pool.decks}
     weights = resamples(pool.name, len(pool.ids), 0)
     best_arm = max(uniform, key=lambda arm: float(uniform[arm].values.mean(axis=1).max()))

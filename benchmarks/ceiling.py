@@ -17,12 +17,13 @@ import numpy as np
 from recorded import pools_folder
 from rich.console import Console
 from rich.table import Table
+from savings import cost_to_reach
 from scipy.special import betainc
 
 from apportion.difficulty.playbook import Orders, plain_book
 from apportion.difficulty.pools import read_pool
 from apportion.difficulty.stopping import Grid, Tables, solve_stopping
-from apportion.difficulty.trial import Trial, watch
+from apportion.difficulty.trial import watch
 from apportion.scheduler.plain import dumps
 
 CASES = (
@@ -47,7 +48,7 @@ def case(folder: Path, name: str, arm: str, count: int) -> list[float]:
     uniform = walks.right.mean(axis=0)[1:]
     targets = [uniform[0] + share * (uniform.max() - uniform[0]) for share in SHARES]
     trials = [watch(book, tables, orders, 1.0) for tables in (best, _index(best))]
-    mine, other = ([_cost(trial, target) for target in targets] for trial in trials)
+    mine, other = ([cost_to_reach(trial.cost, trial.value, target) for target in targets] for trial in trials)
     return [b / a for a, b in zip(mine, other, strict=True)]
 
 
@@ -57,12 +58,6 @@ def _index(tables: Tables) -> Tables:
     chance = betainc(first + 1.0, np.minimum(first, second) + 1.0, 0.5)
     critical = np.broadcast_to(chance, tables.critical.shape).astype(np.float32)
     return replace(tables, critical=critical, prices=THRESHOLDS)
-
-
-def _cost(trial: Trial, target: float) -> float:
-    order = np.argsort(trial.cost, kind="stable")
-    value = np.maximum.accumulate(trial.value[order])
-    return float(np.interp(target, value, trial.cost[order])) if value[-1] >= target else float("nan")
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-from recorded import Clock, Stand, error_console, unit_of
+from recorded import Clock, Stand, by_pass_rate, error_console
 from rich.console import Console
 from rich.table import Table
 from savings import Floats, interval
@@ -27,7 +27,8 @@ from threadpoolctl import threadpool_limits
 from apportion.difficulty.fit import fit
 from apportion.difficulty.pools import Pool
 from apportion.errors import ApportionError
-from apportion.scheduler.contest import Entry, Terms, goal_of, mean_costs
+from apportion.scheduler.contest import Entry, Terms, default_unit, goal_of, mean_costs
+from apportion.scheduler.forecasts import NINETY
 from apportion.scheduler.frontier import Frontier, replay_all
 
 POOLS = {
@@ -53,7 +54,6 @@ MARGIN = 0.05
 SEEDS, QUICK_SEEDS = 12, 4
 SETS = 2
 """Single arms, and pairs, of each pool."""
-NINETY = 1.645
 RESAMPLES = 1000
 
 
@@ -133,7 +133,7 @@ def forecasting(stand: Stand, clock: Clock) -> dict[str, Any]:
 
 def sets_of(pool: Pool) -> list[tuple[str, ...]]:
     """Some single arms and some pairs, spread by pass rate."""
-    order = sorted(pool.decks, key=lambda name: float(pool.decks[name].correct.mean()))
+    order = by_pass_rate(pool)
     at = np.unique(np.linspace(len(order) // 3, len(order) - 1, SETS).round().astype(int))
     singles: list[tuple[str, ...]] = [(order[one],) for one in at]
     if len(order) < 2:
@@ -145,7 +145,7 @@ def sets_of(pool: Pool) -> list[tuple[str, ...]]:
 def entry_of(pool: Pool, arms: tuple[str, ...]) -> Entry:
     """Price on these arms, at every budget."""
     only = pool.only(arms)
-    unit = unit_of(only)
+    unit = default_unit(only)
     each = sorted(mean_costs(only, unit).values())
     most = int(max(deck.sizes.max() for deck in only.decks.values()))
     if most > 1:

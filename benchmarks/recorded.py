@@ -22,7 +22,7 @@ from apportion.costs import Unit
 from apportion.difficulty.curves import curves_of
 from apportion.difficulty.pools import Deck, Pool, read_pool
 from apportion.errors import DataError
-from apportion.scheduler.contest import Entry, Terms, default_select, default_unit, goal_of
+from apportion.scheduler.contest import Entry, Terms, default_select, goal_of
 from apportion.scheduler.curves import mean_cost
 from apportion.scheduler.frontier import Frontier, replay_all
 
@@ -133,9 +133,9 @@ def curve_of(frontier: Frontier) -> Curve:
     return Curve(frontier.values, frontier.costs, float(frontier.budgets[-1]))
 
 
-def unit_of(pool: Pool) -> Unit:
-    """Dollars, tokens or samples, as the pool knows them."""
-    return default_unit(pool)
+def by_pass_rate(pool: Pool) -> list[str]:
+    """The arms, the weakest first."""
+    return sorted(pool.decks, key=lambda name: float(pool.decks[name].correct.mean()))
 
 
 def cut(pool: Pool, prompts: int | None) -> Pool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from recorded import Clock, Stand, curve_of, error_console, spread, uniform_curve, unit_of
+from recorded import Clock, Stand, by_pass_rate, curve_of, error_console, spread, uniform_curve
 from rich.console import Console
 from rich.table import Table
 from savings import (
@@ -33,7 +33,7 @@ from savings import (
 from apportion.costs import Unit
 from apportion.difficulty.pools import Pool
 from apportion.errors import ApportionError
-from apportion.scheduler.contest import Entry, mean_costs
+from apportion.scheduler.contest import Entry, default_unit, mean_costs
 
 SHARES = (0.8, 0.9, 0.95, 0.99)
 PLAYED = {"none": ("asc", "esc", "blend_asc", "price", "oracle"), "cross": ("binned", "damani", "price")}
@@ -65,10 +65,9 @@ class Line:
 
 def arms_of(pool: Pool, count: int | None) -> list[str]:
     """Arms with enough samples for a vote, `count` of them spread by pass rate; all where None."""
-    enough = [name for name, deck in pool.decks.items() if int(deck.sizes.min()) >= FEWEST_SAMPLES]
+    enough = [name for name in by_pass_rate(pool) if int(pool.decks[name].sizes.min()) >= FEWEST_SAMPLES]
     if pool.name == "lab":
         enough = [name for name in enough if name in LAB_ARMS]
-    enough.sort(key=lambda name: float(pool.decks[name].correct.mean()))
     if count is None or count >= len(enough):
         return enough
     at = np.linspace(0, len(enough) - 1, count) if count > 1 else np.array([len(enough) // 2])
@@ -99,7 +98,7 @@ def voting(stand: Stand, every_arm: bool, clock: Clock) -> tuple[dict[str, Any],
 
 def line_of(stand: Stand, pool: Pool, arm: str) -> Line:
     """One arm played by everyone."""
-    unit = unit_of(pool.only([arm]))
+    unit = default_unit(pool.only([arm]))
     uniform = uniform_curve(pool, arm, unit)
     budgets = budgets_of(pool, arm, unit, uniform, stand.budgets)
     curves = {"uniform": uniform}
