@@ -20,6 +20,7 @@ from apportion.difficulty.objectives import Objective
 from apportion.errors import ConfigError, DataError, RunDirectoryError
 from apportion.scheduler.assemble import Prepared, prepare
 from apportion.scheduler.calibration import independent, script
+from apportion.scheduler.candidates import write_table
 from apportion.scheduler.outputs import CANDIDATES, CONFIG, read_summary
 from apportion.scheduler.progress import Display
 from apportion.scheduler.solve import run_prepared
@@ -177,8 +178,8 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
             *((name, pa.float64()) for name in _COSTS),
         ]
     )
-    _whole(pool / PROMPTS, pa.table(described, schema=prompt_schema))
-    _whole(pool / CANDIDATES, pa.Table.from_pylist(rows, schema=schema))
+    write_table(pool / PROMPTS, pa.table(described, schema=prompt_schema))
+    write_table(pool / CANDIDATES, pa.Table.from_pylist(rows, schema=schema))
     wanted = [(purchase.arm, purchase.n) for purchase in script(spec.arms, spec.allocation_settings["samples"])]
     complete = sum(all(_enough(found[one], one, dealt) for one in wanted) for found in bought.values())
     return dict(sorted(Counter(row["arm"] for row in rows).items())), complete
@@ -188,11 +189,3 @@ def _enough(found: int, wanted: tuple[str, int], dealt: Mapping[str, bool]) -> b
     """Whether a purchase was carried out: a search may end with fewer candidates than it was begun with."""
     arm, n = wanted
     return found >= n if dealt[arm] else found > 0
-
-
-def _whole(path: Path, table: Any) -> None:
-    import pyarrow.parquet as pq
-
-    beside = path.with_name(path.name + ".tmp")
-    pq.write_table(table, beside)
-    beside.replace(path)

@@ -143,7 +143,12 @@ class CandidateWriter:
 
 def write_results(path: Path, results: Iterable[PromptResult]) -> None:
     """results.parquet, in the order given."""
-    beside = path.with_name(path.name + ".tmp")
     rows = [plain(result.as_row()) for result in results]
-    pq.write_table(pa.Table.from_pylist(rows, schema=RESULT_SCHEMA), beside)
+    write_table(path, pa.Table.from_pylist(rows, schema=RESULT_SCHEMA))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write Parquet so that a reader sees the old file or the new one, never a part."""
+    beside = path.with_name(path.name + ".tmp")
+    pq.write_table(table, beside)
     beside.replace(path)

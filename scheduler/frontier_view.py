@@ -13,6 +13,7 @@ from rich.table import Table as RichTable
 from apportion import __version__
 from apportion.scheduler.contest import Terms
 from apportion.scheduler.frontier import Frontier
+from apportion.scheduler.outputs import write_whole
 from apportion.scheduler.terminal import amount, percent, safe
 
 STYLES = ("-", "--", "-.", ":")
@@ -59,9 +60,7 @@ def meta_of(frontiers: Sequence[Frontier], terms: Terms, fit: str) -> dict[str, 
 def write_rows(path: Path, meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """The file, put in place whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps({"meta": meta, "rows": rows}, indent=1, allow_nan=False) + "\n")
-    beside.replace(path)
+    write_whole(path, json.dumps({"meta": meta, "rows": rows}, indent=1, allow_nan=False) + "\n")
 
 
 def table_of(frontiers: Sequence[Frontier]) -> RichTable:

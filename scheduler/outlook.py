@@ -114,10 +114,9 @@ class Outlook:
         if self._fresh[prompt]:
             return
         self._work_out_one(prompt)
-        one = np.array([prompt])
-        self._keep_to_limits(one)
+        self._keep_to_limits(np.array([prompt]))
         for at, option in enumerate(self.options):
-            self.cost[prompt, at] = self.costs.predict(one, option.name, option.n)[0]
+            self.cost[prompt, at] = self.costs.predict_one(prompt, option.name, option.n)
         self._fresh[prompt] = True
 
     def update(self, prompts: Ints) -> None:
