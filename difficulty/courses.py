@@ -7,7 +7,7 @@ lowered by what was lost there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,11 +53,6 @@ def fitted_courses(pool: Pool, cost: Mapping[str, float]) -> list[Course]:
         return found
     lost = HALF_OPTIMISM * max(0.0, _optimism(pool, cost))
     return [replace(one, trial=replace(one.trial, value=np.maximum(one.trial.value - lost, 0.0))) for one in found]
-
-
-def best_course(courses: Sequence[Course], each: float) -> Course:
-    """The one that does best on trial at a mean cost of `each` a prompt."""
-    return max(courses, key=lambda one: one.trial.at(each))
 
 
 def _found(pool: Pool, cost: Mapping[str, float]) -> list[Course]:

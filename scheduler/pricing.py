@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from apportion.difficulty.courses import Course, best_course, fitted_courses, vote_course
+from apportion.difficulty.courses import Course, fitted_courses, vote_course
 from apportion.difficulty.fitted import AT, FittedPolicy, is_search, search_size
 from apportion.difficulty.keep import kept
 from apportion.difficulty.playbook import plain_book, plain_tables
@@ -25,6 +25,7 @@ from apportion.scheduler.counted import Counted
 from apportion.scheduler.known import Known, own_settings
 from apportion.scheduler.outlook import Outlook
 from apportion.scheduler.price import Price, PriceSettings
+from apportion.scheduler.reading import Reading
 from apportion.scheduler.sequenced import Sequenced
 
 PLAIN_SELECTORS = ("majority", "weighted")
@@ -44,9 +45,11 @@ def price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Alloca
         sources = _sources(problem, known.fitted)
         courses = _courses(problem, sources, known.fitted) if sources and known.fitted is not None else []
         if courses:
-            best = best_course(courses, problem.budget / problem.prompts)
             sold = {name: source.arm.name for name, source in sources.items()}
-            return Sequenced(problem, best.book, best.tables, best.trial, chosen.stride, sold)
+            reading, each = Reading(problem, sold), problem.budget / problem.prompts
+            best = max(courses, key=lambda one: reading.opening(one.book).promise(one.trial, each)[0])
+            others = [one for one in courses if one is not best]
+            return Sequenced(problem, best.book, best.tables, best.trial, chosen.stride, sold, others)
         if _alone(problem):
             most, by_score = _most(problem), _by_score(problem)
             book, tables = plain_book(problem.arms[0].name, most, by_score), plain_tables(most, by_score)

@@ -14,12 +14,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from apportion.difficulty.courses import Course
 from apportion.difficulty.playbook import Playbook
 from apportion.difficulty.stopping import Tables
 from apportion.difficulty.trial import Trial
-from apportion.scheduler.allocation import CostModel, Forecast, Offer, Problem, Rest
+from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.ballots import Ballots
 from apportion.scheduler.forecasts import spread_of
+from apportion.scheduler.reading import UNBOUNDED, Reading
 from apportion.types import Candidate, Purchase
 
 Floats = NDArray[np.float64]
@@ -28,35 +30,17 @@ MOST_FRUITLESS = 2
 """A prompt is given up after this many purchases in a row without a candidate."""
 BISECTIONS = 12
 """Of the price, on the grid's logarithm: far finer than the grid."""
-FIXED_SHARE = 0.5
-"""A purchase grows until what it costs whatever its size (reading the prompt) is at most this share of it."""
-
-UNBOUNDED = 1 << 30
-"""Candidates there are of an arm that has no limit."""
 LEAST_RATIO = 1e-6
 """A prompt whose next purchase costs nothing has a finite place among the prices all the same."""
-
-
-class _OfBook:
-    """The job's expected costs, by the playbook's names of its arms."""
-
-    def __init__(self, costs: CostModel, sold: Mapping[str, str]) -> None:
-        self._costs = costs
-        self._sold = sold
-
-    def predict(self, prompts: NDArray[np.int64], arm: str, n: int) -> Floats:
-        return self._costs.predict(prompts, self._sold[arm], n)
-
-    def predict_one(self, prompt: int, arm: str, n: int) -> float:
-        return self._costs.predict_one(prompt, self._sold[arm], n)
 
 
 class Sequenced:
     """The price policy where there is a playbook; see the module.
 
     `trial` is what the playbook did on labelled prompts, None where there were none. `stride` is the share of what a
-    prompt is expected to buy that is bought before looking again. `sold` names the job's arm behind each arm of the
-    playbook where they differ: a search is one arm of it for each amount.
+    prompt is expected to buy that is bought before looking again. `others` are the courses that a job with another
+    budget may take instead. `sold` names the job's arm behind each arm of the playbook, and of theirs, where the names
+    differ: a search is one arm for each amount.
     """
 
     def __init__(
@@ -67,6 +51,7 @@ class Sequenced:
         trial: Trial | None,
         stride: float = 0.0,
         sold: Mapping[str, str] | None = None,
+        others: Sequence[Course] = (),
     ) -> None:
         self._problem = problem
         self._book = book
@@ -74,16 +59,16 @@ class Sequenced:
         self._tables = tables
         self._trial = trial
         self._stride = stride
-        self._sold = {name: (sold or {}).get(name, name) for name in book.arms}
-        self._costs = _OfBook(problem.costs, self._sold)
+        self._others = others
+        self._sold = {name: name for name in book.arms} if sold is None else sold
+        self._reads = Reading(problem, self._sold)
+        self._costs, self._fixed, self._single = self._reads.costs, self._reads.fixed, self._reads.single
         self._ballots = Ballots(problem.prompts, book)
         self._critical: list[list[float]] = tables.critical.tolist()
         self._table_cost: list[float] = tables.cost.tolist()
         at = {arm.name: place for place, arm in enumerate(problem.arms)}
-        samples = {arm.name: arm.strategy.name == "best_of_n" for arm in problem.arms}
-        self._single = {name: samples[arm] for name, arm in self._sold.items()}
-        self._bought_as = {(arm, n): name for name, n in book.steps if not samples[arm := self._sold[name]]}
-        self._sample_of = {arm: name for name, arm in self._sold.items()}
+        self._bought_as = {(self._sold[name], n): name for name, n in book.steps if not self._single[name]}
+        self._sample_of = {self._sold[name]: name for name in book.arms}
         first_steps = [next(at for at, (name, _) in enumerate(book.steps) if name == arm) for arm in self._arms]
         self._of_arm = [(*book.steps[at], self._table_cost[at]) for at in first_steps]
         self._ahead_of_arm = [
@@ -99,8 +84,7 @@ class Sequenced:
         self._cell = np.full(problem.prompts, tables.grid.cell(0.0, 0.0), dtype=np.int64)
         self._over = np.zeros(problem.prompts, dtype=bool)
         self._fruitless = [0] * problem.prompts
-        self._fixed = {name: self._fixed_cost(name) for name in self._arms}
-        self._reading = [self._with_reading(at) for at in first_steps]
+        self._openings = [self._reads.opening(book, arm) for arm in self._arms]
         self._price = self._sure = 0.0
         self._level = 0
         self.reprice(problem.budget)
@@ -125,7 +109,7 @@ class Sequenced:
         n = min(n, left)
         if self._single[arm]:
             left = min(left, self._ahead_of_arm[step])
-            n = min(left, self._worthwhile(prompt, arm, n))
+            n = min(left, self._reads.worthwhile(prompt, arm, n))
         cost = self._costs.predict_one(prompt, arm, n)
         if cost > most:
             n = self._affordable(prompt, arm, n, most) if self._single[arm] else 0
@@ -139,14 +123,6 @@ class Sequenced:
             room = int(min(left, most / cost * n)) if cost > 0.0 else n
             n, cost = self._certain(prompt, step, max(n, min(room, self._stretch(step, cell))), room, scale)
         return Offer(Purchase(self._sold[arm], n), critical * scale * cost, cost)
-
-    def _worthwhile(self, prompt: int, arm: str, n: int) -> int:
-        """At least n, and enough that the fixed part of the cost is at most FIXED_SHARE of it."""
-        if self._fixed[arm] == 0.0:
-            return n
-        once, twice = (self._costs.predict_one(prompt, arm, amount) for amount in (n, 2 * n))
-        each, fixed = (twice - once) / n, 2.0 * once - twice
-        return max(n, int(min(UNBOUNDED, fixed / each * (1.0 / FIXED_SHARE - 1.0)))) if each > 0.0 else n
 
     def _stretch(self, step: int, cell: int) -> int:
         """The part of what a prompt is expected to buy from here on that is bought before looking again."""
@@ -165,22 +141,6 @@ class Sequenced:
             ahead += 1
         bought = max(bought, n)
         return bought, self._costs.predict_one(prompt, arm, bought)
-
-    def _fixed_cost(self, arm: str) -> float:
-        """What a purchase of the arm costs whatever its size, as far as it is more than rounding."""
-        if not self._problem.prompts or not self._single[arm]:
-            return 0.0
-        once, twice = (self._costs.predict_one(0, arm, n) for n in (1, 2))
-        return max(0.0, 2.0 * once - twice) if 2.0 * once - twice > 1e-6 * once else 0.0
-
-    def _with_reading(self, step: int) -> tuple[float, float]:
-        """What a usual purchase at this step costs, and that over what its candidates alone cost."""
-        arm, n = self._steps[step]
-        if self._fixed[arm] == 0.0:
-            return 0.0, 1.0
-        n = max(1, min(self._worthwhile(0, arm, n), self._ahead_of_arm[step], self._left(0, arm)))
-        cost = self._costs.predict_one(0, arm, n)
-        return cost, cost / max(cost - self._fixed[arm], 1e-9 * cost)
 
     def _affordable(self, prompt: int, arm: str, n: int, most: float) -> int:
         """As many of n candidates as cost at most `most`, with what a purchase costs whatever its size."""
@@ -221,12 +181,18 @@ class Sequenced:
         return self._ballots.leader(prompt) if self._book.labelled else None
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
-        """What the tables expect from here on, less what they were too good by on trial."""
+        """What the tables expect from here on, less what they were too good by on trial.
+
+        Before anything is bought, what the best course for each budget reached on trial: a job with that budget would
+        have taken it.
+        """
+        if self._trial is not None and not self._step.any() and not self._over.any():
+            return tuple(self._promised(self._trial, budget) for budget in budgets)
         active = np.flatnonzero(~self._over)
         ratio, spend, reach = self._ahead(active)
         reach = _never_less(reach)
-        load = np.array([times for _, times in self._reading])[self._next_arm[self._step[active]]]
-        ratio, opening = ratio * load, self._reading[0][0] * float((self._step[active] == 0).sum())
+        load = np.array([one.times for one in self._openings])[self._next_arm[self._step[active]]]
+        ratio, opening = ratio * load, self._openings[0].cost * float((self._step[active] == 0).sum())
         done = self._tables.now[self._step, self._cell].astype(np.float64)
         found = []
         for budget in budgets:
@@ -242,12 +208,19 @@ class Sequenced:
             mean = float(value.mean())
             if self._trial is not None and len(active):
                 mean += self._excess(price * float(ratio.mean())) * len(active) / self._problem.prompts
-                if not self._step.any():
-                    mean = opened * self._trial.at(each / self._problem.prompts / float(load.mean()))
             mean = min(max(mean, 0.0), 1.0)
             low, high = spread_of(mean, self._problem.prompts, self._trial, int(self._step.astype(bool).sum()))
             found.append(Forecast(budget, spent, mean, low, high))
         return tuple(found)
+
+    def _promised(self, trial: Trial, budget: float) -> Forecast:
+        """The best that a course promises for a budget, of this one (whose trial is given) and the others."""
+        prompts = self._problem.prompts
+        each = max(0.0, budget) / max(1, prompts)
+        promises = [(*self._openings[0].promise(trial, each), trial)]
+        promises += [(*self._reads.opening(one.book).promise(one.trial, each), one.trial) for one in self._others]
+        value, spent, best = max(promises, key=lambda one: one[0])
+        return Forecast(budget, spent * prompts, value, *spread_of(value, prompts, best, 0))
 
     def _ahead(self, active: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
         """Of prompts: real cost by table cost, [prompts]; table cost and objective ahead, [prompts, prices]."""

@@ -10,7 +10,7 @@ from choice_world import COST, candidates, cascade_pool
 from pool_world import make_pool
 
 from apportion.difficulty import courses, playbook, search
-from apportion.difficulty.courses import best_course, fitted_courses, vote_course
+from apportion.difficulty.courses import fitted_courses, vote_course
 from apportion.difficulty.playbook import Orders
 from apportion.difficulty.trial import watch
 
@@ -36,6 +36,10 @@ def alike(prompts, seed, count=4):
     ease = rng.normal(0.0, 1.5, prompts)
     rates = {arm: ease + rng.normal(0.2 * at, 1.0, prompts) for at, arm in enumerate(ALIKE)}
     return make_pool({arm: candidates(1.0 / (1.0 + np.exp(-one)), count, rng, 3) for arm, one in rates.items()})
+
+
+def best_course(found, each):
+    return max(found, key=lambda one: one.trial.at(each))
 
 
 def rate(pool):
@@ -75,12 +79,6 @@ def test_a_promise_is_never_raised():
     raw, lowered, _ = promises().T
     assert (lowered <= raw + 1e-9).all()
     assert (lowered >= 0.0).all()
-
-
-def test_the_best_course_is_the_best_on_trial_at_what_there_is_to_spend():
-    found = fitted_courses(cascade_pool(), COST)
-    for each in (0.5, 2.0, 6.0, 40.0, float("inf")):
-        assert best_course(found, each).trial.at(each) == max(one.trial.at(each) for one in found)
 
 
 def test_tables_are_for_the_costs_of_the_job():

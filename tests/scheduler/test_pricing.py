@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ PROMPTS = 20
 
 class Costs(PerSample):
     def predict(self, prompts, arm, n):
-        return np.full(len(prompts), self.each * n * (3.0 if arm == "large" else 1.0))
+        return np.full(len(prompts), self.once + self.each * n * (3.0 if arm == "large" else 1.0))
 
 
 def policy_of(pool):
@@ -182,6 +183,34 @@ def test_more_money_takes_the_course_that_is_better_with_more_money():
     for policy, each in ((poor, 0.8), (rich, 12.0)):
         (said,) = policy.forecast([each * PROMPTS])
         assert said.value == pytest.approx(max(one.trial.at(each) for one in courses))
+
+
+def test_whatever_the_budget_a_job_says_the_same_of_every_other():
+    """A job with another budget would take another course, and that course is what it would reach."""
+    arms, budgets = (arm("small"), arm("large")), [each * PROMPTS for each in (0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 50.0)]
+    for once in (0.0, 2.0):
+        said = [job(*arms, fitted=FITTED, budget=own, costs=Costs(once=once)).forecast(budgets) for own in budgets]
+        values = [one.value for one in said[0]]
+        for at, budget in enumerate(budgets):
+            assert [one[at] for one in said] == [said[at][at]] * len(said)
+            assert 0.0 <= said[0][at].spent <= budget * (1 + 1e-9)
+            assert said[0][at].low < values[at] < said[0][at].high
+        assert all(later >= earlier for earlier, later in pairwise(values))
+        assert values[0] > 0.0
+
+
+def test_reading_counts_in_the_choice_of_a_course():
+    """The strong model's candidates are worth their price; where it is dear to read with, little money leaves it."""
+
+    class Reads(PerSample):
+        def predict(self, prompts, arm, n):
+            return np.full(len(prompts), 2.0 * n + self.once if arm == "large" else n)
+
+    arms, money = (arm("small"), arm("large")), 3.0 * PROMPTS
+    free, dear = (job(*arms, fitted=FITTED, budget=money, costs=Reads(once=once)) for once in (0.0, 40.0))
+    assert free.offer(0, money).purchase.arm == "large"
+    assert dear.offer(0, money).purchase.arm == "small"
+    assert free.forecast([money])[0].value > dear.forecast([money])[0].value > 0.4
 
 
 def test_prompts_without_candidates_of_an_arm_do_not_hide_the_arm():

@@ -1,0 +1,100 @@
+"""What reading the prompt adds to a purchase of samples: it costs the same whatever the purchase's size.
+
+Playbooks are found for costs of candidates alone. So purchases grow until reading is a small part of them, and what a
+trial promises for an amount is what it promises for the part of it that goes into candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apportion.difficulty.playbook import Playbook
+from apportion.difficulty.trial import Trial
+from apportion.scheduler.allocation import Floats, Problem
+
+FIXED_SHARE = 0.5
+"""A purchase grows until what it costs whatever its size (reading the prompt) is at most this share of it."""
+UNBOUNDED = 1 << 30
+"""Candidates there are of an arm that has no limit."""
+ROUNDING = 1e-6
+"""A fixed cost below this share of one candidate's is rounding."""
+
+
+class BookCosts:
+    """A job's expected costs, by a playbook's names of its arms."""
+
+    def __init__(self, problem: Problem, sold: Mapping[str, str]) -> None:
+        self._costs = problem.costs
+        self._sold = sold
+
+    def predict(self, prompts: NDArray[np.int64], arm: str, n: int) -> Floats:
+        return self._costs.predict(prompts, self._sold[arm], n)
+
+    def predict_one(self, prompt: int, arm: str, n: int) -> float:
+        return self._costs.predict_one(prompt, self._sold[arm], n)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A usual first purchase: its `cost`, and `times` what its candidates alone cost. 0 and 1 where reading is free."""
+
+    cost: float = 0.0
+    times: float = 1.0
+
+    def opened(self, each: float) -> float:
+        """The share of the prompts that a budget of `each` a prompt can buy it for."""
+        return min(1.0, each / self.cost) if self.cost > 0.0 else 1.0
+
+    def promise(self, trial: Trial, each: float) -> tuple[float, float]:
+        """What a budget of `each` a prompt reaches by a trial, and what it spends a prompt."""
+        opened = self.opened(each)
+        if opened <= 0.0:
+            return 0.0, 0.0
+        spent = min(each / opened, max(self.cost, self.times * float(trial.cost.max(initial=0.0))))
+        return opened * trial.at(each / opened / self.times), opened * spent
+
+
+class Reading:
+    """What reading costs the arms of playbooks over a job; `sold` names the job's arm behind each of theirs."""
+
+    def __init__(self, problem: Problem, sold: Mapping[str, str]) -> None:
+        at = {arm.name: place for place, arm in enumerate(problem.arms)}
+        self.costs = BookCosts(problem, sold)
+        self.single = {name: problem.arms[at[arm]].strategy.name == "best_of_n" for name, arm in sold.items()}
+        self._most = {
+            name: UNBOUNDED if problem.limits is None or not problem.prompts else int(problem.limits[0, at[arm]])
+            for name, arm in sold.items()
+        }
+        self.fixed = {name: self._fixed_cost(name) if problem.prompts else 0.0 for name in sold}
+
+    def _fixed_cost(self, arm: str) -> float:
+        """What a purchase of the arm costs whatever its size, as far as it is more than rounding."""
+        if not self.single[arm]:
+            return 0.0
+        once, twice = (self.costs.predict_one(0, arm, n) for n in (1, 2))
+        return max(0.0, 2.0 * once - twice) if 2.0 * once - twice > ROUNDING * once else 0.0
+
+    def worthwhile(self, prompt: int, arm: str, n: int) -> int:
+        """At least n, and enough that the fixed part of the cost is at most FIXED_SHARE of it."""
+        if self.fixed[arm] == 0.0:
+            return n
+        once, twice = (self.costs.predict_one(prompt, arm, amount) for amount in (n, 2 * n))
+        each, fixed = (twice - once) / n, 2.0 * once - twice
+        return max(n, int(min(UNBOUNDED, fixed / each * (1.0 / FIXED_SHARE - 1.0)))) if each > 0.0 else n
+
+    def opening(self, book: Playbook, arm: str | None = None) -> Opening:
+        """The first purchase of a book, or its first of an arm, before anything is bought."""
+        step = next((at for at, (name, _) in enumerate(book.steps) if arm in (None, name)), None)
+        if step is None:
+            return Opening()
+        name, n = book.steps[step]
+        if self.fixed[name] == 0.0:
+            return Opening()
+        ahead = sum(n for one, n in book.steps[step:] if one == name)
+        n = max(1, min(self.worthwhile(0, name, n), ahead, self._most[name]))
+        cost = self.costs.predict_one(0, name, n)
+        return Opening(cost, cost / max(cost - self.fixed[name], 1e-9 * cost))
