@@ -5,6 +5,7 @@ ApportionError
 |-- DataError            the dataset as a whole cannot be used (single bad rows are set aside, not raised)
 |-- ModelError           a model that is not there, cannot be loaded, or is of the wrong kind
 |-- CapacityError        the cluster cannot hold what the config asks for
+|-- SubmissionError      a cluster's dashboard that does not answer, refuses the token, or does not know the job
 |-- RunDirectoryError    the run directory belongs to another config or another job is writing to it
 |-- JournalError         the journal is broken, or replaying it does not give the recorded grants
 |-- BudgetError          the budget cannot buy the cheapest purchase, or a ledger law was about to break
@@ -38,6 +39,10 @@ class ModelError(ApportionError):
 
 class CapacityError(ApportionError):
     """More replicas, CPUs or GPUs than the cluster has."""
+
+
+class SubmissionError(ApportionError):
+    """A job that cannot be submitted to a cluster, or looked at there."""
 
 
 class RunDirectoryError(ApportionError):

@@ -6,7 +6,7 @@ No framework is imported and nothing is started. Relative paths are relative to 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from apportion.configs.arms import build_arms
@@ -38,8 +38,8 @@ def load_job(source: ConfigSource, overrides: Sequence[str] = (), rows_given: bo
     return build_job(load_config(source, overrides), rows_given)
 
 
-def build_job(loaded: LoadedConfig, rows_given: bool = False) -> JobSpec:
-    """The job of a loaded config; raises as `load_job`."""
+def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[str] = ()) -> JobSpec:
+    """The job of a loaded config; raises as `load_job`. The files of models in `away` are on another machine."""
     job = loaded.job
     unit = _budget(job)
     for key, table in (("models", job.models), ("arms", job.arms)):
@@ -63,7 +63,9 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False) -> JobSpec:
         goal=objective,
         budget=job.budget.amount,
         unit=unit,
-        models={name: build_model_spec(name, model) for name, model in job.models.items() if name in used},
+        models={
+            name: build_model_spec(name, model, name in away) for name, model in job.models.items() if name in used
+        },
         arms=arms,
         answer=_answer(job),
         probe=job.difficulty.probe,

@@ -37,8 +37,11 @@ def check_model(name: str, config: ModelConfig) -> None:
     known_name(f"{key}.role", config.role, [role.value for role in Role], "role")
 
 
-def build_model_spec(name: str, config: ModelConfig) -> ModelSpec:
-    """One model, checked. Raises ConfigError for a bad value, ModelError where its files are missing."""
+def build_model_spec(name: str, config: ModelConfig, away: bool = False) -> ModelSpec:
+    """One model, checked. Raises ConfigError for a bad value, ModelError where its files are missing.
+
+    `away` says that its files are on another machine: they are not looked for.
+    """
     key = f"models.{name}"
     check_model(name, config)
     role = Role(config.role)
@@ -54,7 +57,7 @@ def build_model_spec(name: str, config: ModelConfig) -> ModelSpec:
         name=name,
         engine=config.engine,
         role=role,
-        path=_model_path(key, config),
+        path=config.model if away else _model_path(key, config),
         replicas=config.replicas,
         cpus=config.cpus,
         gpus=config.gpus,
