@@ -6,7 +6,7 @@ no more than what is left. A prompt's plan is the steps of its options' concave 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,12 +37,22 @@ class PriceSettings:
 
 
 class Price:
-    """The price policy; see the module."""
+    """The price policy; see the module.
 
-    def __init__(self, settings: PriceSettings, outlook: Outlook, probe: int) -> None:
+    `begin` gives the outlook that a job with another budget starts from, where that is another.
+    """
+
+    def __init__(
+        self,
+        settings: PriceSettings,
+        outlook: Outlook,
+        probe: int,
+        begin: Callable[[float], Outlook] | None = None,
+    ) -> None:
         problem = outlook.problem
         self._settings = settings
         self._outlook = outlook
+        self._begin = begin
         self._probe = max(1, probe)
         self._arms = {arm.name: at for at, arm in enumerate(problem.arms)}
         self._stopped = np.zeros(problem.prompts, dtype=bool)
@@ -123,9 +133,10 @@ class Price:
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
         """Rehearsed on a sample of the prompts: what this policy would do and learn, from here on."""
-        outlook, active = self._outlook, np.flatnonzero(~self._stopped)
+        active, fresh = np.flatnonzero(~self._stopped), not self._outlook.purchases.any()
         found, most = {}, 0.0
         for budget in sorted(budgets):
+            outlook = self._begin(budget) if fresh and self._begin is not None else self._outlook
             value, spent = outlook.now.copy(), 0.0
             if len(active) and budget > 0.0:
                 cohort = Cohort(outlook, active)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,29 @@ def price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Alloca
             most, by_score = _most(problem), _by_score(problem)
             book, tables = plain_book(problem.arms[0].name, most, by_score), plain_tables(most, by_score)
             return Sequenced(problem, book, tables, None, chosen.stride)
-    return Price(chosen, Outlook.begin(problem, known.start), known.probe)
+    tight = replace(problem, arms=tuple(map(_from_one, problem.arms)))
+
+    @cache
+    def begin(fits: bool) -> Outlook:
+        return Outlook.begin(problem if fits else tight, known.start)
+
+    least = _least(problem)
+    return Price(chosen, begin(problem.budget >= least), known.probe, lambda budget: begin(budget >= least))
+
+
+def _from_one(arm: Arm) -> Arm:
+    """The arm with one sample, too, where it samples and sells no less than more.
+
+    Where the least amount of the config cannot be bought for all prompts, one candidate for each of more is better.
+    """
+    alone = arm.strategy.name == "best_of_n" and 1 not in arm.amounts and arm.strategy.check(1) is None
+    return replace(arm, amounts=(1, *arm.amounts)) if alone else arm
+
+
+def _least(problem: Problem) -> float:
+    """What the cheapest purchase is expected to cost for all prompts."""
+    everyone = np.arange(problem.prompts)
+    return min(float(problem.costs.predict(everyone, arm.name, min(arm.amounts)).sum()) for arm in problem.arms)
 
 
 def _alone(problem: Problem) -> bool:

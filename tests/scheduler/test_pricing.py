@@ -17,6 +17,7 @@ from apportion.difficulty.registry import estimate
 from apportion.errors import ConfigError
 from apportion.policies.beam_search import BeamSearch
 from apportion.scheduler import pricing
+from apportion.scheduler.allocation import Offer
 from apportion.scheduler.counted import Counted
 from apportion.scheduler.known import Known
 from apportion.scheduler.price import Price
@@ -81,6 +82,27 @@ def test_without_labels_several_arms_go_by_the_beliefs():
 def test_a_search_goes_by_the_beliefs():
     beam = replace(arm("beam", "weighted"), strategy=BeamSearch(), amounts=(4, 16))
     assert isinstance(job(beam), Price)
+
+
+def test_where_the_least_amount_cannot_be_bought_for_all_single_candidates_are():
+    """Without labels too, little money is no worse spent than evenly, and every job says the same of all budgets."""
+    arms = arm("small", amounts=(2, 4, 8)), arm("large", policy="l", amounts=(4, 8))
+    budgets = [each * PROMPTS for each in (0.5, 1.2, 1.9, 3.0, 8.0)]
+    jobs = [job(*arms, budget=budget) for budget in budgets]
+    sizes = [
+        [one.purchase.n for at in range(PROMPTS) if isinstance(one := policy.offer(at, 1e9), Offer)] for policy in jobs
+    ]
+    assert [set(some) for some in sizes[:3]] == [{1}] * 3
+    assert all(min(some) >= 2 for some in sizes[3:])
+    said = [policy.forecast(budgets) for policy in jobs]
+    assert said == [said[0]] * len(jobs)
+    values = [one.value for one in said[0]]
+    assert all(later >= earlier for earlier, later in pairwise(values))
+    single = job(arm("small", amounts=(1,)), arm("large", policy="l", amounts=(8,)), budget=PROMPTS).forecast(
+        [PROMPTS]
+    )[0]
+    assert values[1] > single.value - 0.03
+    assert values[0] > 0.4 * single.value
 
 
 @pytest.mark.parametrize("objective", ["quota", "pairs"])
