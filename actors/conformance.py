@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import cast
 
 from apportion.actors.protocols import Backend, Describer, Engine, Scorer
-from apportion.costs import attended
+from apportion.costs import ModelProfile, attended
 from apportion.errors import EngineError
 from apportion.types import Finish, Generate, Generated, Message, Messages, Sampling, Score, Scored, Usage
 
@@ -127,15 +127,20 @@ async def check_lengths(engine: Engine, model: str) -> None:
             _require(completion.stats.self_certainty >= -TOLERANCE, "self-certainty is a KL divergence, not negative")
 
 
-def _check_counts(usage: Usage, prompt: int, completion_tokens: Sequence[int]) -> None:
+def _check_counts(profile: ModelProfile, usage: Usage, prompt: int, completion_tokens: Sequence[int]) -> None:
+    """`prompt` is what the describer counts. A profile may say that every completion reads the prompt anew."""
+    reads = len(completion_tokens) if profile.prompt_each else 1
+    read = usage.prompt_tokens + usage.cached_tokens
     _require(usage.completion_tokens == sum(completion_tokens), "completion tokens are those of all completions")
     _require(
-        usage.prompt_tokens + usage.cached_tokens == prompt,
+        read == prompt * reads if profile.exact_counts else 0 < read <= prompt * reads,
         "a prompt is counted once a request, as the describer counts it; what was cached is told apart",
     )
-    reach = float(attended(usage.cached_tokens, usage.prompt_tokens))
-    reach += sum(float(attended(prompt, tokens)) for tokens in completion_tokens)
-    _require(abs(usage.attended - reach) <= 1.0, "attended positions follow costs.attended")
+    if profile.exact_counts:
+        cached = usage.cached_tokens // reads
+        reach = float(attended(cached, prompt - cached)) * reads
+        reach += sum(float(attended(prompt, tokens)) for tokens in completion_tokens)
+        _require(abs(usage.attended - reach) <= reads, "attended positions follow costs.attended")
     _require(usage.busy_seconds > 0.0, "work takes time")
 
 
@@ -143,7 +148,7 @@ async def check_usage(engine: Engine, describer: Describer, model: str) -> None:
     """Token counts are the describer's, whatever runs beside."""
     prompt = describer.count_prompt(CONVERSATION)
     for reply in await asyncio.gather(engine.generate(ask(model)), engine.generate(ask(model, range(9)))):
-        _check_counts(reply.usage, prompt, [completion.tokens for completion in reply.completions])
+        _check_counts(describer.profile(), reply.usage, prompt, [completion.tokens for completion in reply.completions])
 
 
 async def check_prefix(engine: Engine, describer: Describer, model: str) -> None:
@@ -154,7 +159,7 @@ async def check_prefix(engine: Engine, describer: Describer, model: str) -> None
     _require(not any(text.startswith(prefix) for text in texts(reply)), "a prefix is not repeated")
     _require(texts(reply) != texts(plain), "a prefix changes what follows")
     prompt = describer.count_prompt(CONVERSATION) + describer.count_text(prefix)
-    _check_counts(reply.usage, prompt, [completion.tokens for completion in reply.completions])
+    _check_counts(describer.profile(), reply.usage, prompt, [completion.tokens for completion in reply.completions])
 
 
 async def check_stop(engine: Engine, model: str) -> None:

@@ -93,7 +93,7 @@ class ModelPool:
             return
         self._deaths_in_a_row[member.index] = 0
         if isinstance(outcome, Refused):
-            _settle(work, EngineError(outcome.message))
+            _settle(work, EngineError(outcome.message).charged(outcome.usage))
         else:
             self._failed_alone[member.index].clear()
             if not work.future.done():

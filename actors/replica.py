@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from apportion.actors.host import Host
 from apportion.actors.spec import ModelSpec
 from apportion.errors import ApportionError, BatchError, ConfigError, EngineError
-from apportion.types import Reply, Request
+from apportion.types import Reply, Request, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Loaded:
 class Refused:
     """An error that crosses back as its message; `config` says that the config is to blame, not the model.
 
-    `batch`, `alone` and `broken` are those of a BatchError.
+    `batch`, `alone` and `broken` are those of a BatchError; `usage` is what the failed work cost all the same.
     """
 
     message: str
@@ -38,6 +38,7 @@ class Refused:
     batch: bool = False
     alone: bool = False
     broken: bool = False
+    usage: Usage | None = None
 
 
 Outcome = Reply | Refused
@@ -88,7 +89,7 @@ class Replica:
         except BatchError as error:
             outcome = Refused(str(error), batch=True, alone=error.alone, broken=error.broken)
         except EngineError as error:
-            outcome = Refused(str(error))
+            outcome = Refused(str(error), usage=error.usage)
         self._ready.append((number, outcome))
         self._any.set()
 

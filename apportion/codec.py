@@ -11,7 +11,7 @@ from apportion.types import Completion, Finish, Generated, LogprobStats, Reply, 
 
 def encode_reply(reply: Reply) -> str:
     """One line of JSON. Lone surrogates, which a model can write, are kept as escapes."""
-    usage = _encode_usage(reply.usage)
+    usage = encode_usage(reply.usage)
     if isinstance(reply, Generated):
         completions = [
             [c.text, c.tokens, c.finish.value, _encode_stats(c.stats) if c.stats else None] for c in reply.completions
@@ -36,7 +36,8 @@ def decode_reply(text: str) -> Reply:
         ) from error
 
 
-def _encode_usage(usage: Usage) -> list[float]:
+def encode_usage(usage: Usage) -> list[float]:
+    """The fields of a usage, in order: `Usage(*list)` is it again."""
     return [
         usage.prompt_tokens,
         usage.completion_tokens,

@@ -80,6 +80,14 @@ class ModelProfile:
     dollars_per_hour: float = 0.0
     dollars_per_million_input: float = 0.0
     dollars_per_million_output: float = 0.0
+    dollars_per_million_cached: float = 0.0
+    """what an endpoint takes for prompt tokens it had cached; at most what it takes for the others"""
+    prompt_each: bool = False
+    """the prompt is read, and paid, once for each completion, as where every completion is a call of its own"""
+    exact_counts: bool = True
+    """token counts made beforehand are the engine's own; else they are upper bounds of them"""
+    attempts: int = 1
+    """calls made for one completion that may all be charged, the failed ones too: a reservation covers them"""
     seconds_per_token: float = 1e-3
     """a first guess, used to reserve and predict gpu_seconds until the job has measured its own"""
 
@@ -99,6 +107,7 @@ def cost_of(usage: Usage, profile: ModelProfile, samples: int = 0) -> Cost:
     gpu_seconds = usage.busy_seconds * profile.gpus
     by_token = usage.prompt_tokens * profile.dollars_per_million_input
     by_token += usage.completion_tokens * profile.dollars_per_million_output
+    by_token += usage.cached_tokens * profile.dollars_per_million_cached
     return Cost(
         tokens=float(tokens),
         flops=float(profile.flops(tokens, usage.attended)),
@@ -125,9 +134,11 @@ def worst_case(
     if isinstance(request, Generate):
         room = max(0, profile.context - prompt_tokens)
         length = min(request.sampling.max_tokens, room)
-        completion = length * len(request.seeds)
-        reach = attended(0, prompt_tokens) + attended(prompt_tokens, length) * len(request.seeds)
-        prompt = prompt_tokens
+        reads = (len(request.seeds) if profile.prompt_each else 1) * profile.attempts
+        writes = len(request.seeds) * profile.attempts
+        completion = length * writes
+        reach = attended(0, prompt_tokens) * reads + attended(prompt_tokens, length) * writes
+        prompt = prompt_tokens * reads
     else:
         # A scorer may read the conversation again for each response, and each response within its context.
         completion = 0

@@ -19,6 +19,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from apportion.types import Usage
 
 
 class ApportionError(Exception):
@@ -62,7 +66,14 @@ class ClusterLostError(ApportionError):
 
 
 class EngineError(ApportionError):
-    """An engine or scorer that failed on a request."""
+    """An engine or scorer that failed on a request. `usage` is what it cost all the same, None for nothing."""
+
+    usage: Usage | None = None
+
+    def charged(self, usage: Usage | None) -> Self:
+        """This error, with what the failed work cost."""
+        self.usage = usage
+        return self
 
 
 class BatchError(EngineError):

@@ -122,7 +122,7 @@ class Driver:
         try:
             self._arrived[dispatch.id] = Replied(dispatch.id, checked(dispatch.request, done.result()))
         except EngineError as error:
-            self._arrived[dispatch.id] = Failed(dispatch.id, str(error))
+            self._arrived[dispatch.id] = Failed(dispatch.id, str(error), error.usage)
         except (Exception, asyncio.CancelledError) as error:  # ends the job, in `_work`
             self._broken = error
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from apportion.errors import JournalError
 from apportion.scheduler.results import Committed
-from apportion.types import Purchase, Reply, Request
+from apportion.types import Purchase, Reply, Request, Usage
 
 
 class RequestId(NamedTuple):
@@ -43,10 +43,11 @@ class Replied:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A request failed for good, after the backend's own retries."""
+    """A request failed for good, after the backend's own retries. `usage` is what it cost all the same."""
 
     request: RequestId
     error: str
+    usage: Usage | None = None
 
 
 Event = Replied | Failed

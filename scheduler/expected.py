@@ -123,10 +123,11 @@ class ExpectedCosts:
         """A workload in the budget's unit."""
         if self._unit is Unit.SAMPLES:
             return work.samples
-        tokens = work.prompt_tokens + work.completion_tokens
+        policy = self._meter.profiles[arm.policy]
+        prompt_tokens = work.prompt_tokens * work.samples if policy.prompt_each else work.prompt_tokens
+        tokens = prompt_tokens + work.completion_tokens
         if self._unit is Unit.TOKENS:
             return tokens + work.verifier_tokens
-        policy = self._meter.profiles[arm.policy]
         verifier = self._meter.profiles[arm.verifier] if arm.verifier is not None else None
         if self._unit is Unit.FLOPS:
             flops = policy.flops(tokens, work.policy_attended)
@@ -135,7 +136,7 @@ class ExpectedCosts:
         checked = work.verifier_tokens * self._meter.seconds_per_token(verifier.name) if verifier else 0.0
         if self._unit is Unit.GPU_SECONDS:
             return seconds * policy.gpus + (checked * verifier.gpus if verifier else 0.0)
-        by_token = work.prompt_tokens * policy.dollars_per_million_input
+        by_token = prompt_tokens * policy.dollars_per_million_input
         by_token = (by_token + work.completion_tokens * policy.dollars_per_million_output) / 1e6
         dollars = seconds * policy.dollars_per_hour / 3600.0 + by_token
         if verifier is not None:

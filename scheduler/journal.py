@@ -15,11 +15,12 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from apportion.codec import decode_reply, encode_reply
+from apportion.codec import decode_reply, encode_reply, encode_usage
 from apportion.errors import JournalError
 from apportion.scheduler.events import Event, Failed, Granted, Replied, RequestId
-from apportion.types import Purchase
+from apportion.types import Purchase, Usage
 
 FORMAT = "1"
 """Raised whenever replaying an older journal would give other decisions or fail."""
@@ -137,11 +138,15 @@ class _Transaction:
 def _encode(event: Event) -> tuple[str, str, str]:
     if isinstance(event, Replied):
         return str(event.request), "replied", encode_reply(event.reply)
-    return str(event.request), "failed", json.dumps({"error": event.error})
+    body: dict[str, Any] = {"error": event.error}
+    if event.usage is not None:
+        body["usage"] = encode_usage(event.usage)
+    return str(event.request), "failed", json.dumps(body)
 
 
 def _decode(request: str, kind: str, body: str) -> Event:
     identity = RequestId.parse(request)
     if kind == "replied":
         return Replied(identity, decode_reply(body))
-    return Failed(identity, json.loads(body)["error"])
+    failed = json.loads(body)
+    return Failed(identity, failed["error"], Usage(*failed["usage"]) if "usage" in failed else None)

@@ -120,7 +120,12 @@ class Machine:
             self.ledger.settle(name, cost, account)
             self._under_way += purchase.pay(cost, self.ledger.unit)
         else:
-            self.ledger.release(name)
+            if event.usage is None:
+                self.ledger.release(name)
+            else:
+                cost = self.meter.cost(request, event.usage)
+                self.ledger.settle(name, cost, account)
+                self._under_way += purchase.pay(cost, self.ledger.unit)
             self._states[name.prompt].error = event.error
         if purchase.reply(name.part, reply):
             self._go_on(purchase)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from apportion.actors.protocols import Describer
 from apportion.costs import Cost, ModelProfile, cost_of, samples_begun, worst_case
 from apportion.scheduler.ledger import Kind
-from apportion.types import Generate, Messages, Reply, Request
+from apportion.types import Generate, Messages, Reply, Request, Usage
 
 TIME_HEADROOM = 2.0
 """A reservation in measured units assumes this many times the slowest seconds-per-token seen so far: batches differ,
@@ -64,7 +64,11 @@ class Meter:
             self._seconds[model] += usage.busy_seconds
             self._tokens[model] += tokens
             self._slowest[model] = max(self._slowest[model], usage.busy_seconds / tokens)
-        return cost_of(usage, self.profiles[model], samples_begun(request))
+        return self.cost(request, usage)
+
+    def cost(self, request: Request, usage: Usage) -> Cost:
+        """The cost of what a request used, answered or not."""
+        return cost_of(usage, self.profiles[request.model], samples_begun(request))
 
 
 def kind_of(request: Request) -> Kind:

@@ -37,6 +37,7 @@ def test_events_come_back_in_order_after_reopening(tmp_path: Path) -> None:
     events = [
         Replied(RequestId(5, 0, 0, 0), reply),
         Failed(RequestId(2, 1, 3, 4), "boom"),
+        Failed(RequestId(2, 1, 3, 5), "charged", Usage(7, 5, 40, 2, 0.5)),
         Replied(RequestId(0, 0, 0, 1), reply),
     ]
     with Journal(tmp_path / "j.sqlite", {"config": "x"}) as journal:
@@ -44,7 +45,7 @@ def test_events_come_back_in_order_after_reopening(tmp_path: Path) -> None:
         journal.append(events[1:])
     with Journal(tmp_path / "j.sqlite", {"config": "x"}) as journal:
         assert list(journal.events()) == events
-        assert len(journal) == 3
+        assert len(journal) == 4
 
 
 def test_a_journal_of_another_job_is_refused_with_what_differs(tmp_path: Path) -> None:

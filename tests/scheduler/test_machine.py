@@ -19,7 +19,7 @@ from apportion.errors import JournalError
 from apportion.scheduler.allocation import Offer
 from apportion.scheduler.events import Commit, Dispatch, Event, Failed, Granted, Instruction, Replied, RequestId
 from apportion.scheduler.machine import Machine
-from apportion.types import Generate, Purchase, Reply, Request
+from apportion.types import Generate, Purchase, Reply, Request, Usage
 
 ENGINE = build_engine(ModelSpec("small", "fake", Role.POLICY, "fake"))
 SCORER = build_scorer(ModelSpec("prm", "fake", Role.SCORER, "fake"))
@@ -153,6 +153,20 @@ def test_a_failed_prompt_keeps_what_it_had_and_says_why() -> None:
     assert commit.result.candidates == 4
     assert commit.result.answer is not None
     assert run.machine.ledger.reserved == 0.0
+
+
+def test_failed_work_that_cost_something_is_charged_to_its_prompt() -> None:
+    world = World(make_prompts(1), script=[Purchase("vote", 4)])
+    run = Run(world.machine, random.Random(0))
+    run.take(run.machine.start())
+    (name,) = run.flying
+    run.flying.clear()
+    run.take(run.machine.handle(Failed(name, "lost on the way", Usage(30, 12, 500))))
+    (commit,) = [i.committed for i in run.trail if isinstance(i, Commit)]
+    assert commit.result.error == "lost on the way"
+    assert commit.result.spent.tokens == run.machine.ledger.spent == 42
+    assert run.machine.ledger.reserved == 0.0
+    assert run.machine.ledger.by_arm["vote"].samples == 4
 
 
 def test_what_was_drawn_survives_a_verifier_that_fails() -> None:
