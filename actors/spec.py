@@ -19,8 +19,11 @@ class Role(StrEnum):
 class ModelSpec:
     """One row of the config's `models`. `path` is a local folder, or whatever the engine takes as a model's name.
 
-    `cpus` and `gpus` are reserved for each replica. `max_batch` bounds the sequences a replica runs at once.
-    `dollars_per_hour` is for one replica. `engine_args` go to the engine as they are.
+    There are at most `replicas`, and the job goes on with `least_replicas` (None: all are asked for) where the cluster
+    holds no more. `cpus` and `gpus` are reserved for each; `gpus` below 1 is a share of one GPU, and `tensor_parallel`
+    replicas have their GPUs on one node. `max_batch` bounds the sequences a replica runs at once. No request takes
+    longer than `timeout_s`: a replica that is silent for so long is hung (see `watch`). `dollars_per_hour` is for one
+    replica. `engine_args` go to the engine as they are.
     """
 
     name: str
@@ -30,6 +33,9 @@ class ModelSpec:
     replicas: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
+    tensor_parallel: int = 1
+    least_replicas: int | None = None
+    timeout_s: float = 1800.0
     max_batch: int = 256
     dollars_per_hour: float = 0.0
     dollars_per_million_input: float = 0.0

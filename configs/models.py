@@ -7,7 +7,8 @@ from pathlib import Path
 
 from apportion.actors.registry import ENGINES
 from apportion.actors.spec import ModelSpec, Role
-from apportion.configs.rules import at_least, known_name
+from apportion.configs.room import build_gpus, build_replicas
+from apportion.configs.rules import at_least, known_name, more_than_zero
 from apportion.configs.schema import ModelConfig
 from apportion.errors import ConfigError, ModelError
 from apportion.lab import lab_path
@@ -49,18 +50,22 @@ def build_model_spec(name: str, config: ModelConfig, away: bool = False) -> Mode
     if (kind.policy if role is Role.POLICY else kind.scorer) is None:
         able = [one for one, row in ENGINES.items() if (row.policy if role is Role.POLICY else row.scorer)]
         raise ConfigError(f"{key}.engine: {config.engine} runs no {role.value} models; these do: {', '.join(able)}")
-    at_least(f"{key}.replicas", config.replicas, 1)
+    least, most = build_replicas(f"{key}.replicas", config.replicas)
     at_least(f"{key}.max_batch", config.max_batch, 1)
-    for field in ("cpus", "gpus", "dollars_per_hour", "dollars_per_million_input", "dollars_per_million_output"):
+    more_than_zero(f"{key}.timeout_s", config.timeout_s, "give the seconds that no request takes longer than")
+    for field in ("cpus", "dollars_per_hour", "dollars_per_million_input", "dollars_per_million_output"):
         at_least(f"{key}.{field}", getattr(config, field), 0)
     return ModelSpec(
         name=name,
         engine=config.engine,
         role=role,
         path=config.model if away else _model_path(key, config),
-        replicas=config.replicas,
+        replicas=most,
+        least_replicas=least,
         cpus=config.cpus,
-        gpus=config.gpus,
+        gpus=build_gpus(key, config),
+        tensor_parallel=config.tensor_parallel or 1,
+        timeout_s=config.timeout_s,
         max_batch=config.max_batch,
         dollars_per_hour=config.dollars_per_hour,
         dollars_per_million_input=config.dollars_per_million_input,

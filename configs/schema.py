@@ -62,11 +62,20 @@ class ModelConfig:
     engine: str = "embedded"
     role: str = "policy"
     """policy (it writes) or scorer (it scores steps)"""
-    replicas: int = 1
+    replicas: Any = 1
+    """how many, or {min: 1, max: 4}: the job runs with as many of these as the cluster holds, while it runs"""
     cpus: float = 1.0
     """CPUs reserved for each replica"""
-    gpus: float = 0.0
-    """GPUs reserved for each replica"""
+    gpus: float | None = None
+    """whole GPUs reserved for each replica; tensor_parallel unless given, else 0"""
+    gpu_fraction: float | None = None
+    """instead of gpus: the share of one GPU that a replica takes; replicas of other models whose shares fit beside it
+    are put on the same GPU, as a policy and its verifier"""
+    tensor_parallel: int | None = None
+    """GPUs that one replica of the model is split over; they are on one node"""
+    timeout_s: float = 1800.0
+    """a request takes no longer than this, waiting for its turn on the replica included: a replica that is silent for
+    so long is replaced, and its requests are sent again. Replicas that lag far behind others are noticed sooner"""
     aggregate: str = "last"
     """of a scorer: how step scores become one score, unless the arm says otherwise"""
     max_batch: int = 256
@@ -156,6 +165,9 @@ class ClusterConfig:
 
     address: str = "local"
     """local (a Ray of our own on this machine), auto, HOST:PORT of a cluster, or inline (no Ray: this process)"""
+    wait_s: float = 0.0
+    """seconds to wait for nodes that are not there yet, where an autoscaler or a person adds them; 0 refuses at once
+    what the nodes can never hold"""
 
 
 @dataclass

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -33,13 +34,16 @@ SET_ASIDE, SUMMARY, LOCK = "set_aside.jsonl", "summary.json", ".lock"
 
 _WHERE_IT_RUNS = ("output", "cluster", "calibration")
 """Keys that never change what a job decides. (What is recorded to calibrate is an allocation of its own.)"""
-_MODEL_WHERE_IT_RUNS = ("cpus",)
+_MODEL_WHERE_IT_RUNS = ("cpus", "timeout_s")
 """The same for a row of models. Its gpus stay compared: gpu_seconds are charged by them."""
 _MODEL_SETS_IN_FLIGHT = ("replicas", "max_batch")
 """These set how many prompts are in flight, and so decide, unless `execution.in_flight` does."""
 _COMPARED_BY_CONTENT = "difficulty.fitted"
 """A fitted policy is the same wherever its file lies."""
 _SHOWN_DIFFERENCES = 8
+LOCK_SECONDS = 30.0
+"""A killed process is gone well before; one that holds the lock for longer is at work."""
+LOCK_POLL_SECONDS = 0.1
 
 
 class RunDirectory:
@@ -186,6 +190,19 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     return _read_json(file) if file.is_file() else None
 
 
+def wait_unlocked(path: Path) -> None:
+    """Wait for up to `LOCK_SECONDS` until no job writes to a run directory; whether one still does is for it to say."""
+    lock = path / LOCK
+    deadline = time.monotonic() + LOCK_SECONDS
+    while lock.exists() and time.monotonic() < deadline:
+        with open(lock, "a+", encoding="utf-8") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                time.sleep(LOCK_POLL_SECONDS)
+
+
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """What differs between two resolved configs, as `key: A there, B here`; where it runs is left out."""
     left, right = _flat(there), _flat(here)
@@ -220,7 +237,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def _is_where_it_runs(key: str, in_flight_fixed: bool) -> bool:
     parts = key.split(".")
     of_models = (*_MODEL_WHERE_IT_RUNS, *_MODEL_SETS_IN_FLIGHT) if in_flight_fixed else _MODEL_WHERE_IT_RUNS
-    return parts[0] in _WHERE_IT_RUNS or (len(parts) == 3 and parts[0] == "models" and parts[2] in of_models)
+    return parts[0] in _WHERE_IT_RUNS or (len(parts) > 2 and parts[0] == "models" and parts[2] in of_models)
 
 
 def _shown(value: Any, absent: object) -> str:

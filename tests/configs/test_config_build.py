@@ -83,6 +83,23 @@ def test_rows_handed_over_need_no_dataset_path(config: dict[str, Any]) -> None:
         load_job(config)
 
 
+@pytest.mark.parametrize(
+    ("row", "room"),
+    [
+        # row of the model                            gpus, parallel, replicas, fewest
+        ("{replicas: 3}", (0.0, 1, 3, None)),
+        ("{gpus: 2}", (2.0, 1, 1, None)),
+        ("{tensor_parallel: 4, replicas: 2}", (4.0, 4, 2, None)),
+        ("{tensor_parallel: 2, gpus: 2}", (2.0, 2, 1, None)),
+        ("{gpu_fraction: 0.6}", (0.6, 1, 1, None)),
+        ("{gpu_fraction: 0.4, replicas: {min: 1, max: 4}}", (0.4, 1, 4, 1)),
+    ],
+)
+def test_what_a_replica_takes(config: dict[str, Any], row: str, room: tuple[float, int, int, int | None]) -> None:
+    spec = load_job(config, [f"models.small={row}"]).models["small"]
+    assert (spec.gpus, spec.tensor_parallel, spec.replicas, spec.least_replicas) == room
+
+
 def test_lab_names_folders_and_urls_are_found(config: dict[str, Any], tmp_path: Path) -> None:
     assert load_job(config, ["dataset.path=s3://bucket/d.jsonl"]).dataset.path == "s3://bucket/d.jsonl"
     job = load_job(config, ["models.small.engine=embedded", "models.small.model=folder"])
@@ -136,6 +153,26 @@ WRONG: list[tuple[str, list[str], type[ApportionError], list[str]]] = [
     ("unknown engine", ["models.small.engine=embeded"], ConfigError, ["no engine is called 'embeded'", "'embedded'"]),
     ("unknown role", ["models.small.role=polic"], ConfigError, ["models.small.role: no role is called 'polic'"]),
     ("no replicas", ["models.small.replicas=0"], ConfigError, ["models.small.replicas is 0", "at least 1"]),
+    ("half a replica", ["models.small.replicas=1.5"], ConfigError, ["models.small.replicas is 1.5", "whole number"]),
+    ("only the fewest", ["models.small.replicas={min: 1}"], ConfigError, ["models.small.replicas.max is missing"]),
+    ("more than the most", ["models.small.replicas={min: 3, max: 2}"], ConfigError, ["min is 3 and max is 2"]),
+    ("a typo in replicas", ["models.small.replicas={mni: 1, max: 2}"], ConfigError, ["did you mean 'min'"]),
+    ("gpus twice", ["models.small={gpus: 1, gpu_fraction: 0.5}"], ConfigError, ["gpus is 1 and gpu_fraction 0.5"]),
+    (
+        "a share of several GPUs",
+        ["models.small={tensor_parallel: 2, gpu_fraction: 0.5}"],
+        ConfigError,
+        ["gpu_fraction is 0.5 and tensor_parallel 2", "leave gpu_fraction out"],
+    ),
+    (
+        "other GPUs than are used",
+        ["models.small={tensor_parallel: 2, gpus: 4}"],
+        ConfigError,
+        ["gpus is 4 and tensor_parallel 2", "make them equal"],
+    ),
+    ("more than a share", ["models.small.gpu_fraction=1.5"], ConfigError, ["gpu_fraction is 1.5", "at most 1"]),
+    ("a GPU and a half", ["models.small.gpus=1.5"], ConfigError, ["gpus is 1.5", "whole GPUs"]),
+    ("no time at all", ["models.small.timeout_s=0"], ConfigError, ["timeout_s is 0"]),
     ("negative gpus", ["models.small.gpus=-1"], ConfigError, ["models.small.gpus is -1", "at least 0"]),
     ("nan price", ["models.small.dollars_per_hour=.nan"], ConfigError, ["models.small.dollars_per_hour is nan"]),
     (

@@ -127,7 +127,11 @@ SHAPES: list[tuple[str, list[str], list[str]]] = [
     ("settings written out", ["arms.vote.settings={}"], ["unknown key 'arms.vote.settings'"]),
     ("text for a number", ["budget.amount=lots"], ["budget.amount is 'lots', but must be a number"]),
     ("a list for text", ["budget.unit=[flops]"], ["budget.unit is ['flops'], but must be text"]),
-    ("a fraction for a whole number", ["models.small.replicas=1.5"], ["models.small.replicas is 1.5", "whole number"]),
+    (
+        "a fraction for a whole number",
+        ["models.small.max_batch=1.5"],
+        ["models.small.max_batch is 1.5", "whole number"],
+    ),
     ("a truth value for a number", ["seed=true"], ["seed is True, but must be a whole number"]),
     ("text among numbers", ["arms.vote.n=[1,two]"], ["arms.vote.n[1] is 'two', but must be a whole number"]),
     ("text for a list", ["arms.vote.n=many"], ["arms.vote.n is 'many', but must be a list, each item a whole number"]),
