@@ -21,6 +21,9 @@ _CUE = re.compile(
     r"(?:\banswer\b[ \t*_]{0,8}(?::|\bis\b(?:[ \t*_]{0,8}:)?|=)|^[ \t]{0,8}####)[*_ \t]{0,8}\n?([^\n]*)",
     re.IGNORECASE | re.MULTILINE,
 )
+MOST_BLANKS = 8
+"""Blanks that may stand before ####."""
+
 BOXES = 16
 """Only so many last boxes are looked into; each may be scanned for an answer's length."""
 
@@ -54,12 +57,37 @@ def _configured(tail: str, pattern: str) -> str | None:
     return last
 
 
+def _cues(tail: str) -> list[tuple[int, str]]:
+    """Start and text of what follows each cue. The pattern is tried only where a cue can be: trying it everywhere is
+    most of what reading an answer costs."""
+    folded = tail.casefold()
+    if len(folded) != len(tail):
+        # Places in the one text are not places in the other.
+        return [(match.start(1), match.group(1)) for match in _CUE.finditer(tail)]
+    cues, at = [], 0
+    word, marks = folded.find("answer"), folded.find("####")
+    while word >= 0 or marks >= 0:
+        start = word
+        if marks >= 0 and (word < 0 or marks < word):
+            start = marks
+            while start > max(at, marks - MOST_BLANKS) and folded[start - 1] in " \t":
+                start -= 1
+        match = _CUE.match(tail, start)
+        if match is not None:
+            cues.append((match.start(1), match.group(1)))
+        at = match.end() if match is not None else (word if start == word else marks) + 1
+        if 0 <= word < at:
+            word = folded.find("answer", at)
+        if 0 <= marks < at:
+            marks = folded.find("####", at)
+    return cues
+
+
 def _cued(tail: str) -> str | None:
-    cued = [(match.start(1), match.group(1)) for match in _CUE.finditer(tail)]
+    cued = _cues(tail)
     # Two cues on one line ("Final answer: the answer is 5") are one match: look for the second inside the first.
     for start, group in tuple(cued):
-        inner = list(_CUE.finditer(group))
-        cued.extend((start + match.start(1), match.group(1)) for match in inner)
+        cued.extend((start + begin, inner) for begin, inner in _cues(group))
     cued.extend(_boxed(tail))
     for _, group in sorted(cued, reverse=True):
         if found := tidy(_ASIDE.sub("", group)):

@@ -39,6 +39,8 @@ _NUMBER = re.compile(
     r"|(?P<plain>\d{1,200}(?:\.\d{0,200})?|\.\d{1,200})(?:[eE](?P<power>[-+]?\d{1,4})(?![\w.]))?(?!\d))"
     r"\s?(?P<percent>%)?"
 )
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+"""The canonical form of most answers there are: nothing has to be worked out of it."""
 _OPERATORS = re.compile(r"[\\^*_+=<>{}√π|]|\d")
 
 
@@ -114,6 +116,8 @@ class NumberAnswer:
         place = locate(text, self.pattern)
         if place is None and self.pattern is None:
             place = bare_number(text)
+        if place is not None and _INTEGER.fullmatch(place):
+            return place
         value = read_number(place, self.percent) if place is not None else None
         if place is None and self.fallback == "last":
             value = self._last(text)
@@ -123,6 +127,8 @@ class NumberAnswer:
         """Whether both are the same number exactly; a reference may also be a worked solution with its answer."""
         if left == right:
             return True
+        if _INTEGER.fullmatch(left) and _INTEGER.fullmatch(right):
+            return False
         first, second = self._read(left), self._read(right)
         return first is not None and first == second
 
