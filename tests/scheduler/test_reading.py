@@ -1,0 +1,86 @@
+"""Reading: what a purchase costs whatever its size, and what is left of a promise once it is paid."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from simulated import PerSample, arm, problem
+
+from apportion.difficulty.playbook import Playbook
+from apportion.difficulty.trial import Trial
+from apportion.difficulty.votes import Votes
+from apportion.policies.beam_search import BeamSearch
+from apportion.scheduler.reading import BookCosts, Opening, Reading
+
+TRIAL = Trial(np.array([0.1, 0.2, 0.4]), np.array([8.0, 3.0, 1.0]), np.array([0.8, 0.7, 0.5]), 50)
+BEAM = replace(arm("beam", "weighted", amounts=(4, 16)), strategy=BeamSearch())
+SOLD = {"vote": "vote", "beam@4": "beam", "beam@16": "beam"}
+
+
+def reading(once, limits=None):
+    made = problem(3, 100.0, arm(), BEAM, costs=PerSample(each=1.0, once=once))
+    return Reading(replace(made, limits=limits), SOLD)
+
+
+def book(*steps):
+    return Playbook(steps, Votes())
+
+
+def test_costs_are_asked_for_by_the_names_of_the_jobs_arms():
+    class Named(PerSample):
+        def predict(self, prompts, arm, n):
+            return np.full(len(prompts), n * {"vote": 1.0, "beam": 3.0}[arm])
+
+    costs = BookCosts(problem(3, 1.0, arm(), BEAM, costs=Named()), SOLD)
+    assert costs.predict(np.arange(2), "beam@16", 16).tolist() == [48.0, 48.0]
+    assert costs.predict_one(1, "beam@4", 4) == 12.0
+    assert costs.predict_one(1, "vote", 4) == 4.0
+
+
+def test_a_purchase_grows_until_reading_is_half_of_it():
+    assert [reading(once).worthwhile(0, "vote", 2) for once in (0.0, 1.0, 6.0)] == [2, 2, 6]
+
+
+def test_a_search_is_bought_whole_and_its_price_says_all():
+    assert reading(6.0).fixed == {"vote": 6.0, "beam@4": 0.0, "beam@16": 0.0}
+    assert reading(6.0).opening(book(("beam@4", 4), ("vote", 1))) == Opening()
+
+
+def test_an_opening_is_a_usual_purchase_and_no_more_than_there_is():
+    many = book(*[("vote", 2)] * 5)
+    assert reading(6.0).opening(many) == Opening(12.0, 2.0)
+    assert reading(0.0).opening(many) == Opening()
+    assert reading(6.0).opening(book(("vote", 2))) == Opening(8.0, 4.0)
+    assert reading(6.0, np.array([[3, 4]] * 3)).opening(many) == Opening(9.0, 3.0)
+
+
+def test_the_opening_of_an_arm_is_its_own_first_purchase():
+    both = book(("beam@4", 4), ("vote", 1), ("vote", 1))
+    assert reading(6.0).opening(both, "vote") == Opening(8.0, 4.0)
+    assert reading(6.0).opening(both, "beam@16") == Opening()
+
+
+@pytest.mark.parametrize("each", [0.5, 1.0, 3.0, 100.0])
+def test_where_reading_is_free_the_promise_is_the_trials(each):
+    assert Opening().promise(TRIAL, each) == (TRIAL.at(each), min(each, 8.0))
+
+
+def test_where_not_all_prompts_can_be_opened_some_are():
+    opening = Opening(4.0, 2.0)
+    value, spent = opening.promise(TRIAL, 4.0)
+    assert (value, spent) == (TRIAL.at(2.0), 4.0)
+    assert opening.promise(TRIAL, 1.0) == pytest.approx((value / 4.0, 1.0))
+    assert opening.promise(TRIAL, 0.0) == (0.0, 0.0)
+
+
+@given(cost=st.floats(0.0, 9.0), times=st.floats(1.0, 5.0), each=st.floats(0.0, 50.0), more=st.floats(0.0, 50.0))
+def test_more_money_never_promises_less_and_is_never_overspent(cost, times, each, more):
+    opening = Opening(cost, times)
+    value, spent = opening.promise(TRIAL, each)
+    richer, _ = opening.promise(TRIAL, each + more)
+    assert 0.0 <= value <= richer + 1e-12
+    assert 0.0 <= spent <= each * (1.0 + 1e-12)
