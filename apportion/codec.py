@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
+
 from apportion.errors import JournalError
 from apportion.types import Completion, Finish, Generated, LogprobStats, Reply, Scored, Usage
 
 
 def encode_reply(reply: Reply) -> str:
-    """One line of JSON. Lone surrogates, which a model can write, are kept as escapes."""
+    """One line of JSON. Lone surrogates, which a model can write, are kept as escapes. Numbers must be finite."""
     usage = encode_usage(reply.usage)
     if isinstance(reply, Generated):
         completions = [
@@ -19,13 +21,16 @@ def encode_reply(reply: Reply) -> str:
         body: dict[str, Any] = {"generated": completions, "usage": usage}
     else:
         body = {"scored": [list(scores) for scores in reply.scores], "usage": usage}
-    return json.dumps(body, separators=(",", ":"))
+    try:
+        return orjson.dumps(body).decode()
+    except TypeError:  # orjson writes neither lone surrogates nor integers of more than 64 bits
+        return json.dumps(body, separators=(",", ":"))
 
 
 def decode_reply(text: str) -> Reply:
     """The reply that `encode_reply` wrote. Raises JournalError for anything else."""
     try:
-        body = json.loads(text)
+        body = _parsed(text)
         usage = Usage(*body["usage"])
         if "generated" in body:
             return Generated(tuple(_decode_completion(row) for row in body["generated"]), usage)
@@ -34,6 +39,13 @@ def decode_reply(text: str) -> Reply:
         raise JournalError(
             f"a journaled reply cannot be read ({error}): {text[:80]!r}. Start again in a new run directory."
         ) from error
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return json.loads(text)
 
 
 def encode_usage(usage: Usage) -> list[float]:

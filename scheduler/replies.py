@@ -9,16 +9,22 @@ import math
 from dataclasses import replace
 
 from apportion.errors import EngineError
-from apportion.types import Completion, Generate, Generated, Reply, Request, Score, Scored, Usage
+from apportion.types import Completion, Generate, Generated, LogprobStats, Reply, Request, Score, Scored, Usage
 
 
 def checked(request: Request, reply: Reply) -> Reply:
-    """The reply, with lone surrogates in its texts replaced by `?`. Raises EngineError for one that cannot be right."""
+    """The reply, lone surrogates in its texts replaced by `?` and statistics that are no numbers dropped.
+
+    Raises EngineError for a reply that cannot be right.
+    """
     _check_usage(request, reply.usage)
     if isinstance(request, Generate) and isinstance(reply, Generated):
         if len(reply.completions) != len(request.seeds):
             raise _fault(request, f"gave {len(reply.completions)} completions for {len(request.seeds)} seeds")
-        return replace(reply, completions=tuple(_clean(completion) for completion in reply.completions))
+        for completion in reply.completions:
+            if not _is_clean(completion):
+                return replace(reply, completions=tuple(_clean(completion) for completion in reply.completions))
+        return reply
     if isinstance(request, Score) and isinstance(reply, Scored):
         if len(reply.scores) != len(request.responses):
             raise _fault(request, f"scored {len(reply.scores)} of {len(request.responses)} responses")
@@ -33,14 +39,32 @@ def checked(request: Request, reply: Reply) -> Reply:
 
 
 def _check_usage(request: Request, usage: Usage) -> None:
-    counts = (usage.prompt_tokens, usage.completion_tokens, usage.attended, usage.cached_tokens, usage.busy_seconds)
-    if not all(math.isfinite(count) and count >= 0 for count in counts):
+    if not (
+        0 <= usage.prompt_tokens < math.inf
+        and 0 <= usage.completion_tokens < math.inf
+        and 0 <= usage.attended < math.inf
+        and 0 <= usage.cached_tokens < math.inf
+        and 0 <= usage.busy_seconds < math.inf
+    ):
         raise _fault(request, f"reported usage that cannot be: {usage}")
 
 
+def _is_clean(completion: Completion) -> bool:
+    text, stats = completion.text, completion.stats
+    return (text.isascii() or _encodable(text) == text) and (stats is None or _is_finite(stats))
+
+
 def _clean(completion: Completion) -> Completion:
-    text = completion.text.encode("utf-8", "replace").decode("utf-8")
-    return completion if text == completion.text else replace(completion, text=text)
+    stats = completion.stats if completion.stats is not None and _is_finite(completion.stats) else None
+    return replace(completion, text=_encodable(completion.text), stats=stats)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _is_finite(stats: LogprobStats) -> bool:
+    return math.isfinite(stats.mean_logprob + stats.mean_entropy + stats.self_certainty)
 
 
 def _fault(request: Request, what: str) -> EngineError:

@@ -56,3 +56,9 @@ def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:
     reply = checked(GENERATE, Generated((broken, DONE), USAGE))
     assert isinstance(reply, Generated)
     assert reply.completions[0].text == "a? b"
+
+
+def test_statistics_that_are_no_numbers_are_dropped_and_the_text_is_kept() -> None:
+    odd = Completion("x", 2, Finish.END, LogprobStats(float("nan"), 1.0, 2.0))
+    reply = checked(GENERATE, Generated((odd, DONE), USAGE))
+    assert reply == Generated((Completion("x", 2, Finish.END), DONE), USAGE)
