@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from collections.abc import Sequence
 
 from apportion.actors.placement import Need, local_cpus
@@ -23,6 +25,7 @@ def connect(cluster: str, needs: Sequence[Need] = ()) -> bool:
 
     if ray.is_initialized():
         return False
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if cluster == LOCAL:
             ray.init(
@@ -40,6 +43,10 @@ def connect(cluster: str, needs: Sequence[Need] = ()) -> bool:
             "use `local` to start one here, or `auto` or HOST:PORT of one that runs; a cluster that asks for a token "
             "wants it in RAY_AUTH_TOKEN or in the file RAY_AUTH_TOKEN_PATH names"
         ) from error
+    finally:
+        # Ray's own handler ends the process in the middle of whatever it does.
+        if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)
     return True
 
 

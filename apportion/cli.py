@@ -13,8 +13,16 @@ import sys
 from collections.abc import Sequence
 
 from apportion import __version__
-from apportion.commands import calibrate, check, fit, plan, replay, run
-from apportion.commands.command import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, Command, complain
+from apportion.commands import calibrate, check, fit, logs, plan, replay, run, status, stop, submit
+from apportion.commands.command import (
+    EXIT_BROKEN_PIPE,
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    Command,
+    complain,
+    terminated_is_interrupted,
+)
 from apportion.errors import ApportionError
 
 COMMANDS: tuple[Command, ...] = (
@@ -24,6 +32,10 @@ COMMANDS: tuple[Command, ...] = (
     calibrate.COMMAND,
     fit.COMMAND,
     replay.COMMAND,
+    submit.COMMAND,
+    status.COMMAND,
+    logs.COMMAND,
+    stop.COMMAND,
 )
 
 _DESCRIPTION = """\
@@ -40,7 +52,8 @@ examples:
   apportion run job.yaml                          run it; the same command again resumes a stopped job
   apportion calibrate job.yaml -o pools/math      record every arm on prompts with references, under the budget
   apportion fit pools/math -o math.json           what recorded candidates teach; then difficulty.fitted=math.json
-  apportion run job.yaml seed=1 output=runs/more  another job needs another output"""
+  apportion run job.yaml seed=1 output=runs/more  another job needs another output
+  apportion submit job.yaml output=/mnt/shared/x --address http://HOST:8265 --follow    run it on a cluster"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return EXIT_OK
     try:
-        return command.execute(arguments)
+        with terminated_is_interrupted():
+            return command.execute(arguments)
     except ApportionError as error:
         complain(f"apportion: {type(error).__name__}: {error}")
         return EXIT_ERROR

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apportion.commands.command import EXIT_OK, PLAIN_WIDTH, Command, names, pool_arguments, pool_folders
+from apportion.commands.command import EXIT_OK, PLAIN_WIDTH, Command, complain, names, pool_arguments, pool_folders
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,6 +28,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     from apportion.difficulty.pools import read_pool
     from apportion.difficulty.together import chosen
     from apportion.errors import ConfigError
+    from apportion.scheduler.cautions import few
     from apportion.scheduler.outputs import write_whole
     from apportion.scheduler.terminal import output_console
 
@@ -42,6 +43,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     console.print(_arms_table(policy))
     console.print(_error_table(policy))
     console.print(_closing(policy, arguments.output), highlight=False, markup=False)
+    if (caution := few(policy)) is not None:
+        complain(f"caution: {arguments.output} {caution}")
     return EXIT_OK
 
 

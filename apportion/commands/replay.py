@@ -47,6 +47,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _replay(arguments: argparse.Namespace) -> int:
     from apportion.difficulty.pools import read_pool
+    from apportion.scheduler.cautions import cautions
     from apportion.scheduler.contest import check_terms, goal_of
     from apportion.scheduler.frontier import replay_all, terms_of
     from apportion.scheduler.frontier_view import draw, meta_of, rows_of, table_of, write_rows
@@ -74,6 +75,10 @@ def _replay(arguments: argparse.Namespace) -> int:
         _check_names(option, given)
     budgets = _budgets(arguments.budgets)
     pools = [read_pool(folder) for folder in pool_folders(arguments)]
+    if terms.fitted is not None:
+        texts = [text for pool in pools for text in pool.texts]
+        for caution in cautions(terms.fitted, f"--fit {arguments.fit}", texts):
+            complain(f"caution: {caution}")
     entries = [pair for at, pool in enumerate(pools) for pair in _entries(at, pool, arguments, budgets)]
     frontiers = []
     for frontier in replay_all(pools, entries, terms, arguments.workers):

@@ -29,12 +29,17 @@ def _run(arguments: argparse.Namespace) -> int:
     from apportion.scheduler.terminal import error_console, output_console
 
     spec = load_job(arguments.config, arguments.overrides)
-    from apportion.scheduler.solve import run_job
+    from apportion.scheduler.assemble import prepare
+    from apportion.scheduler.cautions import job_cautions
+    from apportion.scheduler.solve import run_prepared
 
     was_complete = read_summary(spec.output) is not None
     try:
         with Progress(error_console(), arguments.quiet, first="preparing the job") as display:
-            summary = run_job(spec, display=display)
+            prepared = prepare(spec)
+            for caution in job_cautions(prepared):
+                complain(f"caution: {caution}")
+            summary = run_prepared(prepared, display)
     except KeyboardInterrupt:
         complain(f"apportion: stopped; everything so far is kept in {spec.output}: run the same command to resume")
         return EXIT_INTERRUPTED

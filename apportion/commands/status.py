@@ -1,0 +1,86 @@
+"""`apportion status`: the jobs on a cluster, or one of them."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING
+
+from apportion.commands.command import EXIT_OK, PLAIN_WIDTH, Command, complain
+from apportion.commands.remote import IDS, address_argument, id_argument, only_id
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from apportion.scheduler.submit_cluster import JobState
+
+_SHOWN_MESSAGE = 4000
+"""Characters of the reason of a failure, from its end."""
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    id_argument(parser, needed=False)
+    address_argument(parser)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from apportion.scheduler.submit_cluster import Cluster
+    from apportion.scheduler.terminal import output_console
+
+    job_id = only_id(arguments)
+    cluster = Cluster(arguments.address)
+    console = output_console(PLAIN_WIDTH)
+    if job_id is not None:
+        console.print(_details(cluster.state(job_id)))
+        return EXIT_OK
+    jobs = [one for one in cluster.jobs() if one.config is not None]
+    if jobs:
+        console.print(_table(jobs))
+    else:
+        complain(f"the cluster at {cluster.url} remembers no job that apportion submitted")
+    return EXIT_OK
+
+
+def _table(jobs: list[JobState]) -> RenderableType:
+    from rich.table import Table
+
+    from apportion.scheduler.terminal import safe
+
+    table = Table()
+    for heading in ("job", "status", "took", "config", "output"):
+        table.add_column(heading, overflow="fold")
+    for job in jobs:
+        table.add_row(*map(safe, (job.id, job.status, _took(job), job.config or "", job.output or "")))
+    return table
+
+
+def _details(job: JobState) -> RenderableType:
+    from rich.table import Table
+
+    from apportion.scheduler.terminal import safe
+
+    table = Table.grid(padding=(0, 2))
+    code = f", exit code {job.exit_code}" if job.exit_code is not None else ""
+    rows = [
+        ("job", job.id),
+        ("status", f"{job.status}{code}"),
+        ("took" if job.ended else "for", _took(job)),
+        ("config", job.config or "not submitted by apportion"),
+        ("output", job.output or "-"),
+    ]
+    if job.status == "FAILED" and job.message:
+        rows.append(("reason", job.message[-_SHOWN_MESSAGE:]))
+    for label, value in rows:
+        table.add_row(label, safe(value, _SHOWN_MESSAGE))
+    return table
+
+
+def _took(job: JobState) -> str:
+    from apportion.scheduler.terminal import duration
+
+    if job.started_s is None:
+        return "-"
+    return duration(max(0.0, (job.ended_s or time.time()) - job.started_s))
+
+
+COMMAND = Command("status", "the jobs on a cluster, or one of them", _arguments, _status, rest=IDS)

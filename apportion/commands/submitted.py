@@ -1,0 +1,73 @@
+"""The cluster's side of `apportion submit`: runs the job whose files came with it, as `apportion run` does.
+
+Started by Ray as `python -m apportion.commands.submitted`. Imports nothing but the standard library and `packaging`,
+which Ray brings, until it has seen that the cluster has what apportion needs.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.resources
+import json
+import socket
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def main() -> int:
+    """Run the job; returns the exit code of `apportion run`."""
+    lacking = missing(_job_file("requirements.txt").read_text(encoding="utf-8").splitlines())
+    if lacking:
+        _complain(
+            f"this cluster's Python ({sys.executable}) lacks what apportion needs: {', '.join(lacking)}; install it on "
+            f"every node, for example pip install {' '.join(repr(one) for one in lacking)}"
+        )
+        return 2
+    absent = [
+        path for path in json.loads(_job_file("shipped.json").read_text(encoding="utf-8")) if not Path(path).exists()
+    ]
+    if absent:
+        _complain(
+            f"{', '.join(absent)} did not travel with --working-dir: a .gitignore or .rayignore there leaves it out; "
+            "change that line, or submit with RAY_RUNTIME_ENV_IGNORE_GITIGNORE=1 to ship what git ignores"
+        )
+        return 2
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("apportion", "ray"))
+    print(f"{versions} on {socket.gethostname()}", flush=True)
+    from apportion.cli import main as command_line
+
+    fitted = _job_file("fitted.json")
+    overrides = [f"difficulty.fitted={fitted}"] if fitted.is_file() else []
+    return command_line(["run", str(_job_file("config.yaml")), *overrides])
+
+
+def missing(requirements: Iterable[str]) -> list[str]:
+    """Those of the requirements that this Python does not meet."""
+    from packaging.requirements import Requirement
+
+    lacking = []
+    for line in requirements:
+        one = Requirement(line)
+        if one.marker is not None and not one.marker.evaluate():
+            continue
+        try:
+            version = importlib.metadata.version(one.name)
+        except importlib.metadata.PackageNotFoundError:
+            lacking.append(line)
+            continue
+        if not one.specifier.contains(version, prereleases=True):
+            lacking.append(f"{line} (has {version})")
+    return lacking
+
+
+def _job_file(name: str) -> Path:
+    return Path(str(importlib.resources.files("apportion_job") / name))
+
+
+def _complain(message: str) -> None:
+    print(f"apportion: SubmissionError: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
