@@ -24,6 +24,8 @@ class OpenPurchase:
         self.requests: tuple[Request, ...] = ()
         self.bounds: tuple[float, ...] | None = None
         """the worst case of each request of the present step, once it was worked out"""
+        self.exact = False
+        """whether the bounds rest on counted tokens"""
         self.drafts: tuple[Draft, ...] | None = None
         self.cut = False
         self._plan = plan
@@ -77,7 +79,7 @@ class OpenPurchase:
             raise RuntimeError(f"strategy of arm {self.purchase.arm!r} asked for more after it was cut off")
 
     def _resume(self, replies: tuple[Reply, ...] | None) -> None:
-        self.bounds = None
+        self.bounds, self.exact = None, False
         try:
             self.requests = next(self._plan) if replies is None else self._plan.send(replies)
         except StopIteration as end:
