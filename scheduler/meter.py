@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from apportion.actors.protocols import Describer
 from apportion.costs import Cost, ModelProfile, cost_of, samples_begun, worst_case
 from apportion.scheduler.ledger import Kind
 from apportion.types import Generate, Messages, Reply, Request, Usage
 
+DUMMY_PREFIX = 1
+"""Tokenizers may put a blank of their own before a text."""
 TIME_HEADROOM = 2.0
 """A reservation in measured units assumes this many times the slowest seconds-per-token seen so far: batches differ,
 and a request alone on a replica can take longer a token than any before it."""
@@ -43,18 +45,27 @@ class Meter:
             return self.profiles[model].seconds_per_token
         return self._seconds[model] / self._tokens[model]
 
-    def bound(self, request: Request) -> Cost:
-        """An upper bound of what a request can cost."""
-        describer = self._describers[request.model]
+    def bound(self, request: Request, exact: bool = False) -> Cost:
+        """An upper bound of what a request can cost.
+
+        With `exact` the text of a prefix and of responses is counted, which takes much longer than the rest of what is
+        done about a request; without, it is taken to have as many tokens as it can have.
+        """
+        count = self._describers[request.model].count_text if exact else self._at_most(request.model)
         prompt = self.prompt_tokens(request.model, request.messages)
         response = 0
         if isinstance(request, Generate):
-            prompt += describer.count_text(request.prefix) if request.prefix else 0
+            prompt += count(request.prefix) if request.prefix else 0
         else:
             # One more token a step: the tag at which a process reward model is read.
-            response = sum(describer.count_text(step) + 1 for steps in request.responses for step in steps)
+            response = sum([count(step) + 1 for steps in request.responses for step in steps])
         slowest = self._slowest[request.model] * TIME_HEADROOM
         return worst_case(request, self.profiles[request.model], prompt, response, slowest)
+
+    def _at_most(self, model: str) -> Callable[[str], int]:
+        """The most tokens a text can have. A character beyond ASCII may be rewritten as several and is counted."""
+        count = self._describers[model].count_text
+        return lambda text: len(text) + DUMMY_PREFIX if text.isascii() else count(text)
 
     def charge(self, request: Request, reply: Reply) -> Cost:
         """What a request did cost; learns the model's speed from it."""
