@@ -10,16 +10,24 @@ from dataclasses import dataclass
 
 from apportion.actors.protocols import Describer, Engine, Scorer
 from apportion.actors.spec import ModelSpec, Role
+from apportion.costs import Unit
 from apportion.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True, slots=True)
 class EngineKind:
-    """How one kind of engine is built, by role, and how its models are described without loading them."""
+    """How one kind of engine is built, by role, and how its models are described without loading them.
+
+    `check` raises ConfigError for what a job's config alone shows to be wrong: the model, the budget's unit, and
+    whether some strategy continues text already written. `reach` raises ModelError where a model that lies elsewhere
+    cannot be used; it may ask, and must cost next to nothing.
+    """
 
     policy: Callable[[ModelSpec], Engine] | None
     scorer: Callable[[ModelSpec], Scorer] | None
     describe: Callable[[ModelSpec], Describer]
+    check: Callable[[ModelSpec, Unit, bool], None] | None = None
+    reach: Callable[[ModelSpec], None] | None = None
 
 
 def _embedded_engine(spec: ModelSpec) -> Engine:
@@ -38,6 +46,30 @@ def _describe_folder(spec: ModelSpec) -> Describer:
     from apportion.actors.describe import describe
 
     return describe(spec)
+
+
+def _endpoint_engine(spec: ModelSpec) -> Engine:
+    from apportion.actors.endpoint import build_engine
+
+    return build_engine(spec)
+
+
+def _describe_endpoint(spec: ModelSpec) -> Describer:
+    from apportion.actors.endpoint_describe import describe
+
+    return describe(spec)
+
+
+def _check_endpoint(spec: ModelSpec, unit: Unit, prefixes: bool) -> None:
+    from apportion.actors.endpoint_settings import check
+
+    check(spec, unit, prefixes)
+
+
+def _reach_endpoint(spec: ModelSpec) -> None:
+    from apportion.actors.endpoint_reach import reach
+
+    reach(spec)
 
 
 def _fake_engine(spec: ModelSpec) -> Engine:
@@ -60,6 +92,7 @@ def _describe_fake(spec: ModelSpec) -> Describer:
 
 ENGINES: Mapping[str, EngineKind] = {
     "embedded": EngineKind(_embedded_engine, _embedded_scorer, _describe_folder),
+    "openai": EngineKind(_endpoint_engine, None, _describe_endpoint, _check_endpoint, _reach_endpoint),
     "fake": EngineKind(_fake_engine, _fake_scorer, _describe_fake),
 }
 

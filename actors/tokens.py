@@ -66,6 +66,11 @@ class ChatTokenizer:
         alone: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return alone
 
+    @property
+    def size(self) -> int:
+        """Tokens in the vocabulary, special ones included."""
+        return len(self._tokenizer)
+
     def vocabulary_texts(self, size: int) -> list[str]:
         """The text of every token id below `size`, each on its own; empty where there is no such token."""
         known = min(size, len(self._tokenizer))
@@ -76,6 +81,16 @@ class ChatTokenizer:
         """The id of one token by its name, or None where the vocabulary has no such token."""
         found = self._tokenizer.get_vocab().get(token)
         return None if found is None else int(found)
+
+    def token_name(self, token: int) -> str:
+        """The name of one token in the vocabulary."""
+        return str(self._tokenizer.convert_ids_to_tokens(token))
+
+    @property
+    def bos(self) -> str | None:
+        """The text of the token that begins every sequence, for tokenizers that have one."""
+        found = self._tokenizer.bos_token
+        return None if found is None else str(found)
 
     @property
     def eos_id(self) -> int | None:
@@ -98,6 +113,14 @@ class ChatTokenizer:
                 "change the conversation or set engine_args.chat_template"
             ) from error
         return text
+
+
+class PlainTokenizer(ChatTokenizer):
+    """Of a model that is written to without a chat template: it renders no conversations."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._tokenizer = _load(folder)
 
 
 def _load(folder: Path) -> Any:

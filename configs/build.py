@@ -6,9 +6,11 @@ No framework is imported and nothing is started. Relative paths are relative to 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from apportion.actors.registry import ENGINES
+from apportion.actors.spec import ModelSpec
 from apportion.configs.arms import build_arms
 from apportion.configs.load import PACKAGED, ConfigSource, LoadedConfig, load_config, packaged_names
 from apportion.configs.models import build_model_spec, check_model, find_file
@@ -21,6 +23,7 @@ from apportion.policies.answers import AnswerType
 from apportion.policies.arm import Arm
 from apportion.policies.registry import ANSWER_KINDS
 from apportion.policies.settings import build
+from apportion.policies.strategy import continues_text
 from apportion.scheduler.allocations import ALLOCATIONS, check_serves
 from apportion.scheduler.spec import FITTED_COPY, CalibrationSpec, DatasetSpec, JobSpec
 
@@ -56,6 +59,8 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
     at_least("difficulty.probe", job.difficulty.probe, 1)
     if job.execution.in_flight is not None:
         at_least("execution.in_flight", job.execution.in_flight, 1)
+    models = {name: build_model_spec(name, model, name in away) for name, model in job.models.items() if name in used}
+    _check_engines(models, arms, unit)
     return JobSpec(
         dataset=_dataset(job.dataset, rows_given),
         output=Path(job.output).expanduser(),
@@ -63,9 +68,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
         goal=objective,
         budget=job.budget.amount,
         unit=unit,
-        models={
-            name: build_model_spec(name, model, name in away) for name, model in job.models.items() if name in used
-        },
+        models=models,
         arms=arms,
         answer=_answer(job),
         probe=job.difficulty.probe,
@@ -85,6 +88,14 @@ def _budget(job: JobConfig) -> Unit:
     unit = known_name("budget.unit", job.budget.unit, [unit.value for unit in Unit], "unit")
     more_than_zero("budget.amount", job.budget.amount, f"give what the whole job may spend, in {unit}")
     return Unit(unit)
+
+
+def _check_engines(models: Mapping[str, ModelSpec], arms: Sequence[Arm], unit: Unit) -> None:
+    """What engines themselves know to be wrong of a job."""
+    for name, spec in models.items():
+        check = ENGINES[spec.engine].check
+        if check is not None:
+            check(spec, unit, any(arm.policy == name and continues_text(arm.strategy) for arm in arms))
 
 
 def _check_prices(job: JobConfig, unit: Unit, used: set[str]) -> None:

@@ -17,7 +17,7 @@ LAB_PREFIX = "lab:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _IN_PROCESS = ("embedded",)
 """Engines that read a folder of this machine, or the hub's local cache: they never download."""
-_WITHOUT_FILES = ("fake",)
+_WITHOUT_FILES = ("fake", "openai")
 """Engines whose model is only a name."""
 
 

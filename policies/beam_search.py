@@ -64,6 +64,7 @@ class BeamSearch:
 
     name: ClassVar[str] = "beam_search"
     needs_verifier: ClassVar[bool] = True
+    continues: ClassVar[bool] = True
 
     width: int | Literal["sqrt"] = 4
     depth: int = 40

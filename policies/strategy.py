@@ -90,7 +90,10 @@ def sampled_workload(n: int, lengths: Lengths, verified: bool) -> Workload:
 
 
 class Strategy(Protocol):
-    """A way to spend compute on one prompt. An instance is a frozen dataclass whose fields are its settings."""
+    """A way to spend compute on one prompt. An instance is a frozen dataclass whose fields are its settings.
+
+    One whose requests have prefixes also says `continues: ClassVar[bool] = True`: not every engine can do that.
+    """
 
     name: ClassVar[str]
     needs_verifier: ClassVar[bool]
@@ -109,6 +112,11 @@ class Strategy(Protocol):
         Must broadcast: with lengths as arrays over prompts, the amounts are arrays over prompts.
         """
         ...
+
+
+def continues_text(strategy: Strategy) -> bool:
+    """Whether a strategy asks for continuations of text already written."""
+    return bool(getattr(strategy, "continues", False))
 
 
 def generate(request: Generate) -> Generator[tuple[Request, ...], tuple[Reply, ...], Generated]:
