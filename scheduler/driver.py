@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 
 from apportion.actors.protocols import Backend
 from apportion.errors import EngineError
@@ -24,6 +25,9 @@ from apportion.types import Reply
 Sink = Callable[[Committed], None]
 Watch = Callable[[], None]
 
+EVENTS_A_TURN = 128
+"""At most so many events are journaled, handled and carried out at once: enough that a transaction costs little for
+each, few enough that no engine waits more than some milliseconds for what it is sent."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """The display is told of a job at least this often, so that a stall can be seen to be one."""
 
@@ -47,6 +51,7 @@ class Driver:
         self._sent: deque[RequestId] = deque()
         self._arrived: dict[RequestId, Event] = {}
         self._news = asyncio.Event()
+        self._behind = False
         self._broken: BaseException | None = None
 
     def recover(self) -> list[Dispatch]:
@@ -83,15 +88,19 @@ class Driver:
 
     async def _work(self) -> None:
         while not self._machine.done:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), SECONDS_BETWEEN_LOOKS)
-            self._news.clear()
+            if self._behind:
+                # The engines are to be heard all the same.
+                await asyncio.sleep(0)
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), SECONDS_BETWEEN_LOOKS)
+                self._news.clear()
             if self._broken is not None:
                 raise self._broken
-            events = self._take()
+            events = self._take(EVENTS_A_TURN)
             self._journal.append(events)
-            for event in events:
-                self._send(self._carry_out(self._machine.handle(event), replaying=False))
+            instructions = [instruction for event in events for instruction in self._machine.handle(event)]
+            self._send(self._carry_out(instructions, replaying=False))
             self._watch()
 
     def _carry_out(self, instructions: Iterable[Instruction], replaying: bool) -> list[Dispatch]:
@@ -126,11 +135,14 @@ class Driver:
         except (Exception, asyncio.CancelledError) as error:  # ends the job, in `_work`
             self._broken = error
 
-    def _take(self) -> list[Event]:
-        if not self._ordered:
-            events, self._arrived = list(self._arrived.values()), {}
-            return events
-        events = []
-        while self._sent and self._sent[0] in self._arrived:
-            events.append(self._arrived.pop(self._sent.popleft()))
+    def _take(self, most: int | None = None) -> list[Event]:
+        """What has arrived and may be handled, in order; at most so many, and whether there may be more is kept."""
+        events: list[Event] = []
+        if self._ordered:
+            while self._sent and self._sent[0] in self._arrived and len(events) != most:
+                events.append(self._arrived.pop(self._sent.popleft()))
+        else:
+            names = list(islice(self._arrived, most))
+            events = [self._arrived.pop(name) for name in names]
+        self._behind = len(events) == most
         return events
