@@ -57,6 +57,8 @@ class Start:
     """whether `calibration` and `weights` were fitted on labelled candidates"""
     trained: bool = False
     """whether it was fitted on labelled candidates"""
+    prompts: int = 0
+    """how many labelled prompts it was fitted on; 0 where none, or where that is not known"""
 
 
 def default_start(arms: Sequence[Arm]) -> Start:

@@ -20,6 +20,7 @@ from apportion.difficulty.fitted import FittedArm, FittedPolicy, is_search
 from apportion.difficulty.grid import LOGIT, PASS
 from apportion.difficulty.keep import keep
 from apportion.difficulty.learn import LIFT_GRID, weights_of
+from apportion.difficulty.marks import marks
 from apportion.difficulty.pools import Deck, Pool, read_pool
 from apportion.difficulty.prior import PSEUDO_PROMPTS, smooth
 from apportion.difficulty.race import Weights
@@ -63,7 +64,7 @@ def fit(pools: Sequence[Pool]) -> FittedPolicy:
     """
     pool = _with_candidates(together(pools))
     names = [one.name for one in pools]
-    return replace(fit_beliefs(pool, names), table=fit_table(pool), pool=keep(pool)).rounded()
+    return replace(fit_beliefs(pool, names), table=fit_table(pool), pool=keep(pool), marks=marks(pool.texts)).rounded()
 
 
 def _with_candidates(pool: Pool) -> Pool:

@@ -35,6 +35,8 @@ DIGITS = 6
 """Significant digits of a policy's numbers: more than any pool determines, and a file that people can read."""
 KNOWN_DEVIATION = 0.2
 """A lift that was measured may still drift this much, in logits, on another dataset of the same task."""
+FEW_PROMPTS = 40
+"""With fewer labelled prompts, halves to measure an error on are too small, and so is what is learned."""
 AT = "@"
 """A pool calls a search by its amount, beam@16: a smaller search cannot be dealt from a larger one."""
 
@@ -66,7 +68,7 @@ class FittedPolicy:
     """See the module. `prior` is [POINTS][concentrations] for the reference arm.
 
     `table` says what amounts reach, by probe and by pass rate; `pool` is what playbooks are found on, as
-    `apportion.difficulty.keep` writes it.
+    `apportion.difficulty.keep` writes it; `marks` are of the prompts it was fitted on (`apportion.difficulty.marks`).
     """
 
     reference: str
@@ -80,6 +82,12 @@ class FittedPolicy:
     error: FitError = field(default_factory=FitError)
     pool: Mapping[str, Any] | None = None
     table: Table | None = None
+    marks: tuple[str, ...] = ()
+
+    @property
+    def prompts(self) -> int:
+        """How many labelled prompts it was fitted on; 0 where that is not known."""
+        return int(self.fitted_on.get("prompts", 0))
 
     def arm(self, arm: Arm) -> FittedArm | None:
         """What is known of an arm: by its name, by those of its amounts (beam@4, beam@16), or by its policy model's."""
@@ -130,6 +138,7 @@ class FittedPolicy:
             unparsed=self.unparsed,
             verified=self.calibration is not None and self.weights is not None,
             trained=True,
+            prompts=self.prompts,
         )
 
     def _strangers(self, arms: Sequence[Arm]) -> str:
@@ -229,4 +238,5 @@ def _parse(raw: Mapping[str, Any]) -> FittedPolicy:
         error=FitError.parse(raw["error"]),
         pool=_checked(raw["pool"]),
         table=None if raw["table"] is None else Table.from_json(raw["table"]),
+        marks=tuple(map(str, raw.get("marks", ()))),
     )

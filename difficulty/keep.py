@@ -1,7 +1,8 @@
 """A pool as a fitted policy keeps it: who answered what, and what was right; no texts.
 
-Answers are numbers within a prompt, so that the file says nothing of the data but how candidates agreed. One string a
-prompt and arm: the answers in order, separated by blanks, "-" where unparsed; scores likewise, with four digits.
+Answers are numbers within a prompt, so that the file says nothing of the data but how candidates agreed (and by its
+marks, which prompts they were, to who has them). One string a prompt and arm: the answers in order, separated by
+blanks, "-" where unparsed; scores likewise, with four digits.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from apportion.difficulty.checkable import Checkable
 from apportion.difficulty.estimator import Start
 from apportion.difficulty.lookahead import look_ahead
 from apportion.scheduler.allocation import Floats, Forecast, Ints, Offer, Problem, Rest
-from apportion.scheduler.forecasts import around
+from apportion.scheduler.forecasts import around, fit_variance
 from apportion.scheduler.hull import hull_of, hulls
 from apportion.scheduler.knapsack import price_for
 from apportion.scheduler.outlook import Option, options_of
@@ -173,12 +173,13 @@ class Counted:
         return self.problem.costs.predict(cohort, self.problem.arms[arm].name, n) / n
 
     def _interval(self, budget: float, spent: float, mean: float) -> Forecast:
-        """90%: chance over the prompts, and the mean rate that is not known before some were tried."""
+        """90%: chance over the prompts and those fitted on, and the mean rate, unknown before some were tried."""
         tried = int((self.evidence.accepted + self.evidence.rejected).any(axis=1).sum())
         unknown = 0.0 if self.evidence.start.trained else UNKNOWN_DEVIATION**2 / (1.0 + tried)
         spread = mean * (1.0 - mean)
         shared = SHAPE_DEVIATION**2 * min(1.0, 4.0 * spread)
-        deviation = float(np.sqrt(spread / self.problem.prompts + unknown + shared))
+        fit = fit_variance(mean, self.evidence.start.prompts)
+        deviation = float(np.sqrt(spread / self.problem.prompts + unknown + fit + shared))
         return Forecast(budget, spent, mean, *around(mean, deviation))
 
     def _update_one(self, prompt: int) -> None:

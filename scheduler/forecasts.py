@@ -22,7 +22,7 @@ TRAINED_DEVIATION = 0.02
 
 
 def interval(outlook: Outlook, value: Floats, budget: float, spent: float) -> Forecast:
-    """Mean value with a 90% interval: chance over the prompts, and what is not known of the dataset."""
+    """Mean value with a 90% interval: chance over the prompts and those fitted on, what is not known of the dataset."""
     value = np.clip(value, 0.0, 1.0)
     mean = float(value.mean())
     chance = float((value * (1.0 - value)).sum()) / len(value) ** 2
@@ -31,7 +31,8 @@ def interval(outlook: Outlook, value: Floats, budget: float, spent: float) -> Fo
     unknown = 0.0 if trained else PRIOR_DEVIATION**2 / (1.0 + seen)
     scored = outlook.difficulty.scored or any(arm.verifier for arm in outlook.problem.arms)
     shared = LABEL_FREE_DEVIATION if scored or not trained else TRAINED_DEVIATION
-    deviation = float(np.sqrt(chance + unknown + shared**2 * min(1.0, 4.0 * mean * (1.0 - mean))))
+    fit = fit_variance(mean, outlook.difficulty.start.prompts)
+    deviation = float(np.sqrt(chance + unknown + fit + shared**2 * min(1.0, 4.0 * mean * (1.0 - mean))))
     return Forecast(budget, spent, mean, *around(mean, deviation))
 
 
@@ -41,13 +42,24 @@ def spread_of(mean: float, prompts: int, trial: Trial | None, seen: int) -> tupl
     Chance over these prompts, and over those of the trial that the mean is from; without a trial, what is not known of
     the dataset.
     """
-    chance = max(0.0, mean * (1.0 - mean))
-    variance = chance / prompts
     if trial is not None:
-        variance += chance / trial.prompts
+        fit = fit_variance(mean, trial.prompts)
+        variance = fit * trial.prompts / prompts + fit
     else:
-        variance += PRIOR_DEVIATION**2 / (1.0 + seen) + LABEL_FREE_DEVIATION**2
+        variance = max(0.0, mean * (1.0 - mean)) / prompts + PRIOR_DEVIATION**2 / (1.0 + seen) + LABEL_FREE_DEVIATION**2
     return around(mean, float(np.sqrt(variance)))
+
+
+def fit_variance(mean: float, prompts: int) -> float:
+    """Variance of a mean objective that was measured on so many labelled prompts; 0 where there were none.
+
+    As if one prompt more had come out right and one wrong (Agresti and Coull 1998): a mean near 0 or 1 is no surer
+    than its prompts are many.
+    """
+    if not prompts:
+        return 0.0
+    share = (min(max(mean, 0.0), 1.0) * prompts + 1.0) / (prompts + 2.0)
+    return share * (1.0 - share) / prompts
 
 
 def around(mean: float, deviation: float) -> tuple[float, float]:

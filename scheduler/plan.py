@@ -14,6 +14,7 @@ from rich.text import Text
 from apportion.difficulty.fitted import FittedPolicy
 from apportion.scheduler.allocation import Forecast
 from apportion.scheduler.assemble import Prepared, build_costs, build_policy, prepare
+from apportion.scheduler.cautions import job_cautions
 from apportion.scheduler.expected import ExpectedCosts
 from apportion.scheduler.lengths import FIRST_GUESS_TOKENS
 from apportion.scheduler.spec import JobSpec
@@ -54,6 +55,7 @@ class JobPlan:
     forecasts: tuple[Forecast, ...]
     static: StaticForecast
     fitted: FittedPolicy | None = None
+    cautions: tuple[str, ...] = ()
 
 
 def plan_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> JobPlan:
@@ -70,6 +72,7 @@ def plan_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> JobPlan:
         forecasts=policy.forecast([spec.budget * multiple for multiple in BUDGET_MULTIPLES]),
         static=forecast_of_job(prepared, costs),
         fitted=prepared.fitted,
+        cautions=job_cautions(prepared),
     )
 
 
@@ -81,6 +84,7 @@ def render(plan: JobPlan) -> RenderableType:
         f"{plan.prompts:,} prompts, {plan.set_aside:,} rows set aside; mean prompt tokens: {tokens}",
         f"budget {amount(spec.budget, unit)}, {amount(spec.budget / plan.prompts, unit)} a prompt",
         *_fitted_lines(plan),
+        *(f"caution: {caution}" for caution in plan.cautions),
         _lengths_line(plan),
     ]
     return Group(

@@ -16,6 +16,7 @@ from apportion.actors.cluster import connect, disconnect
 from apportion.actors.placement import Need, Node, cluster_nodes, shortage
 from apportion.actors.spec import ModelSpec
 from apportion.scheduler.assemble import build_costs, build_policy, in_flight, prepare
+from apportion.scheduler.cautions import job_cautions
 from apportion.scheduler.dataset import SetAside
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.terminal import amount, count, safe
@@ -37,7 +38,8 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What `check` found. `nodes` is None for a job that uses no cluster; `shortage` says what does not fit."""
+    """What `check` found. `nodes` is None for a job that uses no cluster; `shortage` says what does not fit.
+    `cautions` are about the fitted policy."""
 
     spec: JobSpec
     prompts: int
@@ -46,6 +48,7 @@ class Findings:
     models: tuple[ModelFacts, ...]
     nodes: tuple[Node, ...] | None
     shortage: str | None
+    cautions: tuple[str, ...] = ()
 
 
 def check_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> Findings:
@@ -69,6 +72,7 @@ def check_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> Findings:
         with_reference=sum(prompt.reference is not None for prompt in prepared.dataset.prompts),
         models=facts,
         nodes=nodes,
+        cautions=job_cautions(prepared),
         shortage=None if nodes is None else shortage([Need.of(model) for model in spec.models.values()], nodes),
     )
 
@@ -89,6 +93,7 @@ def render(findings: Findings) -> RenderableType:
     parts: list[RenderableType] = [
         Text(f"dataset: {findings.prompts:,} prompts, {findings.with_reference:,} with a reference"),
         Text(f"budget: {amount(spec.budget, spec.unit.value)}; allocation: {spec.allocation}"),
+        *(safe(f"caution: {caution}") for caution in findings.cautions),
         _rows_table(findings),
         Text(),
         _models_table(findings),

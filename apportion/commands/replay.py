@@ -75,10 +75,6 @@ def _replay(arguments: argparse.Namespace) -> int:
         _check_names(option, given)
     budgets = _budgets(arguments.budgets)
     pools = [read_pool(folder) for folder in pool_folders(arguments)]
-    if terms.fitted is not None:
-        texts = [text for pool in pools for text in pool.texts]
-        for caution in cautions(terms.fitted, f"--fit {arguments.fit}", texts):
-            complain(f"caution: {caution}")
     entries = [pair for at, pool in enumerate(pools) for pair in _entries(at, pool, arguments, budgets)]
     frontiers = []
     for frontier in replay_all(pools, entries, terms, arguments.workers):
@@ -89,6 +85,10 @@ def _replay(arguments: argparse.Namespace) -> int:
     picture = draw(frontiers, out.with_suffix(".png"))
     if not arguments.quiet:
         output_console(PLAIN_WIDTH).print(table_of(frontiers))
+    if terms.fitted is not None:
+        texts = [text for pool in pools for text in pool.texts]
+        for caution in cautions(terms.fitted, f"--fit {arguments.fit}", texts):
+            complain(f"caution: {caution}")
     complain(f"rows: {out}" + (f", picture: {picture}" if picture else "; no picture: pip install matplotlib"))
     return EXIT_OK
 

@@ -252,7 +252,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(solve, "run_job", interrupted)
+    monkeypatch.setattr(solve, "run_prepared", interrupted)
     assert main(["run", "job.yaml"]) == 130
     assert "everything so far is kept in runs/x: run the same command to resume" in capsys.readouterr().err
 

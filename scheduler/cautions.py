@@ -1,0 +1,40 @@
+"""What a job's user should know of its fitted policy before trusting what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from apportion.difficulty.fitted import FEW_PROMPTS, FittedPolicy
+from apportion.difficulty.marks import among
+from apportion.scheduler.assemble import Prepared
+
+
+def job_cautions(prepared: Prepared) -> tuple[str, ...]:
+    """The cautions of a prepared job."""
+    texts = [prompt.text for prompt in prepared.dataset.prompts]
+    if prepared.fitted is None or prepared.spec.fitted is None:
+        return ()
+    return cautions(prepared.fitted, Path(prepared.spec.fitted).name, texts)
+
+
+def cautions(fitted: FittedPolicy, source: str, texts: Sequence[str]) -> tuple[str, ...]:
+    """What to say of a policy from `source` to who uses it on prompts with these texts."""
+    found = [] if few(fitted) is None else [f"{source} {few(fitted)}"]
+    same = among(texts, fitted.marks)
+    if same:
+        found.append(
+            f"{same:,} of {len(texts):,} prompts are among those that {source} was fitted on: what is reached on them "
+            "is no measure of what it reaches on others; leave them out, or fit on other prompts"
+        )
+    return tuple(found)
+
+
+def few(fitted: FittedPolicy) -> str | None:
+    """What to say of a policy that was fitted on hardly any prompts."""
+    if not 0 < fitted.prompts < FEW_PROMPTS:
+        return None
+    return (
+        f"was fitted on {fitted.prompts} prompts: with fewer than {FEW_PROMPTS} it tells chance from difficulty badly, "
+        "and forecasts are wide; record more with apportion calibrate"
+    )
