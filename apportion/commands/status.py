@@ -68,8 +68,10 @@ def _details(job: JobState) -> RenderableType:
         ("config", job.config or "not submitted by apportion"),
         ("output", job.output or "-"),
     ]
-    if job.status == "FAILED" and job.message:
-        rows.append(("reason", job.message[-_SHOWN_MESSAGE:]))
+    if job.status == "FAILED":
+        # Of a job that ran, Ray's message is the end of its log.
+        reason = f"see apportion logs {job.id}" if job.exit_code is not None else (job.message or "-")[-_SHOWN_MESSAGE:]
+        rows.append(("reason", reason))
     for label, value in rows:
         table.add_row(label, safe(value, _SHOWN_MESSAGE))
     return table
