@@ -45,14 +45,8 @@ class Beam:
     nodes: tuple[int, ...] = ()
     steps: Steps = ()
     ended: Finish | None = None
-
-    @property
-    def text(self) -> str:
-        return "".join(piece.text for piece in self.pieces)
-
-    @property
-    def tokens(self) -> int:
-        return sum(piece.tokens for piece in self.pieces)
+    text: str = ""
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +163,13 @@ class BeamSearch:
 
 
 def _extended(beam: Beam, piece: Completion, node: int, task: Task, last: bool) -> Beam:
-    pieces = (*beam.pieces, piece)
-    text = "".join(each.text for each in pieces)
+    """A beam that can be continued ends at a separator, so the steps of the piece are apart from its own."""
+    tokens = beam.tokens + piece.tokens
     ended: Finish | None = piece.finish
     if piece.finish is Finish.STOP and piece.text.endswith(task.step_separator) and not last:
-        ended = None
-        if sum(each.tokens for each in pieces) >= task.sampling.max_tokens:
-            ended = Finish.LENGTH
-    return Beam(pieces, (*beam.nodes, node), split_steps(text, task.step_separator), ended)
+        ended = Finish.LENGTH if tokens >= task.sampling.max_tokens else None
+    steps = (*beam.steps, *split_steps(piece.text, task.step_separator))
+    return Beam((*beam.pieces, piece), (*beam.nodes, node), steps, ended, beam.text + piece.text, tokens)
 
 
 def _score(task: Task, pool: Iterable[Beam], scores: Scores) -> Generator[tuple[Request, ...], tuple[Reply, ...], None]:
