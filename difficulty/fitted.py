@@ -100,6 +100,15 @@ class FittedPolicy:
         """Whether the arm itself is known, not only its policy model."""
         return arm.name in self.arms or bool(self._amounts(arm))
 
+    def shared(self, arms: Sequence[Arm]) -> dict[str, tuple[str, ...]]:
+        """The known arms that several arms of a job that sample are taken for, and the names of those: it cannot tell
+        them apart, whatever their settings."""
+        found: dict[str, list[str]] = {}
+        for arm in arms:
+            if arm.strategy.name == "best_of_n" and self.arm(arm) is not None and not self._amounts(arm):
+                found.setdefault(arm.name if arm.name in self.arms else arm.policy, []).append(arm.name)
+        return {name: tuple(some) for name, some in found.items() if len(some) > 1}
+
     def lengths(self, arms: Sequence[Arm]) -> dict[str, float]:
         """Mean tokens of a response, by name, of those of the arms where they are known."""
         found = {arm.name: self.arm(arm) for arm in arms}
@@ -121,9 +130,12 @@ class FittedPolicy:
         if not any(known):
             raise ConfigError(self._strangers(arms))
         lifts, deviations = base.lifts.copy(), base.deviations.copy()
+        alike = {name for names in self.shared(arms).values() for name in names}
         for at, (arm, found) in enumerate(zip(arms, known, strict=True)):
             if found is not None and (self.knows(arm) or arm.strategy.name == "best_of_n"):
-                lifts[at], deviations[at] = found.lift, KNOWN_DEVIATION
+                # What is known of another's settings says as little of this arm's as it would of another model's.
+                own = self.knows(arm) or arm.name not in alike
+                lifts[at], deviations[at] = found.lift, max(KNOWN_DEVIATION, 0.0 if own else deviations[at])
             elif found is not None:
                 lifts[at] = found.lift + (base.lifts[at] - base.lifts[0])
             else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from apportion.difficulty.fitted import FEW_PROMPTS, FittedPolicy
 from apportion.difficulty.marks import among
+from apportion.policies.arm import Arm
 from apportion.scheduler.assemble import Prepared
 
 
@@ -15,7 +16,8 @@ def job_cautions(prepared: Prepared) -> tuple[str, ...]:
     texts = [prompt.text for prompt in prepared.dataset.prompts]
     if prepared.fitted is None or prepared.spec.fitted is None:
         return ()
-    return cautions(prepared.fitted, Path(prepared.spec.fitted).name, texts)
+    source = Path(prepared.spec.fitted).name
+    return (*cautions(prepared.fitted, source, texts), *_mistaken(prepared.fitted, source, prepared.spec.arms))
 
 
 def cautions(fitted: FittedPolicy, source: str, texts: Sequence[str]) -> tuple[str, ...]:
@@ -28,6 +30,15 @@ def cautions(fitted: FittedPolicy, source: str, texts: Sequence[str]) -> tuple[s
             "is no measure of what it reaches on others; leave them out, or fit on other prompts"
         )
     return tuple(found)
+
+
+def _mistaken(fitted: FittedPolicy, source: str, arms: Sequence[Arm]) -> Iterator[str]:
+    """Arms of the job that the policy takes for one and the same."""
+    for name, some in fitted.shared(arms).items():
+        yield (
+            f"arms {', '.join(some)} are one arm, {name}, to {source}, which cannot tell them apart: what each is "
+            "worth is learned as the job runs; record them under their own names with apportion calibrate"
+        )
 
 
 def few(fitted: FittedPolicy) -> str | None:

@@ -130,7 +130,8 @@ def _sources(problem: Problem, fitted: FittedPolicy | None) -> dict[str, _Source
     """The playbook's arms for those of the job, by name; none where the pool does not know them all.
 
     An arm that samples is the deck of its name, or of its model; a search is a deck for each amount that it sells
-    (beam@4, beam@16), and an arm of a replay is its own deck.
+    (beam@4, beam@16), and an arm of a replay is its own deck. There are none either where two arms of the job would be
+    one deck: its candidates would vote twice, and the arms differ in settings that the pool knows nothing of.
     """
     known = {} if fitted is None or fitted.pool is None else fitted.pool["decks"]
     found: dict[str, _Source] = {}
@@ -144,7 +145,7 @@ def _sources(problem: Problem, fitted: FittedPolicy | None) -> dict[str, _Source
         if not decks:
             return {}
         found |= {name: _Source(arm, deck, search_size(name)) for name, deck in decks.items()}
-    return found
+    return found if len({source.deck for source in found.values()}) == len(found) else {}
 
 
 def _scores(problem: Problem, arm: Arm) -> bool:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from apportion.difficulty.fit import fit_pool
-from apportion.difficulty.fitted import FittedArm, load
+from apportion.difficulty.fitted import KNOWN_DEVIATION, FittedArm, load
 from apportion.difficulty.grid import PASS
 from apportion.errors import ConfigError, DataError
 from apportion.policies.arm import Arm
@@ -81,6 +81,16 @@ def test_a_file_restores_it_exactly(policy, tmp_path):
     assert again == policy
     texts = ["What is 7 times 7?", "How many apples are left?"]
     np.testing.assert_array_equal(again.text.factor(texts), policy.text.factor(texts))
+
+
+def test_arms_taken_for_the_same_one_are_believed_to_differ_as_their_settings_do(policy):
+    known, hot = arm("small"), replace(arm("hot", policy="small"), sampling=Sampling(temperature=1.5))
+    assert policy.shared([known, hot]) == {"small": ("small", "hot")}
+    assert policy.shared([known, arm("large")]) == {}
+    apart, alone = policy.start((known, hot), ["?"]), policy.start((hot, arm("large")), ["?"])
+    assert apart.deviations[0] == alone.deviations[0] == KNOWN_DEVIATION
+    assert apart.deviations[1] > 5 * KNOWN_DEVIATION
+    assert apart.lifts[1] == policy.arms["small"].lift
 
 
 def test_a_job_starts_from_it_by_arm_or_model_name(policy):

@@ -77,6 +77,15 @@ def test_a_policy_that_was_fitted_on_enough_other_prompts_needs_none(
         assert "caution" not in said(capsys, command, "job.yaml")[0]
 
 
+def test_arms_that_the_policy_takes_for_one_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy_on(folder, FEW_PROMPTS)
+    hot = {"strategy": "best_of_n", "policy": "small", "n": [1, 2], "temperature": 1.5}
+    (folder / "job.yaml").write_text(yaml.safe_dump(CONFIG | {"arms": CONFIG["arms"] | {"hot": hot}}))
+    capsys.readouterr()
+    for command in ("plan", "check"):
+        assert "arms hot, vote are one arm, small, to policy.json" in said(capsys, command, "job.yaml")[0]
+
+
 def test_the_file_keeps_no_text_and_knows_its_prompts_again(folder: Path) -> None:
     pool = make_pool(3, {"small": 4})
     fit([pool]).save(folder / "p.json")

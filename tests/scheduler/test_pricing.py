@@ -23,6 +23,7 @@ from apportion.scheduler.known import Known
 from apportion.scheduler.price import Price
 from apportion.scheduler.pricing import price
 from apportion.scheduler.sequenced import Sequenced
+from apportion.types import Sampling
 
 PROMPTS = 20
 
@@ -132,6 +133,16 @@ def test_an_arm_that_samples_is_known_by_its_model_under_its_own_name():
     policy = job(arm("mine", policy="small"), arm("large"), fitted=FITTED)
     assert isinstance(policy, Sequenced)
     assert policy.offer(0, 120.0).purchase.arm in ("mine", "large")
+
+
+@pytest.mark.parametrize("names", [("hot", "cold"), ("small", "hot")])
+def test_arms_that_would_be_one_deck_offer_no_playbook(names, made):
+    """The same candidates would vote twice, and the pool knows nothing of what tells the arms apart."""
+    two = [replace(arm(name, policy="small"), sampling=Sampling(temperature=0.1 * len(name))) for name in names]
+    policy = job(*two, arm("large"), fitted=FITTED)
+    assert isinstance(policy, Price)
+    assert not made
+    assert isinstance(job(two[0], arm("large"), fitted=FITTED), Sequenced)
 
 
 def test_a_search_is_not_known_by_its_model(made):
