@@ -6,8 +6,8 @@ may answer each when it is ready; how they batch is theirs. `apportion.actors.co
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 from apportion.costs import ModelProfile
 from apportion.types import Generate, Generated, Messages, Reply, Request, Score, Scored
@@ -74,12 +74,29 @@ class Backend(Protocol):
     async def start(self) -> None: ...
 
     def submit(self, request: Request, affinity: int) -> Awaitable[Reply]:
-        """Run one request on the model it names; `affinity` (the prompt's number) keeps a prompt on one replica."""
+        """Run one request on the model it names; `affinity` (the prompt's number) keeps a prompt on one replica.
+
+        Cancelling what is returned takes the request back, wherever it is, and frees the engine of it.
+        """
         ...
 
     def health(self) -> Sequence[ReplicaHealth]: ...
 
     async def close(self) -> None: ...
+
+
+OnLoss = Callable[[Request, int, str], bool]
+"""Told a request, its affinity and why its work so far is lost; whether it may be run again."""
+
+
+@runtime_checkable
+class TellsLosses(Protocol):
+    """A backend that runs requests again by itself, and asks before it does."""
+
+    def tell_losses(self, listener: OnLoss) -> None:
+        """Ask `listener`, once for every attempt at a request that is lost. A request that may not be run again fails
+        with EngineError. Without a listener every request is run again."""
+        ...
 
 
 class ReplicaHealth(Protocol):

@@ -49,6 +49,10 @@ class Cost:
             self.samples + other.samples,
         )
 
+    def scaled(self, share: float) -> Cost:
+        """A share of it, in every unit."""
+        return Cost(*(share * self.of(unit) for unit in Unit))
+
     def of(self, unit: Unit) -> float:
         """The amount in one unit."""
         # A unit is its own name; `.value` would take longer than the rest.

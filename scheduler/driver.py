@@ -1,26 +1,27 @@
 """The driver: the one place that awaits. It feeds the machine what the backend answers, journaled first.
 
 On a run directory that has a journal, the journal's events are fed first, so the machine comes back where it was;
-then only what has no answer yet is sent.
+then only what has no answer yet is sent. Work that is lost, with a replica that died or with the driver of an earlier
+session, is charged before it is sent again, and is sent again only where the budget covers that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import islice
 
-from apportion.actors.protocols import Backend
+from apportion.actors.protocols import Backend, TellsLosses
 from apportion.errors import EngineError
-from apportion.scheduler.events import Commit, Dispatch, Event, Failed, Granted, Instruction, Replied, RequestId
+from apportion.scheduler.events import Commit, Dispatch, Event, Failed, Granted, Instruction, Lost, Replied, RequestId
 from apportion.scheduler.journal import Journal
 from apportion.scheduler.machine import Machine
 from apportion.scheduler.replies import checked
 from apportion.scheduler.results import Committed
-from apportion.types import Reply
+from apportion.types import Reply, Request
 
 Sink = Callable[[Committed], None]
 Watch = Callable[[], None]
@@ -30,6 +31,8 @@ EVENTS_A_TURN = 128
 each, few enough that no engine waits more than some milliseconds for what it is sent."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """The display is told of a job at least this often, so that a stall can be seen to be one."""
+STOPPED = "the driver of an earlier session stopped while it was in flight"
+UNCOVERED = "its work was lost with the replica that ran it, and the budget does not cover doing it again"
 
 
 class Driver:
@@ -53,6 +56,10 @@ class Driver:
         self._news = asyncio.Event()
         self._behind = False
         self._broken: BaseException | None = None
+        self._losses: Counter[RequestId] = Counter()
+        self._tasks: set[asyncio.Future[Reply]] = set()
+        if isinstance(backend, TellsLosses):
+            backend.tell_losses(self._lost_by_backend)
 
     def recover(self) -> list[Dispatch]:
         """Start the machine and feed it the journal. Returns what is to be sent.
@@ -68,7 +75,10 @@ class Driver:
         take(self._machine.start())
         for event in self._journal.events():
             take(self._machine.handle(event))
-            waiting.pop(event.request, None)
+            if isinstance(event, Lost):
+                self._losses[event.request] = event.attempt
+            else:
+                waiting.pop(event.request, None)
         return list(waiting.values())
 
     async def run(self) -> None:
@@ -78,12 +88,14 @@ class Driver:
             return
         self._watch()
         await self._backend.start()
-        self._send(waiting)
+        self._resume(waiting)
         try:
             await self._work()
         finally:
             # What has arrived is paid for: a job that stops here finds it when it is run again.
             self._journal.append(self._take())
+            for task in list(self._tasks):
+                task.cancel()
         self._machine.audit()
 
     async def _work(self) -> None:
@@ -124,9 +136,43 @@ class Driver:
             if self._ordered:
                 self._sent.append(dispatch.id)
             task = asyncio.ensure_future(self._backend.submit(dispatch.request, dispatch.id.prompt))
+            self._tasks.add(task)
             task.add_done_callback(partial(self._arrive, dispatch))
 
+    def _resume(self, waiting: list[Dispatch]) -> None:
+        """Send what has no answer; what an earlier session had sent was lost with it."""
+        if not self._journal.sending():
+            self._send(waiting)
+            return
+        for dispatch in waiting:
+            if self._lose(dispatch.id, STOPPED):
+                self._send([dispatch])
+            else:
+                if self._ordered:
+                    self._sent.append(dispatch.id)
+                self._arrived[dispatch.id] = Failed(dispatch.id, UNCOVERED)
+                self._news.set()
+
+    def _lost_by_backend(self, request: Request, affinity: int, cause: str) -> bool:
+        try:
+            return self._lose(self._machine.find(affinity, request), cause)
+        except Exception as error:  # ends the job, in `_work`: a backend could do nothing about it
+            self._broken = error
+            self._news.set()
+            return False
+
+    def _lose(self, name: RequestId, cause: str) -> bool:
+        """Charge lost work. Whether it may be done again; where not, the request is to fail with `UNCOVERED`."""
+        self._losses[name] += 1
+        event = Lost(name, self._losses[name], cause)
+        self._journal.append([event])
+        dispatches = self._carry_out(self._machine.handle(event), replaying=False)
+        # Later: a backend that tells of a loss is in the middle of something.
+        asyncio.get_running_loop().call_soon(self._send, dispatches)
+        return self._machine.flight.pays(name)
+
     def _arrive(self, dispatch: Dispatch, done: asyncio.Future[Reply]) -> None:
+        self._tasks.discard(done)
         self._news.set()
         try:
             self._arrived[dispatch.id] = Replied(dispatch.id, checked(dispatch.request, done.result()))

@@ -50,7 +50,19 @@ class Failed:
     usage: Usage | None = None
 
 
-Event = Replied | Failed
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What was done of a request is lost with the replica, or the driver, that held it; it is to be sent again.
+
+    `attempt` counts a request's losses, from 1.
+    """
+
+    request: RequestId
+    attempt: int
+    cause: str
+
+
+Event = Replied | Failed | Lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,16 @@ from typing import Any
 
 from apportion.codec import decode_reply, encode_reply, encode_usage
 from apportion.errors import JournalError
-from apportion.scheduler.events import Event, Failed, Granted, Replied, RequestId
+from apportion.scheduler.events import Event, Failed, Granted, Lost, Replied, RequestId
 from apportion.types import Purchase, Usage
 
 FORMAT = "1"
 """Raised whenever replaying an older journal would give other decisions or fail."""
+_SENDING = "sending"
+"""Of `meta`: present once requests of this job were sent, so that what has no answer may have been worked on."""
+
+_ATTEMPT = "#"
+"""Between a request and which of its attempts was lost."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -67,6 +72,11 @@ class Journal:
                     f"{self.path} was written by another job: its {key} is {known.get(key)!r}, this job's is "
                     f"{value!r}. Restore what changed, or choose another output."
                 )
+
+    def sending(self) -> bool:
+        """Note that requests are being sent now; whether they had been before."""
+        with self._transaction():
+            return self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, '1')", (_SENDING,)).rowcount == 0
 
     def append(self, events: Iterable[Event]) -> None:
         """Make events durable, in order, in one transaction."""
@@ -139,6 +149,9 @@ class _Transaction:
 def _encode(event: Event) -> tuple[str, str, str]:
     if isinstance(event, Replied):
         return str(event.request), "replied", encode_reply(event.reply)
+    if isinstance(event, Lost):
+        # Its own key: the request's is that of its answer, which is still to come.
+        return f"{event.request}{_ATTEMPT}{event.attempt}", "lost", json.dumps({"cause": event.cause})
     body: dict[str, Any] = {"error": event.error}
     if event.usage is not None:
         body["usage"] = encode_usage(event.usage)
@@ -146,7 +159,10 @@ def _encode(event: Event) -> tuple[str, str, str]:
 
 
 def _decode(request: str, kind: str, body: str) -> Event:
+    request, _, attempt = request.partition(_ATTEMPT)
     identity = RequestId.parse(request)
+    if kind == "lost":
+        return Lost(identity, int(attempt), json.loads(body)["cause"])
     if kind == "replied":
         return Replied(identity, decode_reply(body))
     failed = json.loads(body)

@@ -4,6 +4,9 @@ The law: reserved + spent <= budget, after every call. A reservation covers the 
 settling it books what the work really cost and refunds the rest. Work whose cost cannot be bounded beforehand
 (measured time) may settle above its reservation: the excess is booked too, taken from what is unreserved, and where
 even that does not suffice it is kept in `overrun` and shown to the user, never hidden.
+
+Work that was lost with the replica that did it is charged too (`lose`). Nobody saw what it cost: it is charged as a
+whole attempt, at the share of its worst case that such work has cost on average, out of its own reservation.
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ from apportion.errors import BudgetError
 
 ROUNDING = 1e-9
 """Relative slack of the law: sums of floats in different orders differ by this much at most."""
+
+UNSEEN_SHARE = 0.5
+"""What of its worst case lost work is taken to have cost, before any work like it was seen to the end: completions
+seldom reach their bound, and what was lost was seldom at its end."""
 
 
 class Kind(StrEnum):
@@ -39,10 +46,12 @@ class Account:
 class _Tally:
     """A cost that grows by every reply: adding in place is several times quicker than making a new value."""
 
-    __slots__ = ("dollars", "flops", "gpu_seconds", "samples", "tokens")
+    __slots__ = ("dollars", "flops", "gpu_seconds", "held", "paid", "samples", "tokens")
 
     def __init__(self) -> None:
         self.tokens = self.flops = self.gpu_seconds = self.dollars = self.samples = 0.0
+        self.held = self.paid = 0.0
+        """of what was seen to its end, in the budget's unit: worst case and cost"""
 
     def add(self, cost: Cost) -> None:
         self.tokens += cost.tokens
@@ -63,6 +72,8 @@ class Ledger:
         self.budget = budget
         self.unit = unit
         self.by_prompt: dict[int, Cost] = {}
+        self.lost: Cost = ZERO_COST
+        """of all that was spent, what lost work is charged with"""
         self._spent = 0.0
         self._booked: dict[tuple[str, str, Kind], _Tally] = {}
         self._held: dict[object, float] = {}
@@ -129,6 +140,27 @@ class Ledger:
     def settle(self, key: object, cost: Cost, account: Account) -> float:
         """Book what a reserved request cost and refund the rest; returns the refund (negative for an overrun)."""
         held = self._take(key)
+        tally = self._book(cost, account)
+        amount = cost.of(self.unit)
+        tally.held += held
+        tally.paid += amount
+        return held - amount
+
+    def lose(self, key: object, worst: Cost, account: Account) -> Cost:
+        """Charge a reserved request whose work was lost, never more than was reserved; returns the charge.
+
+        `worst` is the request's worst case in all units. Its reservation is gone: to send it again takes another one.
+        """
+        held, most = self._take(key), worst.of(self.unit)
+        tally = self._booked.get((account.arm, account.model, account.kind))
+        share = tally.paid / tally.held if tally is not None and tally.held > 0.0 else UNSEEN_SHARE
+        share = min(share, held / most if most > 0.0 else 1.0)
+        cost = worst.scaled(share)
+        self._book(cost, account)
+        self.lost += cost
+        return cost
+
+    def _book(self, cost: Cost, account: Account) -> _Tally:
         key = (account.arm, account.model, account.kind)
         tally = self._booked.get(key)
         if tally is None:
@@ -136,9 +168,8 @@ class Ledger:
         tally.add(cost)
         earlier = self.by_prompt.get(account.prompt)
         self.by_prompt[account.prompt] = cost if earlier is None else earlier + cost
-        amount = cost.of(self.unit)
-        self._spent += amount
-        return held - amount
+        self._spent += cost.of(self.unit)
+        return tally
 
     def release(self, key: object) -> float:
         """Give a reservation back unspent; returns it."""

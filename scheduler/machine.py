@@ -1,8 +1,9 @@
-"""The job as a pure state machine: events in (`Replied`, `Failed`), instructions out (`Granted`, `Dispatch`, `Commit`).
+"""The job as a pure state machine.
 
-It owns no task, no client, no clock and no randomness: the same prompts, settings and events give the same
-instructions, which is what makes a journal enough to recover a job. Invariants, checked by `audit`:
-- every request in flight is reserved in the ledger at its worst case, and nothing else is;
+Events in (`Replied`, `Failed`, `Lost`), instructions out (`Granted`, `Dispatch`, `Commit`). It owns no task, no client,
+no clock and no randomness: the same prompts, settings and events give the same instructions, which is what makes a
+journal enough to recover a job. Invariants, checked by `audit`:
+- every request in flight is reserved in the ledger at its worst case, and nothing else is (see `flight`);
 - each prompt is committed exactly once, after its last purchase ended;
 - at most `in_flight` purchases are under way.
 """
@@ -15,14 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apportion.costs import Unit
-from apportion.errors import JournalError
 from apportion.policies.arm import Arm
 from apportion.scheduler.allocation import Allocation, Answering, Offer, Rest
-from apportion.scheduler.events import Dispatch, Event, Granted, Instruction, Replied, RequestId
+from apportion.scheduler.events import Dispatch, Event, Failed, Granted, Instruction, Lost, Replied, RequestId
 from apportion.scheduler.expected import ExpectedCosts
 from apportion.scheduler.finish import Finisher
-from apportion.scheduler.ledger import ROUNDING, Account, Ledger
-from apportion.scheduler.meter import Meter, kind_of
+from apportion.scheduler.flight import Flight
+from apportion.scheduler.ledger import ROUNDING, Ledger
+from apportion.scheduler.meter import Meter
 from apportion.scheduler.prompt_state import PromptState
 from apportion.scheduler.purchase import OpenPurchase, open_purchase
 from apportion.scheduler.queue import OfferQueue
@@ -72,7 +73,7 @@ class Machine:
         self._settings = settings
         self._states = [PromptState(index, prompt) for index, prompt in enumerate(prompts)]
         self._open: dict[int, OpenPurchase] = {}
-        self._flying: dict[RequestId, tuple[Request, Account]] = {}
+        self.flight = Flight(ledger, meter)
         self._stalled: deque[OpenPurchase] = deque()
         self._queue = OfferQueue(len(prompts), self._offer)
         self._observed_cost = 0.0
@@ -105,38 +106,32 @@ class Machine:
 
     def handle(self, event: Event) -> list[Instruction]:
         """What to do after one event. Raises JournalError for a reply to a request that is not in flight."""
-        sent = self._flying.pop(event.request, None)
-        if sent is None:
-            raise JournalError(
-                f"an answer to request {event.request}, which is not in flight, reached the job; the journal is of "
-                "another config or version. Restore it, or choose another output."
-            )
-        request, account = sent
-        name, purchase = event.request, self._open[event.request.prompt]
-        reply = None
-        if isinstance(event, Replied):
-            reply = event.reply
-            cost = self.meter.charge(request, reply)
-            self.ledger.settle(name, cost, account)
+        name = event.request
+        unpaid = isinstance(event, Failed) and not self.flight.pays(name)
+        cost = self.flight.lose(event) if isinstance(event, Lost) else self.flight.end(event)
+        purchase = self._open[name.prompt]
+        if cost is not None:
             self._under_way += purchase.pay(cost, self.ledger.unit)
+        if isinstance(event, Lost):
+            purchase.lost = True
         else:
-            if event.usage is None:
-                self.ledger.release(name)
-            else:
-                cost = self.meter.cost(request, event.usage)
-                self.ledger.settle(name, cost, account)
-                self._under_way += purchase.pay(cost, self.ledger.unit)
-            self._states[name.prompt].error = event.error
-        if purchase.reply(name.part, reply):
-            self._go_on(purchase)
+            if isinstance(event, Failed) and not unpaid:
+                self._states[name.prompt].error = event.error
+            if purchase.reply(name.part, event.reply if isinstance(event, Replied) else None):
+                self._go_on(purchase)
         self._advance()
         return self._flush()
+
+    def find(self, prompt: int, request: Request) -> RequestId:
+        """The id of a request in flight, known by the object that was dispatched."""
+        purchase = self._open[prompt]
+        return next(name for name, one in zip(purchase.ids(), purchase.requests, strict=True) if one is request)
 
     def audit(self) -> None:
         """Raise AssertionError where an invariant does not hold; for tests and for the end of a job."""
         if self.ledger.unit not in (Unit.GPU_SECONDS, Unit.DOLLARS):  # measured work may run over its bound
             assert self.ledger.spent + self.ledger.reserved <= self.ledger.budget * (1 + ROUNDING)
-        assert (self.ledger.reserved > 0) <= bool(self._flying)
+        assert (self.ledger.reserved > 0) <= bool(self.flight)
         assert len(self._open) <= self._settings.in_flight
         assert self.committed == sum(state.committed for state in self._states)
         if self.done:
@@ -220,9 +215,7 @@ class Machine:
         if bounds is None:
             return False
         for name, request, bound in zip(purchase.ids(), purchase.requests, bounds, strict=True):
-            self.ledger.reserve(name, bound)
-            account = Account(purchase.prompt, purchase.purchase.arm, request.model, kind_of(request))
-            self._flying[name] = (request, account)
+            self.flight.begin(name, request, purchase.purchase.arm, bound)
             self._out.append(Dispatch(name, request))
         return True
 
@@ -245,7 +238,7 @@ class Machine:
         while self._stalled:
             if self._send(self._stalled[0]):
                 self._stalled.popleft()
-            elif self._flying:
+            elif self.flight:
                 return
             else:
                 purchase = self._stalled.popleft()
@@ -263,7 +256,7 @@ class Machine:
         cost = purchase.cost.of(self.ledger.unit)
         self._observed_cost += cost
         self._under_way = self._under_way - purchase.held if self._open else 0.0
-        if not purchase.cut and state.error is None:
+        if not (purchase.cut or purchase.lost) and state.error is None:
             self._costs.learn(prompt, bought.arm, bought.n, new, cost)
         self.allocation.observe(prompt, bought, new, cost)
         self._since_repricing += 1

@@ -28,6 +28,8 @@ class OpenPurchase:
         """whether the bounds rest on counted tokens"""
         self.drafts: tuple[Draft, ...] | None = None
         self.cut = False
+        self.lost = False
+        """whether its cost holds work that was done more than once"""
         self._plan = plan
         self._replies: dict[int, Reply | None] = {}
         self._resume(None)

@@ -61,7 +61,7 @@ def solve(
     """
     with tempfile.TemporaryDirectory(prefix="apportion-") as scratch:
         spec = load_job(config, [f"output={scratch}", *overrides] if _has_no_output(config) else overrides, True)
-        worker = _Worker(spec, rows)
+        worker = BackgroundJob(prepare(spec, rows))
         worker.start()
         try:
             yield from worker.results()
@@ -168,6 +168,7 @@ class _Job:
             by_kind=ledger.by_kind,
             wall_s=time.monotonic() - self._started,
             overrun=ledger.overrun,
+            lost=ledger.lost,
             goal=self._spec.goal,
         )
 
@@ -190,20 +191,21 @@ def _files(folder: Path) -> str:
     return digest.hexdigest()
 
 
-class _Worker:
+class BackgroundJob:
     """A job in a thread of its own, so that the engines stay busy while the caller handles a result."""
 
     _END = object()
 
-    def __init__(self, spec: JobSpec, rows: Iterable[Any]) -> None:
+    def __init__(self, prepared: Prepared) -> None:
         self._queue: queue.Queue[object] = queue.Queue()
-        self._job = _Job(prepare(spec, rows), None, self._queue.put)
+        self._job = _Job(prepared, None, self._queue.put)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._main, name="apportion-job", daemon=True)
         self._task: asyncio.Task[dict[str, Any]] | None = None
         self._error: BaseException | None = None
 
     def start(self) -> None:
+        """Begin; `stop` must follow, or the process's end."""
         self._task = self._loop.create_task(self._job.run())
         self._thread.start()
 

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from apportion.costs import Cost, Unit
+from apportion.costs import ZERO_COST, Cost, Unit
 from apportion.difficulty.objectives import Objective
 from apportion.scheduler.results import PromptResult
 from apportion.scheduler.terminal import amount, count, duration, percent, safe, spending
@@ -39,12 +39,14 @@ def build_summary(
     by_kind: Mapping[str, Cost],
     wall_s: float,
     overrun: float = 0.0,
+    lost: Cost = ZERO_COST,
     goal: Objective | None = None,
 ) -> dict[str, Any]:
     """The contents of summary.json, plain data. `total` and the `by_` costs are the ledger's.
 
     `prompts` counts those that could be answered, `answered` those that have an answer; `accuracy` is over those with
     a reference, an unanswered one being wrong, and null where none has one. `first_error` is null where none failed.
+    `lost` is what of `spent` was charged for work that was lost with its replica or driver, and done again.
     `objective` is what was reached of `goal` where that counts candidates, else null.
     """
     bought: Counter[str] = Counter()
@@ -66,6 +68,7 @@ def build_summary(
         "wall_s": wall_s,
         "budget": {"amount": budget, "unit": unit.value, "spent": total.of(unit), "overrun": overrun},
         "spent": total.as_dict(),
+        "lost": lost.as_dict(),
         "by_arm": {
             arm: {"purchases": bought[arm], "bought": samples[arm], **by_arm.get(arm, Cost()).as_dict()} for arm in arms
         },
@@ -93,6 +96,9 @@ def closing(summary: Mapping[str, Any], output: str) -> RenderableType:
     # A run that is done gives the summary it was left with, which may be of an older version.
     if summary.get("objective") is not None:
         parts.insert(1, Text(_objective_line(summary["objective"], summary["prompts"])))
+    lost = summary["lost"][unit] if "lost" in summary else 0.0
+    if lost > 0:
+        parts.append(Text(f"work lost with replicas or drivers, charged and done again: {amount(lost, unit)}"))
     if budget["overrun"] > 0:
         parts.append(Text(f"measured work went {amount(budget['overrun'], unit)} over the budget"))
     if summary["set_aside"]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from apportion.codec import decode_reply, encode_reply
 from apportion.errors import JournalError
-from apportion.scheduler.events import Failed, Granted, Replied, RequestId
+from apportion.scheduler.events import Event, Failed, Granted, Lost, Replied, RequestId
 from apportion.scheduler.journal import Journal
 from apportion.types import Completion, Finish, Generated, LogprobStats, Purchase, Scored, Usage
 
@@ -34,7 +34,9 @@ def test_a_reply_survives_the_trip_unchanged(reply: Generated | Scored) -> None:
 
 def test_events_come_back_in_order_after_reopening(tmp_path: Path) -> None:
     reply = Generated((Completion("a\nb\udc80", 3, Finish.END),), Usage(1, 3, 4, 0, 0.25))
-    events = [
+    events: list[Event] = [
+        Lost(RequestId(5, 0, 0, 0), 1, "its replica died"),
+        Lost(RequestId(5, 0, 0, 0), 2, "and so did the next"),
         Replied(RequestId(5, 0, 0, 0), reply),
         Failed(RequestId(2, 1, 3, 4), "boom"),
         Failed(RequestId(2, 1, 3, 5), "charged", Usage(7, 5, 40, 2, 0.5)),
@@ -45,7 +47,13 @@ def test_events_come_back_in_order_after_reopening(tmp_path: Path) -> None:
         journal.append(events[1:])
     with Journal(tmp_path / "j.sqlite", {"config": "x"}) as journal:
         assert list(journal.events()) == events
-        assert len(journal) == 4
+        assert len(journal) == 6
+
+
+def test_whether_requests_were_sent_before_is_remembered(tmp_path: Path) -> None:
+    for before in (False, True, True):
+        with Journal(tmp_path / "j.sqlite", {}) as journal:
+            assert journal.sending() is before
 
 
 def test_a_journal_of_another_job_is_refused_with_what_differs(tmp_path: Path) -> None:

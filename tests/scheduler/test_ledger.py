@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from apportion.costs import Cost, Unit
 from apportion.errors import BudgetError
-from apportion.scheduler.ledger import Account, Kind, Ledger
+from apportion.scheduler.ledger import UNSEEN_SHARE, Account, Kind, Ledger
 
 ACCOUNT = Account(0, "vote", "small", Kind.GENERATE)
 amounts = st.floats(0.0, 200.0, allow_nan=False)
@@ -17,6 +17,7 @@ actions = st.lists(
         st.tuples(st.just("reserve"), st.integers(0, 6), amounts),
         st.tuples(st.just("settle"), st.integers(0, 6), st.floats(0.0, 1.0)),
         st.tuples(st.just("release"), st.integers(0, 6), st.just(0.0)),
+        st.tuples(st.just("lose"), st.integers(0, 6), st.floats(0.5, 2.0)),
     ),
     max_size=60,
 )
@@ -26,7 +27,7 @@ actions = st.lists(
 def test_reserved_plus_spent_never_exceeds_the_budget(budget: float, calls: list[tuple[str, int, float]]) -> None:
     ledger = Ledger(budget, Unit.TOKENS)
     held: dict[int, float] = {}
-    spent = 0.0
+    spent = lost = 0.0
     for action, key, amount in calls:
         before = (ledger.spent, ledger.reserved)
         if action == "reserve":
@@ -42,12 +43,35 @@ def test_reserved_plus_spent_never_exceeds_the_budget(budget: float, calls: list
             cost = held.pop(key) * amount
             spent += cost
             ledger.settle(key, Cost(tokens=cost), ACCOUNT)
+        elif action == "lose":
+            # The worst case may have changed since it was reserved; the charge keeps within what was.
+            most = held.pop(key)
+            charged = ledger.lose(key, Cost(tokens=most * amount, flops=7.0), ACCOUNT).tokens
+            assert charged <= most * (1 + 1e-12)
+            spent += charged
+            lost += charged
         else:
             assert ledger.release(key) == held.pop(key)
         assert ledger.spent + ledger.reserved <= budget * (1 + 1e-9)
         assert ledger.reserved == pytest.approx(sum(held.values()), abs=1e-6)
         assert ledger.spent == pytest.approx(spent)
         assert ledger.overrun == 0.0
+        assert ledger.lost.tokens == pytest.approx(lost)
+
+
+def test_lost_work_is_charged_as_such_work_has_cost_on_average() -> None:
+    ledger = Ledger(1000.0, Unit.TOKENS)
+    for key, cost in (("a", 10.0), ("b", 30.0)):
+        ledger.reserve(key, 100.0)
+        ledger.settle(key, Cost(tokens=cost), ACCOUNT)
+    ledger.reserve("c", 50.0)
+    assert ledger.lose("c", Cost(tokens=50.0, flops=500.0), ACCOUNT) == Cost(tokens=10.0, flops=100.0)
+    assert (ledger.spent, ledger.reserved, ledger.lost.tokens) == (50.0, 0.0, 10.0)
+    assert ledger.by_prompt[0].tokens == 50.0, "whoever caused it pays"
+    # Nothing like it was seen yet: a fixed share.
+    ledger.reserve("d", 50.0)
+    other = Account(1, "vote", "large", Kind.GENERATE)
+    assert ledger.lose("d", Cost(tokens=50.0), other).tokens == 50.0 * UNSEEN_SHARE
 
 
 @given(

@@ -17,7 +17,7 @@ from apportion.actors.spec import ModelSpec, Role
 from apportion.costs import Unit
 from apportion.errors import JournalError
 from apportion.scheduler.allocation import Offer
-from apportion.scheduler.events import Commit, Dispatch, Event, Failed, Granted, Instruction, Replied, RequestId
+from apportion.scheduler.events import Commit, Dispatch, Event, Failed, Granted, Instruction, Lost, Replied, RequestId
 from apportion.scheduler.machine import Machine
 from apportion.types import Generate, Purchase, Reply, Request, Usage
 
@@ -38,6 +38,7 @@ class Run:
     machine: Machine
     order: random.Random
     failing: float = 0.0
+    losing: float = 0.0
     events: list[Event] = field(default_factory=list)
     trail: list[Instruction] = field(default_factory=list)
     flying: dict[RequestId, Dispatch] = field(default_factory=dict)
@@ -51,11 +52,25 @@ class Run:
 
     def step(self) -> None:
         name = self.order.choice(sorted(self.flying, key=str))
+        if self.order.random() < self.losing and self.lose(name):
+            return
         request = self.flying.pop(name).request
         failed = self.order.random() < self.failing
         event: Event = Failed(name, "boom") if failed else Replied(name, answer(request))
         self.events.append(event)
         self.take(self.machine.handle(event))
+
+    def lose(self, name: RequestId) -> bool:
+        """Lose what was done of a request; whether it is sent again. Where not, it fails, as the driver has it."""
+        losses = sum(isinstance(event, Lost) and event.request == name for event in self.events)
+        self.events.append(Lost(name, losses + 1, "its replica died"))
+        self.take(self.machine.handle(self.events[-1]))
+        if self.machine.flight.pays(name):
+            return True
+        del self.flying[name]
+        self.events.append(Failed(name, "the budget does not cover it"))
+        self.take(self.machine.handle(self.events[-1]))
+        return True
 
     def finish(self) -> None:
         self.take(self.machine.start())
@@ -64,6 +79,12 @@ class Run:
             assert (self.machine.running > 0) == bool(self.flying)
             self.step()
         self.machine.audit()
+
+
+def cost_of_reply(machine: Machine, run: Run, event: Replied) -> float:
+    """What one reply cost, without the ledger."""
+    (request,) = [i.request for i in run.trail if isinstance(i, Dispatch) and i.id == event.request]
+    return machine.meter.cost(request, event.reply.usage).of(machine.ledger.unit)
 
 
 scripts = st.lists(
@@ -81,18 +102,22 @@ scripts = st.lists(
     in_flight=st.integers(1, 9),
     seed=st.integers(0, 999),
     failing=st.sampled_from([0.0, 0.1]),
+    losing=st.sampled_from([0.0, 0.1, 0.5]),
 )
 def test_books_balance_and_every_prompt_is_committed_once(
-    script: list[Purchase], budget: float, unit: Unit, in_flight: int, seed: int, failing: float
+    script: list[Purchase], budget: float, unit: Unit, in_flight: int, seed: int, failing: float, losing: float
 ) -> None:
     amount = {Unit.FLOPS: budget * 2e6, Unit.SAMPLES: budget / 100, Unit.GPU_SECONDS: budget * 1e-5}.get(unit, budget)
     world = World(make_prompts(12), amount, unit, script, in_flight)
-    run = Run(world.machine, random.Random(seed), failing)
+    run = Run(world.machine, random.Random(seed), failing, losing)
     run.finish()
     machine = run.machine
     assert machine.done
     assert machine.ledger.reserved == 0.0
     assert machine.ledger.spent <= amount
+    replied = sum(cost_of_reply(machine, run, event) for event in run.events if isinstance(event, Replied))
+    assert machine.ledger.spent == pytest.approx(replied + machine.ledger.lost.of(unit))
+    assert (machine.ledger.lost.of(unit) > 0) == any(isinstance(event, Lost) for event in run.events)
     commits = [i.committed for i in run.trail if isinstance(i, Commit)]
     assert Counter(c.result.index for c in commits) == dict.fromkeys(range(12), 1)
     assert sum(c.result.spent.of(unit) for c in commits) == pytest.approx(machine.ledger.spent)
@@ -106,12 +131,13 @@ def test_books_balance_and_every_prompt_is_committed_once(
 @given(script=scripts, seed=st.integers(0, 999), cut=st.floats(0.0, 1.0))
 def test_replaying_the_events_gives_the_same_instructions(script: list[Purchase], seed: int, cut: float) -> None:
     world = World(make_prompts(8), 9_000, script=script, in_flight=4)
-    first = Run(world.machine, random.Random(seed), 0.05)
+    first = Run(world.machine, random.Random(seed), 0.05, 0.1)
     first.finish()
     second = Run(world.build(), random.Random(0))
     second.take(second.machine.start())
     for event in first.events[: int(cut * len(first.events))]:
-        second.flying.pop(event.request)
+        if not isinstance(event, Lost):
+            second.flying.pop(event.request)
         second.take(second.machine.handle(event))
     assert second.trail == first.trail[: len(second.trail)]
 
@@ -167,6 +193,20 @@ def test_failed_work_that_cost_something_is_charged_to_its_prompt() -> None:
     assert commit.result.spent.tokens == run.machine.ledger.spent == 42
     assert run.machine.ledger.reserved == 0.0
     assert run.machine.ledger.by_arm["vote"].samples == 4
+
+
+def test_work_the_budget_does_not_cover_again_ends_its_purchase_and_is_no_fault_of_the_prompt() -> None:
+    unbounded = World(make_prompts(1), script=[Purchase("vote", 4)])
+    (dispatch,) = [i for i in unbounded.machine.start() if isinstance(i, Dispatch)]
+    bound = unbounded.machine.meter.bound(dispatch.request).tokens
+    world = World(make_prompts(1), budget=1.2 * bound, script=[Purchase("vote", 4)])
+    run = Run(world.machine, random.Random(0))
+    run.take(run.machine.start())
+    (name,) = run.flying
+    run.lose(name)
+    (commit,) = [i.committed for i in run.trail if isinstance(i, Commit)]
+    assert commit.result.error is None
+    assert 0 < run.machine.ledger.spent == commit.result.spent.tokens <= 1.2 * bound
 
 
 def test_what_was_drawn_survives_a_verifier_that_fails() -> None:

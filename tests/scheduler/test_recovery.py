@@ -1,4 +1,4 @@
-"""`kill -9` of the driver at any moment: nothing lost, nothing paid or answered twice, and the same results."""
+"""`kill -9` of the driver at any moment: nothing lost, nothing answered twice, and what was in flight charged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from apportion.actors.spec import ModelSpec, Role
 from apportion.codec import decode_reply
 from apportion.costs import cost_of
 
-KILLS = 20
+KILLS = 12
 PROMPTS = 24
 BUDGET = 18_000
 
@@ -111,33 +111,59 @@ def journaled_tokens(journal: Path) -> float:
     return sum(cost_of(decode_reply(body).usage, profile).tokens for body in bodies)
 
 
+def killed_and_finished(folder: Path, kills: int, total: int, order: random.Random, **changes: Any) -> dict[str, Any]:
+    """Kill a job's driver at random moments of the `total` events it would have, then let it end."""
+    folder.mkdir()
+    config = write_job(folder, **changes)
+    moments = sorted(order.sample(range(total - 1), kills))
+    done = sum(kill_after(config, moment) for moment in moments)
+    summary = finish(config)
+    assert summary["budget"]["spent"] <= summary["budget"]["amount"]
+    told = journaled_tokens(folder / "run" / "journal.sqlite") + summary["lost"]["tokens"]
+    assert summary["spent"]["tokens"] == pytest.approx(told)
+    assert (summary["lost"]["tokens"] > 0) is (done > 0)
+    assert [row["prompt_id"] for row in results(folder / "run")] == sorted(f"q{i}" for i in range(PROMPTS))
+    candidates = pq.read_table(folder / "run" / "candidates.parquet").to_pylist()
+    assert len({(row["prompt_id"], row["index"]) for row in candidates}) == len(candidates)
+    return {**summary, "kills": done}
+
+
+def bought(folder: Path) -> list[dict[str, Any]]:
+    """What does not depend on what the whole job spent, of each prompt."""
+    return [{key: row[key] for key in ("prompt_id", "answer", "purchases", "error")} for row in results(folder)]
+
+
 @pytest.mark.slow
 def test_a_driver_killed_at_random_moments_comes_back_to_the_same_results(tmp_path: Path) -> None:
+    # Buying by a stopping rule, under a budget that does not bind: what lost work takes of it changes no decision.
+    rule: dict[str, Any] = {"allocation": {"policy": "esc"}, "budget": {"amount": 10**6, "unit": "tokens"}}
     whole = tmp_path / "whole"
     whole.mkdir()
-    uninterrupted = finish(write_job(whole))
+    uninterrupted = finish(write_job(whole, **rule))
+    assert uninterrupted["lost"]["tokens"] == 0
     total = events_in(whole / "run" / "journal.sqlite")
-    expected = results(whole / "run")
-    order = random.Random(0)
-    kills = 0
-    for attempt in range(KILLS):
-        if kills == KILLS:
-            break
+    order, kills = random.Random(0), 0
+    for attempt in range(KILLS // 4):
+        summary = killed_and_finished(tmp_path / f"killed{attempt}", 4, total, order, **rule)
+        kills += summary["kills"]
+        assert bought(tmp_path / f"killed{attempt}" / "run") == bought(whole / "run")
+        own = summary["spent"]["tokens"] - summary["lost"]["tokens"]
+        assert own == pytest.approx(uninterrupted["spent"]["tokens"])
+    assert kills == KILLS // 4 * 4
+
+
+@pytest.mark.slow
+def test_a_budget_that_binds_holds_though_drivers_are_killed(tmp_path: Path) -> None:
+    for attempt in range(4):
         folder = tmp_path / f"killed{attempt}"
-        folder.mkdir()
-        config = write_job(folder)
-        moments = sorted(order.sample(range(total - 1), 5))
-        for moment in moments:
-            kills += kill_after(config, moment) if kills < KILLS else 0
-        summary = finish(config)
-        assert results(folder / "run") == expected
-        assert [row["prompt_id"] for row in expected] == sorted(f"q{i}" for i in range(PROMPTS))
-        assert summary["budget"]["spent"] == uninterrupted["budget"]["spent"] <= BUDGET
-        assert summary["spent"]["tokens"] == journaled_tokens(folder / "run" / "journal.sqlite")
-        candidates = pq.read_table(folder / "run" / "candidates.parquet").to_pylist()
-        assert len({(row["prompt_id"], row["index"]) for row in candidates}) == len(candidates)
-        assert candidates == pq.read_table(whole / "run" / "candidates.parquet").to_pylist()
-    assert kills == KILLS
+        summary = killed_and_finished(folder, 2, 60, random.Random(attempt))
+        assert summary["kills"] == 2
+        # What was decided can be decided again: the journal alone gives the same results.
+        before = results(folder / "run")
+        for name in ("summary.json", "results.jsonl", "results.parquet", "candidates.parquet"):
+            (folder / "run" / name).unlink()
+        assert finish(folder / "job.yaml")["spent"] == summary["spent"]
+        assert results(folder / "run") == before
 
 
 def test_a_complete_run_says_so_and_spends_nothing(tmp_path: Path) -> None:
