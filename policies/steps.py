@@ -9,4 +9,4 @@ def split_steps(text: str, separator: str) -> tuple[str, ...]:
     An empty separator makes the whole response one step.
     """
     parts = text.split(separator) if separator else [text]
-    return tuple(step for part in parts if (step := part.strip()))
+    return tuple([step for part in parts if (step := part.strip())])

@@ -13,19 +13,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from apportion.difficulty.estimator import Start
+from apportion.difficulty.estimator import Difficulty, Start
 from apportion.difficulty.objectives import COUNTING, OBJECTIVES, Objective
 from apportion.errors import ConfigError, nearest
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.forecasts import interval
 from apportion.scheduler.one_arm import MOST_SAMPLES, arm_at
 from apportion.scheduler.outlook import Outlook
-from apportion.types import Candidate, Purchase
+from apportion.types import Candidate, Draft, Finish, Purchase
 
 GOLDEN = (5.0**0.5 - 1.0) / 2.0
 """Multiples of it, modulo 1, are spread as evenly as can be, however many are taken."""
 FORECAST_AMOUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Amounts whose response is worked out; between them the forecast is interpolated."""
+
+
+Tally = tuple[int, ...]
+"""How many candidates gave each answer, most first, then how many gave none: all that votes without scores show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ class Uniform:
         self._start = start
         self._beliefs: Outlook | None = None
         self._unread: list[tuple[int, Sequence[Candidate]]] = []
+        self._tallies: list[Tally | None] = [None] * problem.prompts
+        self._untold: list[tuple[int, Tally]] = []
+        self._rates: dict[Tally, float] = {}
         self._limits = None if problem.limits is None else problem.limits[:, self._at]
         self._served = np.zeros(problem.prompts, dtype=bool)
         self._under_way = np.zeros(problem.prompts, dtype=bool)
@@ -79,7 +86,12 @@ class Uniform:
         return Offer(Purchase(self._arm.name, n), cost, cost)
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
-        self._unread.append((prompt, candidates))
+        tally = _tally(candidates) if self._start.text is None else None
+        self._tallies[prompt] = tally
+        if tally is None:
+            self._unread.append((prompt, candidates))
+        else:
+            self._untold.append((prompt, tally))
         self._served[prompt] = True
         self._under_way[prompt] = False
 
@@ -104,13 +116,25 @@ class Uniform:
             self._amounts[given] = self._within(given, more)
 
     def difficulty(self, prompt: int) -> float:
-        return self._outlook().difficulty.pass_rate(prompt, self._at)
+        """As believed before anything was learned of the dataset, where all there is is a tally."""
+        tally = self._tallies[prompt]
+        if tally is None:
+            return self._outlook().difficulty.pass_rate(prompt, self._at)
+        known = self._rates.get(tally)
+        if known is None:
+            alone = Difficulty(1, self._problem.arms, self._start)
+            alone.observe(0, self._at, _imagined(tally))
+            known = self._rates[tally] = alone.pass_rate(0, self._at)
+        return known
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
         """The value of as many samples each as a budget holds, interpolated; none of what is counted."""
         if self._problem.objective in COUNTING:
             return ()
         outlook = self._outlook()
+        for prompt, tally in self._untold:
+            outlook.observe(prompt, self._at, _imagined(tally), sum(tally))
+        self._untold.clear()
         outlook.update(np.arange(self._problem.prompts))
         waiting = np.flatnonzero(~self._served)
         found = []
@@ -124,7 +148,7 @@ class Uniform:
         return tuple(found)
 
     def _outlook(self) -> Outlook:
-        """What is believed of the prompts, with everything observed so far."""
+        """What is believed of the prompts, with everything observed so far that is more than a tally."""
         if self._beliefs is None:
             arms = tuple(replace(arm, amounts=FORECAST_AMOUNTS) for arm in self._problem.arms)
             goal = Objective("coverage") if self._problem.objective in COUNTING else self._problem.goal
@@ -194,3 +218,25 @@ class Uniform:
         why = f"n is {n}; it must be at least 1" if n < 1 else self._arm.strategy.check(n)
         if why is not None:
             raise ConfigError(f"allocation.n: {why}")
+
+
+def _tally(candidates: Sequence[Candidate]) -> Tally | None:
+    """The tally of candidates, None where they show more than that."""
+    counts: dict[str, int] = {}
+    silent = 0
+    for candidate in candidates:
+        if candidate.score is not None or candidate.draft.weight != 1.0:
+            return None
+        if candidate.answer is None:
+            silent += 1
+        else:
+            counts[candidate.answer] = counts.get(candidate.answer, 0) + 1
+    return (*sorted(counts.values(), reverse=True), silent)
+
+
+def _imagined(tally: Tally) -> list[Candidate]:
+    """Candidates of that tally."""
+    *counts, silent = tally
+    answers = [*(str(place) for place, count in enumerate(counts) for _ in range(count)), *[None] * silent]
+    draft = Draft("", (), 0, Finish.END)
+    return [Candidate("", index, "", 0, draft, answer) for index, answer in enumerate(answers)]

@@ -21,6 +21,7 @@ _CUE = re.compile(
     r"(?:\banswer\b[ \t*_]{0,8}(?::|\bis\b(?:[ \t*_]{0,8}:)?|=)|^[ \t]{0,8}####)[*_ \t]{0,8}\n?([^\n]*)",
     re.IGNORECASE | re.MULTILINE,
 )
+SHORTEST_CUE = len("####")
 MOST_BLANKS = 8
 """Blanks that may stand before ####."""
 
@@ -87,7 +88,8 @@ def _cued(tail: str) -> str | None:
     cued = _cues(tail)
     # Two cues on one line ("Final answer: the answer is 5") are one match: look for the second inside the first.
     for start, group in tuple(cued):
-        cued.extend((start + begin, inner) for begin, inner in _cues(group))
+        if len(group) >= SHORTEST_CUE:
+            cued.extend((start + begin, inner) for begin, inner in _cues(group))
     cued.extend(_boxed(tail))
     for _, group in sorted(cued, reverse=True):
         if found := tidy(_ASIDE.sub("", group)):
@@ -110,7 +112,7 @@ def _boxed(tail: str) -> list[tuple[int, str]]:
 
 def tidy(text: str) -> str:
     r"""An answer without the wrapping of markdown, dollars, \( \), quotes and final stops around it."""
-    before = None
+    before = text if text.isalnum() else None
     while before != text:
         before = text
         text = text.strip().strip("*`\"'").strip()
