@@ -17,14 +17,15 @@ from apportion.costs import ModelProfile, attended
 from apportion.errors import EngineError
 from apportion.types import Finish, Generate, Generated, Message, Messages, Sampling, Score, Scored, Usage
 
-CONVERSATION: Messages = (Message("user", "Ann has 12 boxes. She buys 3 more. How many boxes does Ann have now?"),)
+CONVERSATION: Messages = (Message("user", "Ann wins many boxes. Ben loses them all. Now what?"),)
+"""Without an answer: a model that was trained on such stories has many."""
 OTHERS: tuple[Messages, ...] = (
     (Message("user", "Ben has 7 pens. He loses 2. How many pens does Ben have now?"),),
     (Message("user", "Cara has 40 coins. She doubles them. She wins 5. How many coins does Cara have now?"),),
 )
 STEPS = ("12 + 3 = 15", "15 - 4 = 11", "Answer: 11")
-HOT = 4.0
-# A trained model answers these questions the same way every time at temperature 1.
+HOT = 2.0
+# For completions to differ also where a model is sure; vLLM and endpoints allow no more.
 
 TOLERANCE = 1e-3
 # Scores of one response beside different batch mates: the rounding of a 16-bit model, not more.
@@ -136,8 +137,9 @@ def _check_counts(profile: ModelProfile, usage: Usage, prompt: int, completion_t
         read == prompt * reads if profile.exact_counts else 0 < read <= prompt * reads,
         "a prompt is counted once a request, as the describer counts it; what was cached is told apart",
     )
-    if profile.exact_counts:
-        cached = usage.cached_tokens // reads
+    # Of several reads only the sum is known, so they can be followed where none was cached.
+    if profile.exact_counts and (reads == 1 or not usage.cached_tokens):
+        cached = usage.cached_tokens
         reach = float(attended(cached, prompt - cached)) * reads
         reach += sum(float(attended(prompt, tokens)) for tokens in completion_tokens)
         _require(abs(usage.attended - reach) <= reads, "attended positions follow costs.attended")

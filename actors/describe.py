@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,8 @@ def _needed(config: Config, folder: Path, *names: str) -> int:
     return found
 
 
-def active_parameters(config: Config, files: list[Path], role: Role) -> float:
-    """Parameters multiplied for each token.
+def active_parameters(config: Config, tensors: Iterable[tuple[str, int]], role: Role) -> float:
+    """Parameters multiplied for each token, from the names and sizes of all tensors.
 
     The input lookup is left out and the output head is in (a tied table once, as the head; a scorer has neither).
     Of the routed experts of a mixture only the share that a token visits is counted.
@@ -102,14 +102,13 @@ def active_parameters(config: Config, files: list[Path], role: Role) -> float:
     visited = _first(config, "num_experts_per_tok") or experts
     share = visited / experts if experts else 1.0
     total = lookup = head = 0.0
-    for file in files:
-        for tensor, size in tensor_sizes(file):
-            if tensor.endswith(LOOKUPS):
-                lookup += 0 if tensor.endswith("wpe.weight") else size
-            elif tensor.endswith(HEADS):
-                head += size
-            else:
-                total += size * (share if ".experts." in tensor else 1.0)
+    for tensor, size in tensors:
+        if tensor.endswith(LOOKUPS):
+            lookup += 0 if tensor.endswith("wpe.weight") else size
+        elif tensor.endswith(HEADS):
+            head += size
+        else:
+            total += size * (share if ".experts." in tensor else 1.0)
     if role is Role.SCORER:
         return total
     return total + (head or lookup)
@@ -137,13 +136,19 @@ def context_length(config: Config, spec: ModelSpec) -> int:
 
 
 class FolderDescriber:
-    """A Describer (see `protocols`) of a model folder. The tokenizer is loaded when first needed."""
+    """A Describer (see `protocols`) of a model folder. The tokenizer is loaded when first needed.
 
-    def __init__(self, spec: ModelSpec) -> None:
+    `folder` is where its files are, the spec's path unless given; `tensors` are those of weights that are elsewhere.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, folder: Path | None = None, tensors: Iterable[tuple[str, int]] | None = None
+    ) -> None:
         self._spec = spec
-        self._folder = Path(spec.path)
+        self._folder = folder or Path(spec.path)
         config = read_config(self._folder, spec.name)
-        files = weight_files(self._folder, spec.name)
+        if tensors is None:
+            tensors = (entry for file in weight_files(self._folder, spec.name) for entry in tensor_sizes(file))
         if not any((self._folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
             raise ModelError(
                 f"models.{spec.name}.model: {self._folder} has no tokenizer; copy the model's tokenizer.json into it"
@@ -153,7 +158,7 @@ class FolderDescriber:
         head_width = _first(config, "head_dim") or width // heads
         self._profile = ModelProfile(
             name=spec.name,
-            active_parameters=active_parameters(config, files, spec.role),
+            active_parameters=active_parameters(config, tensors, spec.role),
             layers=_needed(config, self._folder, "num_hidden_layers", "n_layer"),
             attention_width=heads * head_width,
             context=context_length(config, spec),

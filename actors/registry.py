@@ -72,6 +72,30 @@ def _reach_endpoint(spec: ModelSpec) -> None:
     reach(spec)
 
 
+def _vllm_engine(spec: ModelSpec) -> Engine:
+    from apportion.actors.vllm_engine import build_engine
+
+    return build_engine(spec)
+
+
+def _vllm_scorer(spec: ModelSpec) -> Scorer:
+    from apportion.actors.vllm_scorer import build_scorer
+
+    return build_scorer(spec)
+
+
+def _describe_vllm(spec: ModelSpec) -> Describer:
+    from apportion.actors.vllm_describe import describe
+
+    return describe(spec)
+
+
+def _check_vllm(spec: ModelSpec, unit: Unit, prefixes: bool) -> None:
+    from apportion.actors.vllm_describe import check
+
+    check(spec)
+
+
 def _fake_engine(spec: ModelSpec) -> Engine:
     from apportion.actors.fake import build_engine
 
@@ -92,6 +116,7 @@ def _describe_fake(spec: ModelSpec) -> Describer:
 
 ENGINES: Mapping[str, EngineKind] = {
     "embedded": EngineKind(_embedded_engine, _embedded_scorer, _describe_folder),
+    "vllm": EngineKind(_vllm_engine, _vllm_scorer, _describe_vllm, _check_vllm),
     "openai": EngineKind(_endpoint_engine, None, _describe_endpoint, _check_endpoint, _reach_endpoint),
     "fake": EngineKind(_fake_engine, _fake_scorer, _describe_fake),
 }

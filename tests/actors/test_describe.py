@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from actor_world import conversation
 
-from apportion.actors.describe import active_parameters, describe
+from apportion.actors.describe import active_parameters, describe, tensor_sizes
 from apportion.actors.spec import ModelSpec, Role
 from apportion.errors import EngineError, ModelError
 from apportion.types import Message
@@ -55,9 +55,9 @@ def test_a_template_that_refuses_a_conversation_says_why(policy_folder: Path) ->
 def test_lookup_is_left_out_and_head_is_in(tmp_path: Path) -> None:
     shapes = {"model.embed_tokens.weight": (10, 4), "lm_head.weight": (10, 4), "model.layers.0.mlp.weight": (4, 8)}
     write_weights(tmp_path / "model.safetensors", shapes)
-    files = [tmp_path / "model.safetensors"]
-    assert active_parameters({}, files, Role.POLICY) == 40 + 32
-    assert active_parameters({}, files, Role.SCORER) == 32
+    tensors = list(tensor_sizes(tmp_path / "model.safetensors"))
+    assert active_parameters({}, tensors, Role.POLICY) == 40 + 32
+    assert active_parameters({}, tensors, Role.SCORER) == 32
 
 
 def test_a_mixture_counts_the_experts_a_token_visits(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_a_mixture_counts_the_experts_a_token_visits(tmp_path: Path) -> None:
     write_weights(tmp_path / "a.safetensors", {"lm_head.weight": (10, 4), **experts})
     write_weights(tmp_path / "b.safetensors", {"model.layers.0.mlp.shared_expert.w.weight": (3, 3)})
     config = {"num_experts": 8, "num_experts_per_tok": 2}
-    files = sorted(tmp_path.glob("*.safetensors"))
-    assert active_parameters(config, files, Role.POLICY) == 40 + 2 * 20 + 9
+    tensors = [entry for file in sorted(tmp_path.glob("*.safetensors")) for entry in tensor_sizes(file)]
+    assert active_parameters(config, tensors, Role.POLICY) == 40 + 2 * 20 + 9
 
 
 def test_context_is_the_least_of_what_limits_it(policy_folder: Path, tmp_path: Path) -> None:

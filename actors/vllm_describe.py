@@ -1,0 +1,64 @@
+"""The driver-side view of a vLLM model: its files in a folder, in the hub's cache, or fetched from the hub.
+
+vLLM itself is not imported, and need not be installed where the driver runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from apportion.actors.describe import PROMPTS_REMEMBERED, FolderDescriber, read_config
+from apportion.actors.score_format import known_format, local_config, tokenizer_of
+from apportion.actors.score_formats import ScoreFormat
+from apportion.actors.spec import ModelSpec, Role
+from apportion.actors.tokens import ChatTokenizer
+from apportion.actors.vllm_args import OwnArgs
+from apportion.actors.vllm_files import describing_folder, hub_tensors
+from apportion.errors import ConfigError
+
+
+class ScorerDescriber(FolderDescriber):
+    """Of a reward model: counts what its format writes."""
+
+    def __init__(
+        self, spec: ModelSpec, form: ScoreFormat, folder: Path, tensors: Iterable[tuple[str, int]] | None
+    ) -> None:
+        super().__init__(spec, folder, tensors)
+        self._form = form
+        self._count_prompt = lru_cache(PROMPTS_REMEMBERED)(lambda messages: len(form.prompt(self._tokens, messages)))
+
+    @cached_property
+    def _tokens(self) -> ChatTokenizer:
+        return tokenizer_of(self._spec, self._form, self._folder)
+
+    def count_text(self, text: str) -> int:
+        """Tokens that a step of this text adds to a response, all but the last one of its tag."""
+        return self._form.count_step(self._tokens, text)
+
+
+def describe(spec: ModelSpec) -> FolderDescriber:
+    """The driver-side view of a model; ModelError where it is not there, ConfigError for engine_args that are wrong."""
+    OwnArgs.split(spec)
+    folder = describing_folder(spec)
+    here = Path(spec.path).is_dir() or any(folder.glob("*.safetensors"))
+    tensors = None if here else hub_tensors(spec)
+    if spec.role is Role.POLICY:
+        return FolderDescriber(spec, folder, tensors)
+    return ScorerDescriber(spec, format_of(spec, folder), folder, tensors)
+
+
+def format_of(spec: ModelSpec, folder: Path) -> ScoreFormat:
+    """The format of a scorer; ConfigError where it cannot be told."""
+    form = known_format(spec.name, spec.engine_args, read_config(folder, spec.name))
+    if form is None:
+        raise ConfigError(f"models.{spec.name}: no format was found; set models.{spec.name}.engine_args.format")
+    return form
+
+
+def check(spec: ModelSpec) -> None:
+    """What the config and a config.json of this machine show to be wrong: ConfigError."""
+    OwnArgs.split(spec)
+    if spec.role is Role.SCORER:
+        known_format(spec.name, spec.engine_args, local_config(spec.path))
