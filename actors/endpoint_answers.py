@@ -16,7 +16,7 @@ from apportion.actors.endpoint_http import NonsenseError
 from apportion.actors.tokens import stop_end
 from apportion.types import Completion, Finish, LogprobStats
 
-FILTERED = frozenset({"content_filter", "refusal"})
+FILTERED = ("content_filter", "refusal")
 # The endpoint ended the turn; what it let through is the completion.
 
 NOMINAL_VOCABULARY = 2**17

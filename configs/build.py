@@ -53,7 +53,6 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
     arms = build_arms(job)
     objective = build_objective(job.objective, arms)
     used = models_of(arms)
-    _check_prices(job, unit, used)
     known_name("allocation.policy", job.allocation.policy, ALLOCATIONS, "allocation policy")
     check_serves(job.allocation.policy, objective)
     at_least("difficulty.probe", job.difficulty.probe, 1)
@@ -61,6 +60,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
         at_least("execution.in_flight", job.execution.in_flight, 1)
     models = {name: build_model_spec(name, model, name in away) for name, model in job.models.items() if name in used}
     _check_engines(models, arms, unit)
+    _check_prices(job, unit, used)
     return JobSpec(
         dataset=_dataset(job.dataset, rows_given),
         output=Path(job.output).expanduser(),

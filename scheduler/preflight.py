@@ -14,6 +14,7 @@ from rich.text import Text
 from apportion.actors.backends import INLINE
 from apportion.actors.cluster import connect, disconnect
 from apportion.actors.placement import Need, Node, cluster_nodes, shortage
+from apportion.actors.registry import kind_of
 from apportion.actors.spec import ModelSpec
 from apportion.scheduler.assemble import build_costs, build_policy, in_flight, prepare
 from apportion.scheduler.cautions import job_cautions
@@ -23,6 +24,9 @@ from apportion.scheduler.terminal import amount, count, safe
 
 SHOWN_ROWS = 20
 """Rows set aside that are listed; a run writes them all to set_aside.jsonl."""
+
+UNKNOWN = "unknown"
+"""Shown of a model behind an endpoint that does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class ModelFacts:
     context: int
     prompt_tokens: float
     """mean over the prompts"""
+    exact: bool = True
+    """whether tokens are counted; else they are bounded, and the context is not known"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +58,23 @@ class Findings:
 
 
 def check_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> Findings:
-    """Look at everything a job needs. Raises DataError, ModelError, ConfigError, or CapacityError for no cluster."""
+    """Look at everything a job needs. Raises DataError, ModelError, ConfigError, or CapacityError for no cluster.
+
+    Models behind an endpoint are asked for, once.
+    """
     prepared = prepare(spec, rows)
     build_policy(prepared, build_costs(prepared))
+    for model in spec.models.values():
+        look = kind_of(model).reach
+        if look is not None:
+            look(model)
     facts = tuple(
         ModelFacts(
             model,
             prepared.meter.profiles[name].active_parameters,
             prepared.meter.profiles[name].context,
             float(prepared.prompt_tokens[name].mean()),
+            prepared.meter.profiles[name].exact_counts,
         )
         for name, model in spec.models.items()
     )
@@ -129,9 +143,9 @@ def _models_table(findings: Findings) -> Table:
             safe(spec.name),
             spec.role.value,
             spec.engine,
-            count(facts.parameters),
-            f"{facts.context:,}",
-            f"{facts.prompt_tokens:,.0f}",
+            count(facts.parameters) if facts.parameters else UNKNOWN,
+            f"{facts.context:,}" if facts.exact else UNKNOWN,
+            f"{facts.prompt_tokens:,.0f}" if facts.exact else f"at most {facts.prompt_tokens:,.0f}",
             str(spec.replicas),
             f"{spec.cpus:g} cpus, {spec.gpus:g} gpus",
         )
