@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from apportion.errors import ApportionError
+    from apportion.scheduler.pipeline import solve_dataset
     from apportion.scheduler.solve import solve
 
 __version__ = "0.1.0"
 
-__all__ = ["ApportionError", "__version__", "solve"]
+__all__ = ["ApportionError", "__version__", "solve", "solve_dataset"]
 
-_HOMES = {"ApportionError": "apportion.errors", "solve": "apportion.scheduler.solve"}
+_HOMES = {
+    "ApportionError": "apportion.errors",
+    "solve": "apportion.scheduler.solve",
+    "solve_dataset": "apportion.scheduler.pipeline",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,11 +8,9 @@ crash is removed when the job is resumed. summary.json is written last: where it
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,13 +22,14 @@ import yaml
 from apportion.errors import RunDirectoryError
 from apportion.scheduler.candidates import CandidateWriter, write_results
 from apportion.scheduler.dataset import SetAside
+from apportion.scheduler.lock import lock_folder
 from apportion.scheduler.plain import dumps, masked
 from apportion.scheduler.results import Committed, PromptResult
 from apportion.scheduler.spec import FITTED_COPY
 
 CONFIG, DATASET, JOURNAL = "config.yaml", "dataset.json", "journal.sqlite"
 RESULTS, RESULTS_TABLE, CANDIDATES = "results.jsonl", "results.parquet", "candidates.parquet"
-SET_ASIDE, SUMMARY, LOCK = "set_aside.jsonl", "summary.json", ".lock"
+SET_ASIDE, SUMMARY = "set_aside.jsonl", "summary.json"
 
 _WHERE_IT_RUNS = ("output", "cluster", "calibration")
 """Keys that never change what a job decides. (What is recorded to calibrate is an allocation of its own.)"""
@@ -41,9 +40,6 @@ _MODEL_SETS_IN_FLIGHT = ("replicas", "max_batch")
 _COMPARED_BY_CONTENT = "difficulty.fitted"
 """A fitted policy is the same wherever its file lies."""
 _SHOWN_DIFFERENCES = 8
-LOCK_SECONDS = 30.0
-"""A killed process is gone well before; one that holds the lock for longer is at work."""
-LOCK_POLL_SECONDS = 0.1
 
 
 class RunDirectory:
@@ -62,11 +58,10 @@ class RunDirectory:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - held until close
+            self._lock = lock_folder(path)
         except OSError as error:
             raise RunDirectoryError(f"output: {path} cannot be written ({error}); choose another output") from error
         try:
-            self._take_lock()
             self._adopt(resolved, fingerprint, Path(fitted) if fitted is not None else None)
             self.written = _repair(path / RESULTS)
             self._results: IO[str] = open(path / RESULTS, "a", encoding="utf-8")  # noqa: SIM115 - held until close
@@ -123,20 +118,6 @@ class RunDirectory:
         self._results.close()
         self._lock.close()
 
-    def _take_lock(self) -> None:
-        """The lock dies with its process, so a killed job leaves none behind."""
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "unknown"
-            raise RunDirectoryError(
-                f"output: another job (process {holder}) writes to {self.path}; wait for it or choose another output"
-            ) from error
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
-
     def _adopt(self, resolved: Mapping[str, Any], fingerprint: str, fitted: Path | None) -> None:
         config, dataset = self.path / CONFIG, self.path / DATASET
         if not config.exists() or self._is_unspent():
@@ -188,19 +169,6 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     """The summary of a finished run directory, or None."""
     file = path / SUMMARY
     return _read_json(file) if file.is_file() else None
-
-
-def wait_unlocked(path: Path) -> None:
-    """Wait for up to `LOCK_SECONDS` until no job writes to a run directory; whether one still does is for it to say."""
-    lock = path / LOCK
-    deadline = time.monotonic() + LOCK_SECONDS
-    while lock.exists() and time.monotonic() < deadline:
-        with open(lock, "a+", encoding="utf-8") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                time.sleep(LOCK_POLL_SECONDS)
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -21,8 +21,8 @@ from apportion.scheduler.plain import masked
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _PARQUET_MAGIC = b"PAR1"
 _UTF8_MARK = b"\xef\xbb\xbf"
-_BATCH_ROWS = 1024
-"""Rows decoded at once from Parquet: enough to be fast, small enough that long prompts do not fill memory."""
+BATCH_ROWS = 1024
+"""Rows decoded at once: enough to be fast, small enough that long prompts do not fill memory."""
 _EXCERPT = 40
 
 
@@ -47,13 +47,15 @@ def read_rows(path: str) -> Iterator[Row]:
 
 
 def memory_rows(rows: Iterable[Any]) -> Iterator[Row]:
-    """Rows handed over in Python: any iterable of mappings."""
+    """Rows handed over in Python: any iterable of mappings; a `Row` that was read elsewhere is taken as it is."""
     if isinstance(rows, str | bytes | Path | Mapping):
         raise DataError(
             f"rows are a {type(rows).__name__}, but must be dicts, one a prompt; a file goes in dataset.path"
         )
     for line, row in enumerate(rows, 1):
-        if isinstance(row, Mapping):
+        if isinstance(row, Row):
+            yield row
+        elif isinstance(row, Mapping):
             yield Row(line, row)
         else:
             yield Row(line, None, f"a row must be a dict, not {type(row).__name__}")
@@ -117,14 +119,19 @@ def _parquet(stream: IO[bytes]) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     line = 0
-    for batch in pq.ParquetFile(stream).iter_batches(batch_size=_BATCH_ROWS):
-        try:
-            records = batch.to_pylist()
-        except UnicodeDecodeError:
-            records = [_record(batch, position) for position in range(batch.num_rows)]
-        for record in records:
-            line += 1
-            yield Row(line, record) if isinstance(record, dict) else Row(line, None, record)
+    for batch in pq.ParquetFile(stream).iter_batches(batch_size=BATCH_ROWS):
+        yield from batch_rows(batch, line)
+        line += batch.num_rows
+
+
+def batch_rows(batch: Any, before: int) -> Iterator[Row]:
+    """The rows of an Arrow batch or table, of which `before` rows came earlier."""
+    try:
+        records = batch.to_pylist()
+    except UnicodeDecodeError:
+        records = [_record(batch, position) for position in range(batch.num_rows)]
+    for line, record in enumerate(records, before + 1):
+        yield Row(line, record) if isinstance(record, dict) else Row(line, None, record)
 
 
 def _record(batch: Any, position: int) -> dict[str, Any] | str:
