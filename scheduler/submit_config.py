@@ -30,14 +30,14 @@ from apportion.scheduler.plain import masked
 class Parcel:
     """A config as it is sent. `fitted` is a fitted policy's file to be sent with it; `config` then names none.
 
-    `shipped` are the relative paths that the cluster must find in the folder that was shipped.
+    `shipped` are the relative paths that the cluster must find in the folder that is shipped; None where none is.
     """
 
     config: dict[str, Any]
     source: str
     output: str
     fitted: Path | None
-    shipped: tuple[str, ...]
+    shipped: tuple[str, ...] | None
 
 
 @dataclass(slots=True)
@@ -69,7 +69,8 @@ def pack(source: ConfigSource, overrides: list[str], working_dir: Path | None) -
     with _importable(working_dir):
         _check(LoadedConfig(placing.here, loaded.resolved, loaded.source), placing)
     placing.sent["cluster"] = {**placing.sent["cluster"], "address": "auto"}
-    return Parcel(placing.sent, loaded.source, output, placing.fitted, tuple(placing.shipped))
+    shipped = tuple(placing.shipped) if working_dir is not None else None
+    return Parcel(placing.sent, loaded.source, output, placing.fitted, shipped)
 
 
 def _check_output(output: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.resources
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterable
@@ -24,9 +25,11 @@ def main() -> int:
             f"every node, for example pip install {' '.join(repr(one) for one in lacking)}"
         )
         return 2
-    absent = [
-        path for path in json.loads(_job_file("shipped.json").read_text(encoding="utf-8")) if not Path(path).exists()
-    ]
+    shipped = json.loads(_job_file("shipped.json").read_text(encoding="utf-8"))
+    if shipped is None:
+        # Ray puts the current directory first on its workers' path; without a folder it is where the head was started.
+        os.chdir(_job_file("."))
+    absent = [path for path in shipped or () if not Path(path).exists()]
     if absent:
         _complain(
             f"{', '.join(absent)} did not travel with --working-dir: a .gitignore or .rayignore there leaves it out; "

@@ -57,7 +57,7 @@ def test_what_the_cluster_has_is_sent_as_it_was_written(folder: Path, path: str)
     for shipped in (None, folder):
         parcel = packed(shipped, **changes)
         assert parcel.config["dataset"]["path"] == path
-        assert parcel.shipped == ()
+        assert not parcel.shipped
 
 
 def test_a_sent_config_reads_back_as_the_same_job(folder: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_sent_config_reads_back_as_the_same_job(folder: Path) -> None:
 
 def test_a_secret_stays_where_it_is_and_is_read_on_the_cluster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUCKET_KEY", "hunter2")
-    parcel = packed(None, **{"dataset": {"path": "https://u:${oc.env:BUCKET_KEY}@host/d.jsonl", "prompt": "q"}})
+    parcel = packed(None, dataset={"path": "https://u:${oc.env:BUCKET_KEY}@host/d.jsonl", "prompt": "q"})
     assert "hunter2" not in json.dumps(parcel.config)
     assert parcel.config["dataset"]["path"] == "https://u:${oc.env:BUCKET_KEY}@host/d.jsonl"
 
@@ -97,12 +97,12 @@ def test_models_travel_in_the_folder_or_are_the_clusters_own(folder: Path, tmp_p
     (folder / "tiny").mkdir()
     (tmp_path / "here" / "mine").mkdir()
     for text in ("/mnt/models/qwen", "Qwen/Qwen2.5-1.5B-Instruct"):
-        sent = packed(folder, **{"models": {"small": {**model, "model": text}}})
+        sent = packed(folder, models={"small": {**model, "model": text}})
         assert sent.config["models"]["small"]["model"] == text
     with pytest.raises(ModelError, match=r"models.small.model: .*tiny has no config.json"):
-        packed(folder, **{"models": {"small": {**model, "model": "tiny"}}})
+        packed(folder, models={"small": {**model, "model": "tiny"}})
     with pytest.raises(ModelError, match=r"models.small.model: 'mine' is on this machine only.*--working-dir"):
-        packed(None, "dataset.path=/d.jsonl", **{"models": {"small": {**model, "model": "mine"}}})
+        packed(None, "dataset.path=/d.jsonl", models={"small": {**model, "model": "mine"}})
 
 
 def test_a_fitted_policy_travels_from_wherever_it_lies(folder: Path, tmp_path: Path) -> None:
