@@ -71,9 +71,7 @@ class Cluster:
 
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)
-        # Ray lets its variables overrule the address it is given; the one found above is meant.
-        os.environ[ADDRESS_VARIABLES[0]] = self.url
-        with _asking(self.url):
+        with _asking(self.url), _without_addresses():
             self._client = JobSubmissionClient(self.url, headers=headers)
 
     def submit(self, job_id: str, entrypoint: str, runtime_env: Mapping[str, Any], output: str, config: str) -> None:
@@ -209,6 +207,16 @@ def _check_version(version: str, shown: str) -> None:
         raise SubmissionError(
             f"the cluster at {shown} runs Ray {version}, but apportion needs at least {LEAST_RAY}; upgrade Ray there"
         )
+
+
+@contextmanager
+def _without_addresses() -> Iterator[None]:
+    """Ray lets its variables overrule the address it is given; here the one that was found is meant."""
+    hidden = {name: os.environ.pop(name) for name in ADDRESS_VARIABLES if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 @contextmanager

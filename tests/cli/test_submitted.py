@@ -1,0 +1,83 @@
+"""The cluster's side of a submitted job, and how a command that is terminated ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_recovery import events_in
+
+from apportion.commands.submitted import missing
+
+
+def job_folder(folder: Path, **files: Any) -> None:
+    """What `submit` sends beside the wheel."""
+    package = folder / "apportion_job"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "requirements.txt").write_text(files.get("requirements", ""))
+    (package / "shipped.json").write_text(json.dumps(files.get("shipped")))
+
+
+def submitted(folder: Path) -> subprocess.CompletedProcess[str]:
+    code = (
+        f"import sys; sys.path.append({str(folder)!r}); from apportion.commands.submitted import main; sys.exit(main())"
+    )
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+
+
+def test_what_the_clusters_python_lacks_is_named() -> None:
+    needed = ["numpy>=1", "numpy>=999", "no-such-package>=1", 'no-other-package; python_version < "3"']
+    found = missing(needed)
+    assert found[0].startswith("numpy>=999 (has ")
+    assert found[1:] == ["no-such-package>=1"]
+
+
+def test_a_cluster_that_lacks_a_package_is_told_what_to_install(tmp_path: Path) -> None:
+    job_folder(tmp_path, requirements="no-such-package>=1\n")
+    ran = submitted(tmp_path)
+    assert ran.returncode == 2
+    assert "lacks what apportion needs: no-such-package>=1; install it on every node" in ran.stderr
+    assert "pip install 'no-such-package>=1'" in ran.stderr
+
+
+def test_a_path_that_did_not_travel_is_named(tmp_path: Path) -> None:
+    (tmp_path / "there.jsonl").write_text("")
+    job_folder(tmp_path, shipped=["there.jsonl", "gone.jsonl"])
+    ran = submitted(tmp_path)
+    assert ran.returncode == 2
+    assert "SubmissionError: gone.jsonl did not travel with --working-dir" in ran.stderr
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_that_is_terminated_ends_as_with_ctrl_c(tmp_path: Path, sent: signal.Signals) -> None:
+    rows = [json.dumps({"prompt": f"question {i} p=0.5 answer={i}"}) for i in range(50)]
+    (tmp_path / "d.jsonl").write_text("\n".join(rows) + "\n")
+    config = {
+        "dataset": {"path": str(tmp_path / "d.jsonl")},
+        "output": str(tmp_path / "run"),
+        "budget": {"amount": 200, "unit": "samples"},
+        "models": {"small": {"engine": "fake", "model": "x", "engine_args": {"latency": 0.2}}},
+        "arms": {"vote": {"strategy": "best_of_n", "policy": "small", "n": [1, 2]}},
+        "execution": {"in_flight": 2},
+        "cluster": {"address": "inline"},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(config))
+    job = subprocess.Popen(
+        [sys.executable, "-m", "apportion", "run", str(tmp_path / "job.yaml")], stderr=subprocess.PIPE, text=True
+    )
+    while events_in(tmp_path / "run" / "journal.sqlite") < 3:
+        assert job.poll() is None, job.communicate()[1]
+        time.sleep(0.05)
+    job.send_signal(sent)
+    _, said = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert "stopped; everything so far is kept" in said
+    assert "Traceback" not in said
