@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from apportion import __version__
-from apportion.actors.backends import backend_for
+from apportion.actors.backends import INLINE, backend_for
+from apportion.actors.protocols import Backend, ReplicaHealth
 from apportion.configs.build import load_job
 from apportion.configs.load import ConfigSource
 from apportion.scheduler.assemble import Prepared, build_machine, prepare
 from apportion.scheduler.driver import Driver
 from apportion.scheduler.journal import Journal
 from apportion.scheduler.machine import Machine
+from apportion.scheduler.metrics import Metrics
 from apportion.scheduler.outputs import RunDirectory
-from apportion.scheduler.progress import Display, JobView
+from apportion.scheduler.progress import LIVE_SECONDS, Display, JobView
 from apportion.scheduler.results import Committed, PromptResult, is_correct, judge
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.summary import build_summary
@@ -85,6 +87,8 @@ class _Job:
         self._results: list[PromptResult] = []
         self._correct = self._scored = 0
         self._begun: tuple[float, float, int] | None = None
+        self._looked = float("-inf")
+        self._metrics = Metrics(prepared.spec.output.name) if prepared.spec.cluster != INLINE else None
 
     async def run(self) -> dict[str, Any]:
         spec, dataset = self._spec, self._prepared.dataset
@@ -101,12 +105,13 @@ class _Job:
                     backend,
                     journal,
                     sink=lambda committed: self._commit(committed, directory),
-                    watch=lambda: self._show(machine, backend.health()),
+                    watch=lambda: self._watch(machine, backend),
                     ordered=spec.ordered,
                 )
                 try:
                     await driver.run()
                 finally:
+                    self._look(machine, backend)
                     await backend.close()
             if complete is None:
                 complete = self._summary(machine)
@@ -125,14 +130,29 @@ class _Job:
         if self._on_result is not None:
             self._on_result(result)
 
-    def _show(self, machine: Machine, health: Sequence[Any]) -> None:
-        if self._display is None:
+    def _watch(self, machine: Machine, backend: Backend) -> None:
+        """Called after every turn of the driver, so it must cost next to nothing."""
+        now = time.monotonic()
+        if now - self._looked >= LIVE_SECONDS:
+            self._looked = now
+            self._look(machine, backend)
+
+    def _look(self, machine: Machine, backend: Backend) -> None:
+        if self._display is None and self._metrics is None:
             return
+        health = backend.health()
+        view = self._view(machine, health)
+        if self._display is not None:
+            self._display(view)
+        if self._metrics is not None:
+            self._metrics(view, health)
+
+    def _view(self, machine: Machine, health: Sequence[ReplicaHealth]) -> JobView:
         total = machine.ledger.total.tokens
         if self._begun is None:
             # The first look comes before this session's first reply: what is there was replayed.
             self._begun = (total, machine.ledger.spent, machine.committed)
-        view = JobView(
+        return JobView(
             total=machine.total,
             done=machine.committed,
             running=machine.running,
@@ -153,7 +173,6 @@ class _Job:
             replayed_done=self._begun[2],
             note="" if any(one.alive for one in health) else "starting models",
         )
-        self._display(view)
 
     def _summary(self, machine: Machine) -> dict[str, Any]:
         ledger = machine.ledger
