@@ -11,14 +11,15 @@ from apportion.actors.spec import ModelSpec
 INLINE = "inline"
 
 
-def backend_for(cluster: str, specs: Sequence[ModelSpec]) -> Backend:
+def backend_for(cluster: str, specs: Sequence[ModelSpec], wait_s: float = 0.0) -> Backend:
     """The backend of a config's `cluster`.
 
     `inline` runs every model in this process; anything else is a Ray cluster: `local` starts one on this machine,
-    `auto` and `HOST:PORT` join one that runs. Nothing is started or connected before `Backend.start`.
+    `auto` and `HOST:PORT` join one that runs, and wait up to `wait_s` seconds for nodes that it does not have yet.
+    Nothing is started or connected before `Backend.start`.
     """
     if cluster == INLINE:
         return InlineBackend(specs)
-    from apportion.actors.pool import RayBackend
+    from apportion.actors.ray_backend import RayBackend
 
-    return RayBackend(cluster, specs)
+    return RayBackend(cluster, specs, wait_s)

@@ -1,6 +1,7 @@
 """The backend that runs every model in this process: no Ray, one instance a model.
 
-Deaths are not isolated. A request of a batch that the model failed on is tried once more, such requests one at a time.
+Deaths are not isolated, and a hung model is not noticed. A request of a batch that the model failed on is tried once
+more, such requests one at a time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Sequence
 
 from apportion.actors.health import Health
 from apportion.actors.host import Host
+from apportion.actors.protocols import OnLoss
 from apportion.actors.spec import ModelSpec
 from apportion.errors import BatchError, ClusterLostError, ConfigError, nearest
 from apportion.types import Reply, Request
@@ -23,6 +25,7 @@ class InlineBackend:
         self._hosts: dict[str, Host] = {}
         self._running: dict[str, set[asyncio.Task[Reply]]] = {name: set() for name in self._specs}
         self._again = {name: asyncio.Lock() for name in self._specs}
+        self._listener: OnLoss | None = None
 
     async def start(self) -> None:
         """Load every model, one after the other; ModelError where one does not load."""
@@ -38,26 +41,36 @@ class InlineBackend:
                 f"{nearest(request.model, self._hosts)}"
             )
         running = self._running[request.model]
-        task = asyncio.ensure_future(self._run(host, request))
+        task = asyncio.ensure_future(self._run(host, request, affinity))
         running.add(task)
         task.add_done_callback(running.discard)
         return task
 
-    async def _run(self, host: Host, request: Request) -> Reply:
+    def tell_losses(self, listener: OnLoss) -> None:
+        """Ask `listener` before a request of a failed batch is tried again."""
+        self._listener = listener
+
+    async def _run(self, host: Host, request: Request, affinity: int) -> Reply:
         try:
-            try:
-                return await host.run(request)
-            except BatchError as error:
-                if error.broken:
-                    raise
+            return await host.run(request)
+        except BatchError as error:
+            if not self._lost(request, affinity, error):
+                raise
+        try:
             async with self._again[request.model]:
                 return await host.run(request)
         except BatchError as error:
-            if error.broken:
-                raise ClusterLostError(
-                    f"model {request.model!r} is gone: {error}. Run the same command again to resume"
-                ) from error
+            self._lost(request, affinity, error)
             raise
+
+    def _lost(self, request: Request, affinity: int, error: BatchError) -> bool:
+        """Tell of lost work; whether it may be done again. Raises ClusterLostError where the model is gone."""
+        again = self._listener is None or self._listener(request, affinity, str(error))
+        if error.broken:
+            raise ClusterLostError(
+                f"model {request.model!r} is gone: {error}. Run the same command again to resume"
+            ) from error
+        return again
 
     def health(self) -> Sequence[Health]:
         """One replica a model; it lives while this process does."""

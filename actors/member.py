@@ -1,7 +1,7 @@
 """The driver's side of one replica: starts its actor, sends it requests, takes its replies, and notices its death.
 
-Invariants: a request given to `give` is either answered through `Owner.answered` or handed back through `Owner.died`,
-once; requests of one tick of the event loop travel in one call.
+Invariants: a request given to `give` is either answered through `Owner.answered`, handed back through `Owner.died`, or
+was taken back by `drop` or `retire`, once; requests of one tick of the event loop travel in one call.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from typing import Any, Protocol
 
 from apportion.actors.replica import Loaded, Outcome, Refused, Replica
 from apportion.actors.spec import ModelSpec
+from apportion.actors.watch import Pace
 from apportion.actors.work import Work
 from apportion.errors import ConfigError, ModelError, ReplicaDiedError
 
 
 class Owner(Protocol):
-    """Who is told what becomes of the requests."""
+    """Who is told what becomes of the requests. `now` is the pool's clock, in seconds."""
+
+    @property
+    def now(self) -> float: ...
 
     def answered(self, member: Member, work: Work, outcome: Outcome) -> None: ...
 
@@ -35,11 +39,22 @@ class Member:
         self.facts: Loaded | None = None
         self.running: dict[int, Work] = {}
         self.load = 0
+        self.suspects = 0
+        """of `running`, those that must be kept from fresh requests"""
+        self.heard = 0.0
+        """when it answered last"""
+        self.longest = 0.0
+        """the most that any request took from `give` to its answer, in this life of the replica"""
+        self.took = 0.0
+        """what the request that it answered last took"""
+        self.late = 0
+        """how often it was late since it last answered in time"""
         self._spec = spec
         self._options = options
         self._owner = owner
         self._actor: Any = None
         self._outgoing: list[Work] = []
+        self._withdrawn: list[int] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -60,15 +75,36 @@ class Member:
             raise ConfigError(facts.message) if facts.config else ModelError(facts.message)
         self.facts = facts
         self.alive = True
+        self.heard, self.longest, self.late = self._owner.now, 0.0, 0
         self._spawn(self._receive(self._actor))
 
     def give(self, work: Work) -> None:
         """Send a request at the end of this tick of the event loop."""
+        work.since = self._owner.now
         self.running[work.number] = work
         self.load += work.size
+        self.suspects += work.suspect
         self._outgoing.append(work)
-        if len(self._outgoing) == 1:
-            asyncio.get_running_loop().call_soon(self._flush)
+        self._flush_soon()
+
+    def drop(self, work: Work) -> None:
+        """Take a request back, and free the replica of it. Nothing is done where it is not here."""
+        if self._remove(work.number) is None:
+            return
+        if work in self._outgoing:
+            self._outgoing.remove(work)
+        else:
+            self._withdrawn.append(work.number)
+            self._flush_soon()
+
+    def oldest(self) -> Work | None:
+        """The request that has been here longest."""
+        return next(iter(self.running.values()), None)
+
+    def pace(self) -> Pace:
+        """What it takes at present."""
+        oldest = self.oldest()
+        return Pace(self.longest, 0.0 if oldest is None else self._owner.now - oldest.since)
 
     def stop(self) -> None:
         """Kill the actor and forget it."""
@@ -83,7 +119,8 @@ class Member:
         orphans = list(self.running.values())
         self.running.clear()
         self._outgoing.clear()
-        self.load = 0
+        self._withdrawn.clear()
+        self.load = self.suspects = 0
         self._kill()
         return orphans
 
@@ -102,16 +139,33 @@ class Member:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _remove(self, number: int) -> Work | None:
+        work = self.running.pop(number, None)
+        if work is not None:
+            self.load -= work.size
+            self.suspects -= work.suspect
+        return work
+
+    def _flush_soon(self) -> None:
+        if len(self._outgoing) + len(self._withdrawn) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+
     def _flush(self) -> None:
         batch, self._outgoing = self._outgoing, []
-        if batch and self.alive:
-            self._spawn(self._send(self._actor, [(work.number, work.request) for work in batch]))
+        withdrawn, self._withdrawn = self._withdrawn, []
+        if not self.alive:
+            return
+        actor = self._actor
+        if withdrawn:
+            self._spawn(self._send(actor, actor.cancel, withdrawn))
+        if batch:
+            self._spawn(self._send(actor, actor.put, [(work.number, work.request) for work in batch]))
 
-    async def _send(self, actor: Any, batch: list[tuple[int, Any]]) -> None:
+    async def _send(self, actor: Any, method: Any, batch: list[Any]) -> None:
         import ray
 
         try:
-            await actor.put.remote(batch)
+            await method.remote(batch)
         except ray.exceptions.RayError as error:
             self._bury(actor, error)
 
@@ -126,8 +180,13 @@ class Member:
                 return
             # Replies first: a failure may make the owner retire this replica, and would take them along.
             for number, outcome in sorted(outcomes, key=lambda entry: isinstance(entry[1], Refused)):
-                work = self.running.pop(number)
-                self.load -= work.size
+                work = self._remove(number)
+                if work is None:
+                    # Taken back while its answer was on the way.
+                    continue
+                self.heard = self._owner.now
+                self.took = self.heard - work.since
+                self.longest = max(self.longest, self.took)
                 self._owner.answered(self, work, outcome)
                 if actor is not self._actor:
                     return

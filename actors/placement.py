@@ -1,27 +1,20 @@
-"""Room for replicas on a Ray cluster: whether there is enough, and reserving it before any model loads.
+"""Which replica goes where on a cluster, decided on what its nodes have in all, before anything is reserved.
 
-The check is on what nodes have in all, so that a config that can never run is refused at once and by name; a cluster
-that is merely busy is waited for.
+Replicas of different models that take shares of a GPU are put on one GPU where their shares fit (a policy beside its
+verifier). The largest are placed first, so that none breaks up a node that another needs whole; among the nodes that
+hold it, a replica goes to the one with the fewest of its model, so that a node that dies takes few with it. Where that
+leaves something out, the fullest nodes are filled first instead, and then shares are placed one by one.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from apportion.actors.spec import ModelSpec
-from apportion.errors import CapacityError
-
-BUSY_SECONDS = 120.0
-# Another job may be about to end; after this the user should know that the cluster is full.
-
-WAIT_SECONDS = 1
-# A wait cannot be interrupted: so long, at most, does a Ctrl-C go unheard.
 
 OVERSUBSCRIBE = 4
 # A local Ray may promise more CPUs than there are cores, as replicas take turns; beyond this they only get in the way.
@@ -29,65 +22,171 @@ OVERSUBSCRIBE = 4
 LEAST_CPUS = 0.001
 # Ray reserves nothing without resources; a replica that asks for none still needs a place.
 
+ROUNDING = 1e-6
+# Shares of a GPU that are written as decimals add up to one within this; Ray itself counts in 1e-4.
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What one machine of the cluster has in all."""
+    """What one machine of the cluster has in all; `id` is Ray's."""
 
     name: str
     cpus: float
     gpus: float
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What each replica of a model takes."""
+    """What each replica of a model takes. A job needs `least` of them (None: all); the others may come later."""
 
     model: str
     replicas: int
     cpus: float
     gpus: float
+    least: int | None = None
 
     @classmethod
     def of(cls, spec: ModelSpec) -> Need:
         """The need of one model."""
         cpus = spec.cpus if spec.cpus or spec.gpus else LEAST_CPUS
-        return cls(spec.name, spec.replicas, cpus, spec.gpus)
+        return cls(spec.name, spec.replicas, cpus, spec.gpus, spec.least_replicas)
+
+    @property
+    def required(self) -> int:
+        """Replicas without which the job is refused."""
+        return self.replicas if self.least is None else self.least
+
+    def __str__(self) -> str:
+        count = f"{self.replicas}" if self.least is None else f"{self.least} to {self.replicas}"
+        return f"{self.model}: {count} x ({self.cpus:g} CPUs, {self.gpus:g} GPUs)"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Replicas, as (model, index), that are placed as one: a single one, or several whose shares make up a GPU."""
+
+    replicas: tuple[tuple[str, int], ...]
+    cpus: float
+    gpus: float
+    required: bool
 
     @property
     def bundle(self) -> dict[str, float]:
-        """One replica's resources as Ray names them."""
+        """Its resources as Ray names them."""
         return {name: amount for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount}
 
-    def __str__(self) -> str:
-        return f"{self.model}: {self.replicas} x ({self.cpus:g} CPUs, {self.gpus:g} GPUs)"
+    def beside(self, other: Slot) -> Slot | None:
+        """Both on one GPU; None where they do not fit there, or hold replicas of the same model."""
+        models = {model for model, _ in self.replicas}
+        if self.gpus + other.gpus > 1 + ROUNDING or any(model in models for model, _ in other.replicas):
+            return None
+        gpus, cpus = min(1.0, self.gpus + other.gpus), self.cpus + other.cpus
+        return Slot((*self.replicas, *other.replicas), cpus, gpus, self.required or other.required)
+
+
+class _Room:
+    """What is left of one node while slots are put on it."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.cpus = node.cpus
+        whole = int(node.gpus)
+        self.gpus = [1.0] * whole + ([node.gpus - whole] if node.gpus > whole else [])
+        self.held: Counter[str] = Counter()
+
+    def holds(self, slot: Slot) -> bool:
+        return self.cpus >= slot.cpus - ROUNDING and self._choice(slot.gpus) is not None
+
+    def take(self, slot: Slot) -> None:
+        self.cpus -= slot.cpus
+        share = min(1.0, slot.gpus)
+        for gpu in self._choice(slot.gpus) or ():
+            self.gpus[gpu] -= share
+        self.held.update(model for model, _ in slot.replicas)
+
+    def _choice(self, amount: float) -> list[int] | None:
+        """GPUs for so much of them: whole ones that are free, or the fullest one with such a share left."""
+        if not amount:
+            return []
+        least = min(1.0, amount) - ROUNDING
+        able = sorted((free, gpu) for gpu, free in enumerate(self.gpus) if free >= least)
+        count = math.ceil(amount - ROUNDING)
+        return [gpu for _, gpu in able[:count]] if len(able) >= count else None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Slots, in the order in which to reserve them, and the node of each; None for one that has no room yet."""
+
+    slots: tuple[Slot, ...]
+    nodes: tuple[Node | None, ...]
+
+    @property
+    def missing(self) -> Counter[str]:
+        """Required replicas without room, by model."""
+        without = [slot for slot, node in zip(self.slots, self.nodes, strict=True) if node is None and slot.required]
+        return Counter(model for slot in without for model, _ in slot.replicas)
+
+
+def make_plan(needs: Sequence[Need], nodes: Sequence[Node]) -> Plan:
+    """The best plan there is: one that leaves nothing required out, where that can be."""
+    plans = [_arrange(_slots(needs, together), nodes, spread) for together in (True, False) for spread in (True, False)]
+    return min(plans, key=lambda plan: plan.missing.total())
 
 
 def shortage(needs: Sequence[Need], nodes: Sequence[Node]) -> str | None:
-    """Why the needs do not fit the nodes, with what was asked and what there is; None where they fit.
-
-    Replicas are put on the fullest node that holds them, largest first; each must fit on one node.
-    """
-    free = [[node.cpus, node.gpus] for node in nodes]
-    left_out: dict[str, int] = {}
-    for need in sorted(needs, key=lambda need: (-need.gpus, -need.cpus)):
-        for _ in range(need.replicas):
-            able = [room for room in free if room[0] >= need.cpus - 1e-9 and room[1] >= need.gpus - 1e-9]
-            if not able:
-                left_out[need.model] = left_out.get(need.model, 0) + 1
-                continue
-            room = min(able, key=lambda room: (room[1], room[0]))
-            room[0] -= need.cpus
-            room[1] -= need.gpus
-    if not left_out:
+    """Why the needs do not fit the nodes, with what was asked and what there is; None where they fit."""
+    missing = make_plan(needs, nodes).missing
+    if not missing:
         return None
     asked = "; ".join(map(str, needs))
     have = "; ".join(f"{node.name}: {node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes) or "no nodes"
-    missing = ", ".join(f"{count} of {model}" for model, count in left_out.items())
+    what = ", ".join(f"{count} of {model}" for model, count in missing.items())
     return (
-        f"the cluster cannot hold {missing}. Asked: {asked}. The nodes have: {have}. "
-        "Lower replicas, cpus or gpus of these models, or add nodes"
+        f"the cluster cannot hold {what}. Asked: {asked}. The nodes have: {have}. "
+        "Lower replicas, cpus or gpus of these models, or add nodes; where nodes are added when they are asked for, "
+        "set cluster.wait_s"
     )
+
+
+def _slots(needs: Sequence[Need], together: bool) -> list[Slot]:
+    """Every replica in a slot, shares of GPUs joined where `together`."""
+    slots: list[Slot] = []
+    for need in sorted(needs, key=lambda need: -need.gpus):
+        for index in range(need.replicas):
+            slot = Slot(((need.model, index),), need.cpus, need.gpus, index < need.required)
+            joined = None
+            if together and 0 < need.gpus < 1:
+                sharing = ((place, one.beside(slot)) for place, one in enumerate(slots) if 0 < one.gpus < 1)
+                joined = next(((place, both) for place, both in sharing if both is not None), None)
+            if joined is None:
+                slots.append(slot)
+            else:
+                slots[joined[0]] = joined[1]
+    # What is required first, of each model its first replica first; then the largest.
+    return sorted(slots, key=lambda slot: (not slot.required, -slot.gpus, -slot.cpus, slot.replicas[0][1]))
+
+
+def _arrange(slots: Sequence[Slot], nodes: Sequence[Node], spread: bool) -> Plan:
+    rooms = [_Room(node) for node in nodes]
+    chosen: list[Node | None] = []
+    for slot in slots:
+        able = [room for room in rooms if room.holds(slot)]
+        if not able:
+            chosen.append(None)
+            continue
+        room = min(
+            able,
+            key=lambda room: (
+                sum(room.held[model] for model, _ in slot.replicas) if spread else 0,
+                sum(room.gpus),
+                room.cpus,
+            ),
+        )
+        room.take(slot)
+        chosen.append(room.node)
+    return Plan(tuple(slots), tuple(chosen))
 
 
 def local_cpus(needs: Sequence[Need]) -> int:
@@ -105,51 +204,6 @@ def cluster_nodes() -> list[Node]:
     for entry in ray.nodes():
         if entry["Alive"]:
             resources: Mapping[str, float] = entry["Resources"]
-            nodes.append(Node(entry["NodeName"], resources.get("CPU", 0.0), resources.get("GPU", 0.0)))
+            size = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+            nodes.append(Node(entry["NodeName"], *size, entry["NodeID"]))
     return nodes
-
-
-async def reserve(needs: Sequence[Need]) -> dict[str, Any]:
-    """One placement group a model, a bundle a replica; CapacityError where they do not fit or never come free.
-
-    Bundles are packed, so that models that need whole nodes find them. Whatever stops it, nothing stays reserved.
-    """
-    import ray
-    from ray.util import placement_group
-
-    why = shortage(needs, cluster_nodes())
-    if why is not None:
-        raise CapacityError(why)
-    groups: dict[str, Any] = {}
-    deadline = time.monotonic() + BUSY_SECONDS
-    try:
-        for need in needs:
-            groups[need.model] = placement_group([need.bundle] * need.replicas, strategy="PACK")
-        for need in needs:
-            while not await asyncio.to_thread(groups[need.model].wait, WAIT_SECONDS):
-                if time.monotonic() > deadline:
-                    raise CapacityError(
-                        f"the cluster had no room for {need} within {BUSY_SECONDS:g} s; free now: "
-                        f"{ray.available_resources()}. Wait for other jobs to end or lower replicas"
-                    )
-    except BaseException as error:
-        try:
-            release(groups.values())
-        except Exception as second:
-            error.add_note(f"nor could what had been reserved be freed: {second}")
-        raise
-    return groups
-
-
-def release(groups: Iterable[Any]) -> None:
-    """Give room back: of every group, also where Ray fails on one; the first such error is raised in the end."""
-    from ray.util import remove_placement_group
-
-    failed: list[Exception] = []
-    for group in groups:
-        try:
-            remove_placement_group(group)
-        except Exception as error:
-            failed.append(error)
-    if failed:
-        raise failed[0]

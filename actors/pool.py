@@ -1,30 +1,31 @@
-"""The Ray backend: for every model a pool of actors that share its requests and are restarted when they die.
+"""The replicas of one model: they share its requests, are watched, and are started anew when they die.
 
-Invariants: every submitted request is resolved exactly once; replicas are placed before the first one loads; what a
-replica had in flight when it died is sent again (see `work`); nothing is left on the cluster after `close`.
+Invariants: every submitted request is resolved exactly once, or was taken back by whoever cancelled its future; what a
+replica had in flight when it died, hung or lagged is sent again, if whoever pays for it agrees (see `work`). Replicas
+come and go while the pool runs: what waits is given to whichever is up.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Callable, Coroutine
+from functools import partial
 from itertools import count
 from typing import Any
 
-from apportion.actors.cluster import connect, disconnect
 from apportion.actors.health import Health
+from apportion.actors.line import Line
 from apportion.actors.member import Member
-from apportion.actors.placement import Need, release, reserve
-from apportion.actors.replica import Loaded, Outcome, Refused
-from apportion.actors.routing import choose, load_of
+from apportion.actors.overseer import Overseer
+from apportion.actors.placement import Need
+from apportion.actors.protocols import OnLoss
+from apportion.actors.replica import Outcome, Refused
+from apportion.actors.rooms import Rooms
+from apportion.actors.routing import load_of
 from apportion.actors.spec import ModelSpec
-from apportion.actors.work import DEATHS_ALONE, Work, company, fits
-from apportion.errors import ApportionError, ClusterLostError, ConfigError, EngineError, ReplicaDiedError, nearest
+from apportion.actors.work import DEATHS_ALONE, Work, company
+from apportion.errors import ApportionError, ClusterLostError, EngineError, ReplicaDiedError
 from apportion.types import Reply, Request
-
-SLACK_SHARE = 4
-# A prompt leaves its home replica once that is this part of a batch behind: its prefix is worth less than the wait.
 
 DEATHS_IN_A_ROW = 6
 # Without one reply in between. One request that kills is alone by its fourth death; more means the replica is at fault.
@@ -35,41 +36,50 @@ ALONE_IN_A_ROW = 2
 
 
 class ModelPool:
-    """The replicas of one model."""
+    """The replicas of one model. `now` is a clock that stands still while this process is held up."""
 
-    def __init__(self, spec: ModelSpec, group: Any) -> None:
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        need = Need.of(spec)
+    def __init__(self, spec: ModelSpec, rooms: Rooms | None, ask: Callable[[], OnLoss | None] = lambda: None) -> None:
+        """`rooms` None lets Ray place the replicas. `ask` gives whom to ask about work that was lost."""
+        self.now = 0.0
         self._spec = spec
+        self._rooms = rooms
+        self._ask = ask
         self._numbers = count()
-        self._fresh: deque[Work] = deque()
+        self._line = Line(spec.max_batch)
         self._deaths_in_a_row = [0] * spec.replicas
-        self._suspects: list[deque[Work]] = [deque() for _ in range(spec.replicas)]
         self._failed_alone: list[set[int]] = [set() for _ in range(spec.replicas)]
         self._causes: dict[int, str] = {}
         self._lost: dict[int, str] = {}
-        self._restarting: set[asyncio.Task[None]] = set()
-        self.members = [
-            Member(
-                index,
-                spec,
-                {
-                    "num_cpus": need.cpus,
-                    "num_gpus": need.gpus,
-                    "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
-                },
-                self,
-            )
-            for index in range(spec.replicas)
-        ]
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._up: asyncio.Future[None] | None = None
+        self._woken = False
+        self.members = [Member(index, spec, self._options(index), self) for index in range(spec.replicas)]
+
+    def _options(self, index: int) -> dict[str, Any]:
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        need = Need.of(self._spec)
+        options: dict[str, Any] = {"num_cpus": need.cpus, "num_gpus": need.gpus}
+        if self._rooms is not None:
+            group = self._rooms.of(self._spec.name, index)
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
+        return options
+
+    async def start(self) -> None:
+        """Start every replica; returns when the first is up. Raises what the last one to fail failed with."""
+        self._up = asyncio.get_running_loop().create_future()
+        self._spawn(Overseer(self, self._spec, self._rooms).run())
+        for member in self.members:
+            self._spawn(self._bring_up(member))
+        await self._up
 
     def submit(self, request: Request, affinity: int) -> asyncio.Future[Reply]:
-        """Run a request on one of the replicas."""
+        """Run a request on one of the replicas. Cancelling the future takes it back."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         work = Work(next(self._numbers), request, affinity, load_of(request), future)
-        self._fresh.append(work)
-        self._dispatch()
+        future.add_done_callback(partial(self._taken_back, work))
+        self._line.join(work)
+        self._wake()
         return future
 
     def health(self) -> list[Health]:
@@ -98,8 +108,8 @@ class ModelPool:
             self._failed_alone[member.index].clear()
             if not work.future.done():
                 work.future.set_result(outcome)
-        if self._fresh or self._suspects[member.index]:
-            self._dispatch()
+        if self._line:
+            self._wake()
 
     def _failed(self, member: Member, work: Work, outcome: Refused) -> None:
         """The model failed on a batch that held this request; its replica is still up."""
@@ -116,10 +126,10 @@ class ModelPool:
             self._renew(member, [work, *member.retire()], cause)
             return
         if alone and work.deaths >= DEATHS_ALONE:
-            _settle(work, EngineError(outcome.message))
+            self._condemn(work, EngineError(outcome.message))
         else:
-            self._again(member, [work])
-        self._dispatch()
+            self._again([work], outcome.message)
+        self._wake()
 
     def died(self, member: Member, orphans: list[Work], cause: str) -> None:
         """A replica is gone: send its requests again, and start it anew."""
@@ -127,53 +137,70 @@ class ModelPool:
             work.deaths += 1
         if len(orphans) == 1 and orphans[0].deaths >= DEATHS_ALONE:
             why = f"{DEATHS_ALONE} replicas or more died while they ran it"
-            _settle(orphans.pop(), ReplicaDiedError(f"model {self._spec.name!r} lost a request: {why}: {cause}"))
+            self._condemn(orphans.pop(), ReplicaDiedError(f"model {self._spec.name!r} lost a request: {why}: {cause}"))
         self._renew(member, orphans, cause)
 
-    def _again(self, member: Member, works: list[Work]) -> None:
-        """Put requests back in line: suspects wait for their own replica, the others go first."""
-        self._suspects[member.index].extend(work for work in works if work.suspect)
-        self._fresh.extendleft(reversed([work for work in works if not work.suspect]))
+    def _condemn(self, work: Work, error: EngineError) -> None:
+        """Set a request aside; what was done of it is lost all the same."""
+        listener = self._ask()
+        if listener is not None and not work.future.done():
+            listener(work.request, work.affinity, str(error))
+        _settle(work, error)
+
+    def _again(self, works: list[Work], cause: str) -> None:
+        """Put requests back in line, those that may be done again."""
+        listener = self._ask()
+        back = []
+        for work in works:
+            if work.future.done():
+                continue
+            if listener is not None and not listener(work.request, work.affinity, cause):
+                _settle(work, EngineError(f"its work was lost, and the budget does not cover doing it again: {cause}"))
+            else:
+                back.append(work)
+        self._line.rejoin(back)
 
     def _renew(self, member: Member, orphans: list[Work], cause: str) -> None:
         """Start a replica anew, or give it up."""
-        self._again(member, orphans)
+        self._again(orphans, cause)
         self._deaths_in_a_row[member.index] += 1
         self._failed_alone[member.index].clear()
         self._causes[member.index] = cause
         if self._deaths_in_a_row[member.index] >= DEATHS_IN_A_ROW:
-            self._give_up(member, f"it died {DEATHS_IN_A_ROW} times in a row: {cause}")
+            self._give_up(member, ReplicaDiedError(f"it died {DEATHS_IN_A_ROW} times in a row: {cause}"))
         else:
-            task = asyncio.ensure_future(self._restart(member))
-            self._restarting.add(task)
-            task.add_done_callback(self._restarting.discard)
-        self._dispatch()
+            member.restarts += 1
+            self._spawn(self._bring_up(member))
+        self._wake()
 
-    async def _restart(self, member: Member) -> None:
-        member.restarts += 1
+    async def _bring_up(self, member: Member) -> None:
         try:
             await member.start()
         except ReplicaDiedError as error:
-            self.died(member, [], str(error))
-        except ApportionError as error:
-            self._give_up(member, str(error))
-        except Exception as error:
-            # Whatever it is: with the task's end nobody else would look after this replica's requests.
-            member.retire()
-            self._give_up(member, f"it did not start again: {type(error).__name__}: {error}")
-        self._dispatch()
-
-    def _give_up(self, member: Member, cause: str) -> None:
-        """Go on without a replica; without the last one, everything that waits is lost."""
-        self._lost[member.index] = self._causes[member.index] = cause
-        left = [other.index for other in self.members if other.index not in self._lost]
-        suspects = self._suspects[member.index]
-        for place, work in enumerate(suspects):
-            if left:
-                self._suspects[left[place % len(left)]].append(work)
+            if self._up is not None and not self._up.done():
+                # No replica of this model was ever up: another try would most likely end alike.
+                self._give_up(member, error)
             else:
-                _settle(work, self._all_lost())
-        suspects.clear()
+                self.died(member, [], str(error))
+        except ApportionError as error:
+            self._give_up(member, error)
+        except Exception as error:
+            # Whatever it is: with the task's end nobody else would look after this replica.
+            member.retire()
+            self._give_up(member, error)
+        else:
+            if self._up is not None and not self._up.done():
+                self._up.set_result(None)
+        self._wake()
+
+    def _give_up(self, member: Member, error: Exception) -> None:
+        """Go on without a replica; without the last one, everything that waits is lost."""
+        cause = (
+            str(error) if isinstance(error, ApportionError) else f"it did not start: {type(error).__name__}: {error}"
+        )
+        self._lost[member.index] = self._causes[member.index] = cause
+        if len(self._lost) == len(self.members) and self._up is not None and not self._up.done():
+            self._up.set_exception(error)
 
     def _all_lost(self) -> ClusterLostError:
         causes = "; ".join(sorted(set(self._lost.values())))
@@ -181,103 +208,64 @@ class ModelPool:
             f"every replica of model {self._spec.name!r} is gone: {causes}. Run the same command again to resume"
         )
 
+    def _wake(self) -> None:
+        """Give out what waits, at the end of this tick of the event loop."""
+        if not self._woken:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
     def _dispatch(self) -> None:
-        """Give out what waits, as far as replicas may take it."""
-        for member in self.members:
-            suspects = self._suspects[member.index]
-            while member.alive and suspects and fits(suspects[0], member.running.values()):
-                member.give(suspects.popleft())
+        self._woken = False
         if len(self._lost) == len(self.members):
-            while self._fresh:
-                _settle(self._fresh.popleft(), self._all_lost())
-        open_loads = {
-            member.index: member.load
-            for member in self.members
-            if member.alive
-            and not self._suspects[member.index]
-            and not any(work.suspect for work in member.running.values())
-        }
-        while self._fresh and open_loads:
-            work = self._fresh.popleft()
-            chosen = choose(work.affinity, open_loads, self._spec.max_batch // SLACK_SHARE)
-            self.members[chosen].give(work)
-            open_loads[chosen] += work.size
+            for work in self._line.clear():
+                _settle(work, self._all_lost())
+        self._line.give_out(self.members)
+
+    def _taken_back(self, work: Work, future: asyncio.Future[Reply]) -> None:
+        """Whoever waited for a request has cancelled it: its replica is freed of it."""
+        if future.cancelled():
+            for member in self.members:
+                member.drop(work)
+            self._wake()
+
+    def move(self, member: Member, works: list[Work], cause: str) -> None:
+        """Take requests that are late from a replica that answers others, for another one to run."""
+        for work in works:
+            member.drop(work)
+            work.overdue += 1
+            work.avoid = member.index
+            if work.overdue >= DEATHS_ALONE:
+                why = f"{work.overdue} replicas answered others and not this one"
+                self._condemn(work, ReplicaDiedError(f"model {self._spec.name!r} lost a request: {why}: {cause}"))
+        self._again(works, cause)
+        self._wake()
+
+    def give_up_all(self, cause: str) -> None:
+        """No replica will come back."""
+        for member in self.members:
+            if member.index not in self._lost:
+                member.retire()
+                self._give_up(member, ClusterLostError(cause))
+        self._wake()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
         """Kill the replicas; what was in flight is lost."""
         closed = f"the backend was closed before model {self._spec.name!r} had answered; run the same command again"
-        for task in self._restarting:
+        for task in self._tasks:
             task.cancel()
+        waiting = self._line.clear()
         for member in self.members:
-            waiting = [*member.running.values(), *self._suspects[member.index]]
+            waiting += member.running.values()
             member.stop()
-            for work in waiting:
-                _settle(work, ClusterLostError(closed))
-        while self._fresh:
-            _settle(self._fresh.popleft(), ClusterLostError(closed))
+        for work in waiting:
+            _settle(work, ClusterLostError(closed))
 
 
 def _settle(work: Work, error: ApportionError) -> None:
     if not work.future.done():
         work.future.set_exception(error)
-
-
-class RayBackend:
-    """A Backend (see `protocols`) on a Ray cluster."""
-
-    def __init__(self, cluster: str, specs: Sequence[ModelSpec]) -> None:
-        self._cluster = cluster
-        self._specs = list(specs)
-        self._pools: dict[str, ModelPool] = {}
-        self._groups: dict[str, Any] = {}
-        self._connected = False
-
-    async def start(self) -> None:
-        """Connect, reserve room for every replica, then load them all at once."""
-        needs = [Need.of(spec) for spec in self._specs]
-        self._connected = connect(self._cluster, needs)
-        try:
-            self._groups = await reserve(needs)
-            self._pools = {spec.name: ModelPool(spec, self._groups[spec.name]) for spec in self._specs}
-            members = [member for pool in self._pools.values() for member in pool.members]
-            await asyncio.gather(*(member.start() for member in members))
-        except BaseException as error:
-            try:
-                await self.close()
-            except Exception as second:
-                error.add_note(f"nor could the cluster be left in order: {second}")
-            raise
-
-    def submit(self, request: Request, affinity: int) -> Awaitable[Reply]:
-        """Run one request on the model it names."""
-        pool = self._pools.get(request.model)
-        if pool is None:
-            raise ConfigError(
-                f"a request names the model {request.model!r}, which is not started; "
-                f"{nearest(request.model, self._pools)}"
-            )
-        return pool.submit(request, affinity)
-
-    def health(self) -> Sequence[Health]:
-        """Every replica of every model."""
-        return [entry for pool in self._pools.values() for entry in pool.health()]
-
-    def places(self) -> dict[str, list[Loaded | None]]:
-        """Where each replica of each model runs; None where it is not up."""
-        return {
-            name: [member.facts if member.alive else None for member in pool.members]
-            for name, pool in self._pools.items()
-        }
-
-    async def close(self) -> None:
-        """Kill the replicas, free their room, and stop Ray where `start` started it."""
-        pools, self._pools = self._pools, {}
-        groups, self._groups = self._groups, {}
-        connected, self._connected = self._connected, False
-        try:
-            for pool in pools.values():
-                pool.stop()
-            release(groups.values())
-        finally:
-            if connected:
-                disconnect()

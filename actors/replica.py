@@ -2,6 +2,7 @@
 
 Requests come and replies go in batches: `put` hands over what the driver has, `take` waits until something is ready
 and returns all of it. Calls then cost once a batch in each direction, while every reply leaves as soon as it is ready.
+`cancel` takes requests back; the engine is freed of them, and they are not answered.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from apportion.actors.host import Host
 from apportion.actors.spec import ModelSpec
@@ -52,7 +54,7 @@ class Replica:
         self._host: Host | None = None
         self._ready: list[tuple[int, Outcome]] = []
         self._any = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def load(self) -> Loaded | Refused:
         """Load the model. Called once, before anything else."""
@@ -67,11 +69,22 @@ class Replica:
         return Loaded(os.getpid(), context.get_node_id(), tuple(map(str, gpus)))
 
     async def put(self, batch: Sequence[tuple[int, Request]]) -> None:
-        """Begin requests; each number comes back once from `take`."""
+        """Begin requests; each number comes back once from `take`, unless it is cancelled."""
         for number, request in batch:
             task = asyncio.ensure_future(self._run(number, request))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[number] = task
+            task.add_done_callback(partial(self._forget, number))
+
+    async def cancel(self, numbers: Sequence[int]) -> None:
+        """Stop working on requests; those that are answered already are left."""
+        for number in numbers:
+            task = self._tasks.get(number)
+            if task is not None:
+                task.cancel()
+
+    def _forget(self, number: int, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(number) is task:
+            del self._tasks[number]
 
     async def take(self) -> list[tuple[int, Outcome]]:
         """All outcomes that are ready, at least one."""

@@ -7,7 +7,7 @@ replica that is lost moves only its own prompts and one that comes back gets exa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from apportion.types import Generate, Request
 
@@ -17,17 +17,40 @@ def load_of(request: Request) -> int:
     return max(1, len(request.seeds) if isinstance(request, Generate) else len(request.responses))
 
 
-def home(affinity: int, replicas: Mapping[int, int]) -> int:
+def home(affinity: int, replicas: Iterable[int]) -> int:
     """The replica of `replicas` that a prompt belongs to, whatever their loads are."""
     return max(replicas, key=lambda replica: hashlib.blake2b(f"{affinity}:{replica}".encode(), digest_size=8).digest())
 
 
-def choose(affinity: int, loads: Mapping[int, int], slack: int) -> int:
-    """The replica for a request.
+def choose(own: int, loads: Mapping[int, int], slack: int, avoid: int | None = None) -> int:
+    """The replica for a request of a prompt whose home is `own`.
 
-    `loads` maps each replica that can take work to the sequences it has in flight. The prompt's home is chosen unless
-    it has more than `slack` sequences more than the least loaded one, which is then chosen (lowest number on ties).
+    `loads` maps each replica that can take work to the sequences it has in flight. The home is chosen where it can, and
+    has at most `slack` sequences more than the least loaded one, which is else chosen (lowest number on ties). `avoid`
+    is chosen only where there is no other.
     """
-    own = home(affinity, loads)
+    if avoid in loads and len(loads) > 1:
+        loads = {replica: load for replica, load in loads.items() if replica != avoid}
     least = min(loads, key=lambda replica: (loads[replica], replica))
-    return own if loads[own] <= loads[least] + slack else least
+    return own if own in loads and loads[own] <= loads[least] + slack else least
+
+
+class Homes:
+    """Remembers prompts' homes among the replicas that are up: a prompt sends many requests."""
+
+    MOST = 1 << 16
+    # Prompts remembered: many times those in flight, and a few megabytes.
+
+    def __init__(self) -> None:
+        self._replicas: tuple[int, ...] = ()
+        self._homes: dict[int, int] = {}
+
+    def of(self, affinity: int, replicas: tuple[int, ...]) -> int:
+        """The home of a prompt among the replicas that are up now."""
+        if replicas != self._replicas or len(self._homes) >= self.MOST:
+            self._replicas = replicas
+            self._homes = {}
+        found = self._homes.get(affinity)
+        if found is None:
+            found = self._homes[affinity] = home(affinity, replicas)
+        return found

@@ -22,7 +22,11 @@ COMPANY = (None, None, 16, 1)
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """A request, the future that waits for it, and the deaths it has seen. `size` is its load in sequences."""
+    """A request, the future that waits for it, and the deaths it has seen. `size` is its load in sequences.
+
+    `since` is when its replica was given it, by the pool's clock. `overdue` counts replicas that answered others while
+    they did not answer it; `avoid` is the last of them.
+    """
 
     number: int
     request: Request
@@ -30,6 +34,9 @@ class Work:
     size: int
     future: asyncio.Future[Reply]
     deaths: int = 0
+    since: float = 0.0
+    overdue: int = 0
+    avoid: int | None = None
 
     @property
     def suspect(self) -> bool:

@@ -56,6 +56,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
     known_name("allocation.policy", job.allocation.policy, ALLOCATIONS, "allocation policy")
     check_serves(job.allocation.policy, objective)
     at_least("difficulty.probe", job.difficulty.probe, 1)
+    at_least("cluster.wait_s", job.cluster.wait_s, 0)
     if job.execution.in_flight is not None:
         at_least("execution.in_flight", job.execution.in_flight, 1)
     models = {name: build_model_spec(name, model, name in away) for name, model in job.models.items() if name in used}
@@ -79,6 +80,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
         in_flight=job.execution.in_flight,
         ordered=job.execution.ordered,
         cluster=_address(job.cluster.address),
+        cluster_wait_s=job.cluster.wait_s,
         resolved=loaded.resolved,
         calibration=_calibration(job.calibration),
     )

@@ -98,7 +98,7 @@ class _Job:
             if complete is not None and self._on_result is None:
                 return complete
             directory.set_aside(dataset.set_aside)
-            backend = backend_for(spec.cluster, tuple(spec.models.values()))
+            backend = backend_for(spec.cluster, tuple(spec.models.values()), spec.cluster_wait_s)
             with Journal(directory.journal, _identity(spec, dataset.fingerprint)) as journal:
                 driver = Driver(
                     machine,

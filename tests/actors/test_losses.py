@@ -10,9 +10,11 @@ import pytest
 import ray
 from actor_world import conversation, fake
 
-from apportion.actors import pool as pools
-from apportion.actors.pool import DEATHS_IN_A_ROW, ModelPool, RayBackend
+from apportion.actors import ray_backend
+from apportion.actors.pool import DEATHS_IN_A_ROW, ModelPool
+from apportion.actors.ray_backend import RayBackend
 from apportion.actors.replica import Loaded, Outcome, Refused
+from apportion.actors.rooms import Rooms
 from apportion.errors import ClusterLostError, EngineError, ReplicaDiedError
 from apportion.types import Generate, Generated, Request, Sampling, Usage
 
@@ -80,7 +82,7 @@ def play(
 
     async def run() -> None:
         pool = ModelPool(fake(), None)
-        await pool.members[0].start()
+        await pool.start()
         futures = [
             pool.submit(Generate("policy", conversation(text), (1,), Sampling()), number)
             for number, text in enumerate(texts)
@@ -210,8 +212,10 @@ def test_an_error_of_the_start_is_told_and_the_cluster_left_though_cleaning_up_f
 ) -> None:
     left: list[bool] = []
 
-    async def reserved(_: Any) -> dict[str, Any]:
-        return {"policy": object()}
+    async def reserved(*_: Any) -> Rooms:
+        rooms = Rooms(60.0)
+        rooms.add(object(), [("policy", 0)])
+        return rooms
 
     def remove(_: Any) -> None:
         raise RuntimeError("no such group")
@@ -225,9 +229,9 @@ def test_an_error_of_the_start_is_told_and_the_cluster_left_though_cleaning_up_f
 
     monkeypatch.setattr(ray, "remote", lambda _: Remote())
     monkeypatch.setattr("ray.util.remove_placement_group", remove)
-    monkeypatch.setattr(pools, "connect", lambda *_: True)
-    monkeypatch.setattr(pools, "disconnect", lambda: left.append(True))
-    monkeypatch.setattr(pools, "reserve", reserved)
+    monkeypatch.setattr(ray_backend, "connect", lambda *_: True)
+    monkeypatch.setattr(ray_backend, "disconnect", lambda: left.append(True))
+    monkeypatch.setattr(ray_backend, "reserve", reserved)
     with pytest.raises(ValueError, match="no such option") as caught:
         asyncio.run(RayBackend("local", [fake()]).start())
     assert "no such group" in caught.value.__notes__[0]

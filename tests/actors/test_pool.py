@@ -17,7 +17,7 @@ from apportion.actors.backends import backend_for
 from apportion.actors.cluster import connect
 from apportion.actors.conformance import check_engine, check_scorer, over
 from apportion.actors.fake import FakeEngine
-from apportion.actors.pool import RayBackend
+from apportion.actors.ray_backend import RayBackend
 from apportion.actors.registry import describe
 from apportion.actors.spec import ModelSpec, Role
 from apportion.errors import (
@@ -50,6 +50,8 @@ def using(specs: Sequence[ModelSpec], work: Callable[[RayBackend], Awaitable[Any
         backend = backend_for("local", specs)
         assert isinstance(backend, RayBackend)
         await backend.start()
+        while not all(entry.alive for entry in backend.health()):
+            await asyncio.sleep(0.02)
         try:
             return await work(backend)
         finally:
