@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from apportion.difficulty.estimator import Start
 from apportion.difficulty.grid import LOGIT, sigmoid
-from apportion.difficulty.lookahead import Lookahead, index, look_ahead
 from apportion.difficulty.objectives import Objective, value
 from apportion.difficulty.prior import PSEUDO_PROMPTS, TRAINED_PSEUDO_PROMPTS
 from apportion.difficulty.rates import fit_rates, posterior
@@ -87,25 +86,6 @@ class Checkable:
         weights, state = self.belief(kinds), self.objective.state(*self.counts(kinds))
         after = np.concatenate([value(table, state, weights) for table in self._tables], axis=1)
         return np.asarray(np.maximum(after - self.now(kinds)[:, None], 0.0)[group])
-
-    def ahead(self, prompts: Rows, arm: int, cost: float, price: float) -> Lookahead:
-        """What buying one at a time from one arm gains and costs, stopping when no more is worth the price, [rows].
-
-        `cost` is that of one candidate; see `apportion.difficulty.lookahead`.
-        """
-        kinds, group = self._alike(prompts)
-        each, state = np.full(len(kinds), cost), self.counts(kinds)
-        found = look_ahead(self.belief(kinds), self.passing(arm), *state, self.objective, each, price)
-        return Lookahead(found.gain[group], found.cost[group])
-
-    def index(self, prompts: Rows, arm: int, cost: float) -> Floats:
-        """The highest price at which one more candidate of an arm is worth its `cost`, knowing one may stop, [rows].
-
-        It is at least the gain of one more over its cost, and more where what it shows may be good news.
-        """
-        kinds, group = self._alike(prompts)
-        each, state = np.full(len(kinds), cost), self.counts(kinds)
-        return index(self.belief(kinds), self.passing(arm), *state, self.objective, each)[group]
 
     def key(self, prompt: int) -> bytes | None:
         """Equal for prompts with equal gains until the next refresh; None where each prompt has its own text prior."""

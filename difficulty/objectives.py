@@ -28,6 +28,9 @@ OBJECTIVES = ("accuracy", "coverage", "quota", "pairs")
 COUNTING = ("quota", "pairs")
 """Those that count candidates by a threshold on their score, and so need `k` and a verifier."""
 
+FINE, COARSE = 32, 40
+"""Up to so many candidates each is counted by itself, beyond them so many points stand for all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Objective:
@@ -65,6 +68,23 @@ class Objective:
             return np.stack([pairs_at(a, b, n, self.enough, passing) for a in have for b in have])
         return np.stack([quota_at(a, n, self.enough, passing) for a in have])
 
+    def until(self, amounts: Sequence[int], passing: Floats) -> Floats:
+        """Expected candidates of who buys at most each amount and stops with enough, [states, amounts, passing].
+
+        The sum over t < amount of the chance that t more are not enough; straight between the t of a grid.
+        """
+        grid = np.unique([*range(FINE), *np.geomspace(FINE, max(FINE, *amounts), COARSE).astype(np.int64), *amounts])
+        width = np.diff(grid)[:, None]
+        have = range(self.enough + 1)
+        states = [(a, b) for a in have for b in have] if self.name == "pairs" else [(a, self.enough) for a in have]
+        found = []
+        for accepted, rejected in states:
+            waits = 1.0 - _done(self.enough - accepted, self.enough - rejected, grid, passing)
+            part = 0.5 * (waits[:-1] + waits[1:]) * width + 0.5 * (waits[:-1] - waits[1:])
+            spent = np.concatenate([np.zeros((1, len(passing))), np.cumsum(part, axis=0)])
+            found.append(spent[np.searchsorted(grid, amounts)])
+        return np.stack(found)
+
 
 def quota_at(accepted: int, n: Ints, k: int, passing: Floats) -> Floats:
     """E[min(k, accepted + X)] / k with X ~ Binomial(n, p), [amounts, passing]."""
@@ -76,9 +96,7 @@ def pairs_at(accepted: int, rejected: int, n: Ints, k: int, passing: Floats) -> 
     """E[min(k, accepted + X, rejected + n - X)] / k with X ~ Binomial(n, p), [amounts, passing]."""
     total = np.zeros((len(n), len(passing)))
     for j in range(1, k + 1):
-        most, least = n + rejected - j, j - accepted
-        both = _up_to(most, n, passing) - _up_to(np.full(n.shape, least - 1), n, passing)
-        total += np.where((most >= least)[:, None], np.maximum(both, 0.0), 0.0)
+        total += _done(j - accepted, j - rejected, n, passing)
     return total / k
 
 
@@ -114,6 +132,12 @@ def value(table: Floats, state: Ints, weights: Floats) -> Floats:
         mine = state == one
         found[mine] = weights[mine] @ table[one].T
     return found
+
+
+def _done(yes: int, no: int, n: Ints, passing: Floats) -> Floats:
+    """P(yes <= X <= n - no) with X ~ Binomial(n, p), [amounts, passing]: enough of both kinds."""
+    both = _up_to(n - no, n, passing) - _up_to(np.full(n.shape, yes - 1), n, passing)
+    return np.where((n >= yes + no)[:, None], np.maximum(both, 0.0), 0.0)
 
 
 def _up_to(most: Ints, n: Ints, passing: Floats) -> Floats:

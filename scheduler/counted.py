@@ -3,7 +3,8 @@
 As for answers and votes, each prompt buys while its next purchase earns more than the price; but what it has is known
 exactly, and only the rate at which its candidates are accepted is not. So gains are closed forms of counts
 (`apportion.difficulty.objectives`), and prompts with equal counts are worked out once. A purchase is the first step of
-the hull: the one that earns most for its cost. One more candidate of a fresh prompt makes no pair; that step has two.
+the hull, the one that earns most for its cost, or one of more that earns nearly as much. One more candidate of a fresh
+prompt makes no pair; that step has two.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from apportion.difficulty.checkable import Checkable
 from apportion.difficulty.estimator import Start
-from apportion.difficulty.lookahead import look_ahead
+from apportion.difficulty.lookahead import Ahead
 from apportion.scheduler.allocation import Floats, Forecast, Ints, Offer, Problem, Rest
 from apportion.scheduler.forecasts import around, fit_variance
 from apportion.scheduler.hull import hull_of, hulls
@@ -27,6 +28,9 @@ SETTLED_GAIN = 1e-4
 """A prompt whose best purchase adds less than this is done, or hopeless."""
 REFRESH_GROWTH = 1.25
 """Rates and lifts are learned again when a quarter more candidates have been seen."""
+NEARLY = 0.97
+"""A larger amount is bought at once where it earns this share of what the best one earns for its cost: of what is rare
+one more candidate teaches little, and a prompt looked at a hundred times takes a hundred times as long."""
 PILOTS = 24
 """Prompts that an arm of unknown rate is tried on first: what it shows there decides for all others. An arm that seems
 no better for more money would otherwise never show that it is."""
@@ -41,9 +45,9 @@ SHAPE_DEVIATION = 0.08
 where one strategy solves what others never do, it is more.)"""
 COHORT = 256
 """Prompts a forecast is worked out for; their mean is known within a percent or two."""
-PRICES = 24
+PRICES = 32
 """Prices a forecast is worked out at; between them it is straight."""
-PRICE_RANGE = 1e4
+PRICE_RANGE = 1e6
 """The lowest of them is this much below the best ratio there is."""
 
 
@@ -93,8 +97,19 @@ class Counted:
             # What it teaches is worth the money as much as the purchase it stands for.
             option = self.options[pilot]
             return Offer(Purchase(option.name, option.n), cost[pilot] * steps[0][2] / steps[0][1], cost[pilot])
+        best = self._more(best, gain, cost, most, max(least, NEARLY * steps[0][2] / steps[0][1]))
         option = self.options[best]
         return Offer(Purchase(option.name, option.n), gain[best], cost[best])
+
+    def _more(self, best: int, gain: list[float], cost: list[float], most: float, least: float) -> int:
+        """The largest amount of the same arm, from `best` on, that earns at least `least` for its cost."""
+        more = best
+        for at in range(best + 1, len(self.options)):
+            if self.options[at].arm != self.options[best].arm:
+                break
+            if cost[at] <= most and gain[at] >= least * cost[at]:
+                more = at
+        return more
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
         self.evidence.observe(prompt, self._arms[purchase.arm], candidates)
@@ -149,18 +164,23 @@ class Counted:
 
     def _frontier(self, cohort: Ints) -> tuple[Floats, Floats]:
         """Expected cost and gain a prompt of the cohort, at falling prices, both ascending from 0, [prices]."""
-        evidence, counts = self.evidence, self.evidence.counts(cohort)
-        weights = evidence.belief(cohort)
+        evidence, arms = self.evidence, range(len(self.problem.arms))
+        weights, counts = evidence.belief(cohort), evidence.counts(cohort)
         best = float((self.gain[cohort] / np.maximum(self.cost[cohort], 1e-300)).max(initial=0.0))
         if best <= 0.0:
             return np.zeros(1), np.zeros(1)
-        each = [self._unit_cost(cohort, arm) for arm in range(len(self.problem.arms))]
+        each = [self._unit_cost(cohort, arm) for arm in arms]
+        left = self._left(cohort)
+        ahead = [
+            Ahead(weights, evidence.passing(arm), *counts, evidence.objective, None if left is None else left[:, arm])
+            for arm in arms
+        ]
         spent, value = [0.0], [0.0]
         # Looking each time earns up to several times the ratio of a purchase whole.
         for price in np.geomspace(4.0 * best, best / PRICE_RANGE, PRICES):
             cost, gain = np.zeros(len(cohort)), np.zeros(len(cohort))
-            for arm, unit in enumerate(each):
-                one = look_ahead(weights, evidence.passing(arm), *counts, evidence.objective, unit, price)
+            for arm, unit in zip(ahead, each, strict=True):
+                one = arm.best(unit, float(price))
                 better = one.gain - price * one.cost > gain - price * cost
                 cost, gain = np.where(better, one.cost, cost), np.where(better, one.gain, gain)
             spent.append(max(spent[-1], float(cost.mean())))
@@ -209,10 +229,16 @@ class Counted:
             self.cost[prompts, at] = self.problem.costs.predict(prompts, option.name, option.n)
         self._within_limits(prompts)
 
+    def _left(self, prompts: Ints) -> Ints | None:
+        """Candidates that each arm can still give, [prompts, arms]; None where there is no limit."""
+        if self.problem.limits is None:
+            return None
+        return self.problem.limits[prompts] - self.evidence.accepted[prompts] - self.evidence.rejected[prompts]
+
     def _within_limits(self, prompts: Ints) -> None:
         """What an arm cannot give any more has no finite cost."""
-        if self.problem.limits is None:
+        left = self._left(prompts)
+        if left is None:
             return
-        left = self.problem.limits[prompts] - self.evidence.accepted[prompts] - self.evidence.rejected[prompts]
         for at, option in enumerate(self.options):
             self.cost[prompts[left[:, option.arm] < option.n], at] = np.inf

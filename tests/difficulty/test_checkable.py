@@ -77,16 +77,6 @@ def test_what_one_arm_shows_tells_of_the_other():
     assert job.rate(EVERYONE, 0)[0] < job.rate(EVERYONE, 0)[1]
 
 
-def test_the_index_and_the_look_ahead_agree_on_what_is_worth_buying():
-    job = made(Objective("quota", 4))
-    job.observe(0, 0, scored(0.9))
-    job.observe(1, 0, scored(0.1, 0.1))
-    index = job.index(EVERYONE, 0, 2.0)
-    assert (index >= job.gain(EVERYONE)[:, 0] / 2.0 - 1e-12).all()
-    for price in (0.01, 0.03, 0.06, 0.1):
-        assert ((job.ahead(EVERYONE, 0, 2.0, price).cost > 0) == (index > price)).all()
-
-
 def test_a_part_is_a_copy():
     job = made(Objective("quota", 2))
     job.observe(2, 0, scored(0.9))

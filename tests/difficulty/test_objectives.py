@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apportion.difficulty.grid import PASS, beta_on_grid
@@ -86,3 +86,25 @@ def test_prompts_in_different_states_each_get_their_own_curve():
     apart = [quota_value(np.array([a]), [1, 4], 3, weights[:1], PASS)[0] for a in (0, 2, 9)]
     assert together == pytest.approx(np.array(apart))
     assert together[2] == pytest.approx([1.0, 1.0])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    goal=st.sampled_from([Objective("quota", 3), Objective("coverage"), Objective("pairs", 2)]),
+    state=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    rate=st.floats(0.02, 0.98),
+    seed=st.integers(0, 99),
+)
+def test_who_stops_with_enough_buys_what_drawing_says(goal, state, rate, seed):
+    amounts = [1, 4, 30, 90]
+    have = np.minimum(state, goal.enough)
+    at = int(goal.state(have[:1], have[1:])[0])
+    said = goal.until(amounts, np.array([rate]))[at, :, 0]
+    drawn = np.random.default_rng(seed).random((4000, max(amounts))) < rate
+    yes = have[0] + np.concatenate([np.zeros((4000, 1), dtype=int), np.cumsum(drawn, axis=1)], axis=1)
+    no = have[1] + np.arange(max(amounts) + 1) - (yes - have[0])
+    enough = goal.reached(yes, no) >= 1.0
+    needed = np.where(enough.any(axis=1), enough.argmax(axis=1), max(amounts))
+    for amount, one in zip(amounts, said, strict=True):
+        expected = np.minimum(needed, amount)
+        assert one == pytest.approx(expected.mean(), abs=0.01 * amount + 4 * expected.std() / 4000**0.5)

@@ -10,6 +10,7 @@ from job_world import World, make_prompts
 from simulated import PerSample, arm, play
 
 from apportion.difficulty.estimator import default_start
+from apportion.difficulty.grid import LOGIT
 from apportion.difficulty.objectives import Objective
 from apportion.scheduler.allocation import Offer, Problem, Rest
 from apportion.scheduler.counted import Counted
@@ -173,3 +174,38 @@ def test_a_whole_job_reaches_its_quota_with_what_it_has(goal):
     for group in have:
         before = [c for c in group if c.purchase < max(one.purchase for one in group)]
         assert reached(goal, [before]) < 1.0
+
+
+@pytest.mark.parametrize("goal", [Objective("quota", 4), Objective("coverage"), Objective("pairs", 2)], ids=str)
+def test_a_forecast_of_plenty_does_not_stop_at_its_horizon(goal):
+    """What is rare comes with a hundred candidates, and money is spent on waiting for it."""
+    passing, each = mixed(200, seed=3), 60.0
+    arms = (arm(select="weighted", amounts=(1, 4, 16, 64)),)
+    shape = np.bincount(np.abs(np.log(passing / (1 - passing))[:, None] - LOGIT).argmin(axis=1), minlength=len(LOGIT))
+    start = default_start(arms)
+    prior = start.prior / start.prior.sum(axis=1, keepdims=True) * (shape / shape.sum())[:, None]
+    problem = Problem(["?"] * 200, arms, PerSample(), 200 * each, goal, 0)
+    policy = Counted(problem, replace(start, prior=prior, trained=True, prompts=200))
+    some, plenty = policy.forecast([200 * 12.0, 200 * each])
+    got = reached(goal, play(policy, Checked(passing), 200 * each).candidates)
+    assert plenty.value == pytest.approx(got, abs=0.05)
+    assert plenty.low <= got <= plenty.high
+    assert plenty.value > some.value + 0.05
+    assert plenty.spent > 200 * 48
+
+
+def test_a_forecast_counts_on_no_more_than_an_arm_can_give():
+    goal, few = Objective("coverage"), np.full((300, 1), 6)
+    said = [counted(goal, 300, 1e5, limits=limits).forecast([1e5])[0] for limits in (few, 20 * few, None)]
+    assert said[0].value < said[1].value <= said[2].value + 1e-9
+    assert said[0].spent <= 6 * 300
+
+
+def test_what_is_rare_is_bought_by_the_dozen_and_what_is_likely_one_by_one():
+    likely, rare = (counted(Objective("coverage"), 2, 400.0, (arm(amounts=(1, 2, 4, 8, 16)),)) for _ in range(2))
+    rare.observe(0, Purchase("vote", 40), Checked(np.array([1e-3])).draw(0, 40), 40.0)
+    for policy in (likely, rare):
+        policy.reprice(300.0)
+    assert likely.offer(0, 400.0).purchase.n == 1
+    assert 2 <= rare.offer(0, 400.0).purchase.n <= 16
+    assert rare.offer(0, 1.5).purchase.n == 1
