@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 IDS = "ids"
 """Positional job ids are a list, though no command takes more than one: see `Command.rest`."""
-_SHOWN_MESSAGE = 4000
-"""Characters of Ray's reason that are shown, from its end: pip's own complaint is there."""
+_SHOWN_LINES = 8
+"""Of Ray's reason, which is often whole tracebacks, the last ones: what went wrong is there."""
+_ON_PATH = "on the PATH that Ray was started with; start Ray with its Python environment activated on every node"
+_NO_PYTHON = 127
+"""What a shell leaves with where a command is not found."""
 
 
 def address_argument(parser: argparse.ArgumentParser) -> None:
@@ -72,11 +75,22 @@ def ended(state: JobState) -> int:
     if state.status == "STOPPED":
         complain(f"{state.id} was stopped; submit the same job again to resume it{_kept(state)}")
         return EXIT_INTERRUPTED
-    if state.exit_code is None:
-        complain(f"apportion: {state.id} could not be run: {(state.message or 'no reason given')[-_SHOWN_MESSAGE:]}")
-    else:
-        complain(f"apportion: {state.id} failed with exit code {state.exit_code}; its log says why")
+    complain(f"apportion: {state.id} failed: {reason(state)}")
     return state.exit_code or EXIT_ALL_FAILED
+
+
+def reason(state: JobState) -> str:
+    """Why a job failed, as far as Ray knows, with the next step."""
+    if state.exit_code == _NO_PYTHON:
+        return f"exit code {_NO_PYTHON}; there is no `python` {_ON_PATH}"
+    if state.exit_code is not None:
+        return f"exit code {state.exit_code}; see apportion logs {state.id}"
+    message = state.message or "Ray gave no reason"
+    if "No such file or directory: 'pip'" in message:
+        return f"there is no `pip`, which installs apportion's wheel, {_ON_PATH} (where uv made it: uv pip install pip)"
+    if "requires a different Python" in message:
+        return "the cluster's Python is older than apportion needs (3.11); start Ray with a newer one"
+    return "\n".join(message.strip().splitlines()[-_SHOWN_LINES:])
 
 
 def how(command: str, cluster: Cluster, job_id: str) -> str:

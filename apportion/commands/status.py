@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from apportion.commands.command import EXIT_OK, PLAIN_WIDTH, Command, complain
-from apportion.commands.remote import IDS, address_argument, id_argument, only_id
+from apportion.commands.remote import IDS, address_argument, id_argument, only_id, reason
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from apportion.scheduler.submit_cluster import JobState
 
 _SHOWN_MESSAGE = 4000
-"""Characters of the reason of a failure, from its end."""
+"""Characters of a value."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,18 +60,15 @@ def _details(job: JobState) -> RenderableType:
     from apportion.scheduler.terminal import safe
 
     table = Table.grid(padding=(0, 2))
-    code = f", exit code {job.exit_code}" if job.exit_code is not None else ""
     rows = [
         ("job", job.id),
-        ("status", f"{job.status}{code}"),
+        ("status", job.status),
         ("took" if job.ended else "for", _took(job)),
         ("config", job.config or "not submitted by apportion"),
         ("output", job.output or "-"),
     ]
     if job.status == "FAILED":
-        # Of a job that ran, Ray's message is the end of its log.
-        reason = f"see apportion logs {job.id}" if job.exit_code is not None else (job.message or "-")[-_SHOWN_MESSAGE:]
-        rows.append(("reason", reason))
+        rows.append(("reason", reason(job)))
     for label, value in rows:
         table.add_row(label, safe(value, _SHOWN_MESSAGE))
     return table

@@ -90,7 +90,14 @@ def ray_head(folder: Path) -> Iterator[Head]:
     ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
     options = [f"--{name}={port}" for name, port in ports.items()]
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
-    sizes = [f"--num-cpus={CPUS}", "--object-store-memory=100000000", f"--temp-dir={folder / 'ray'}"]
+    # Workers on any free port: the ports they would take may be among those found above.
+    sizes = [
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        f"--num-cpus={CPUS}",
+        "--object-store-memory=100000000",
+        f"--temp-dir={folder / 'ray'}",
+    ]
     with open(folder / "head.log", "w") as log:
         process = subprocess.Popen(
             [*start, *sizes, *options],
