@@ -51,8 +51,8 @@ def read_answer(body: bytes, asked: Asked) -> Answered:
     answer = _object(body)
     if answer.get("error"):
         raise NonsenseError(f"an error under a status of 200: {_brief(answer['error'])}")
-    prompt, cached, tokens = _usage(answer)
     choice = _choice(answer)
+    prompt, cached, tokens = _usage(answer)
     text, finish = _text(choice, asked)
     # Whatever the server made of them: a completion ends with its first stop string, and nowhere else.
     cut = stop_end(text, asked.stops)
