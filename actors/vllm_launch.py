@@ -37,6 +37,9 @@ CPU_BATCH_TOKENS = 4096
 GPU_SHARE = 0.9
 # Of a GPU's memory, as vLLM's default; a replica on a share of a GPU takes this part of its share.
 
+CLOSE_SECONDS = 1.0
+# Nothing is in flight that anybody waits for; after this vLLM kills its processes.
+
 CAUSE = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
 # The last line of a traceback.
 
@@ -83,7 +86,7 @@ class Running:
         """Stop the engine's processes and forget its log."""
         llm, self.llm = self.llm, None
         if llm is not None:
-            llm.shutdown()
+            llm.shutdown(timeout=CLOSE_SECONDS)
         shutil.rmtree(self.log.parent, ignore_errors=True)
 
 
