@@ -17,7 +17,7 @@ LAB_PREFIX = "lab:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _IN_PROCESS = ("embedded",)
 """Engines that read a folder of this machine, or the hub's local cache: they never download."""
-_WITHOUT_FILES = ("fake", "openai")
+WITHOUT_FILES = ("fake", "openai")
 """Engines whose model is only a name."""
 
 
@@ -77,7 +77,7 @@ def build_model_spec(name: str, config: ModelConfig, away: bool = False) -> Mode
 def _model_path(key: str, config: ModelConfig) -> str:
     """The folder of a model, or its hub id where the engine can use one."""
     text = config.model
-    if config.engine in _WITHOUT_FILES:
+    if config.engine in WITHOUT_FILES:
         return text
     path = Path(find_file(f"{key}.model", text))
     if path.is_dir():

@@ -18,7 +18,7 @@ from typing import Any
 
 from apportion.configs.build import build_job
 from apportion.configs.load import ConfigSource, LoadedConfig, load_config
-from apportion.configs.models import LAB_PREFIX
+from apportion.configs.models import LAB_PREFIX, WITHOUT_FILES
 from apportion.configs.schema import JobConfig
 from apportion.errors import ConfigError, DataError, ModelError
 from apportion.scheduler.assemble import build_costs, build_policy, prepare
@@ -100,7 +100,7 @@ def _place_dataset(placing: _Placing) -> None:
 def _place_model(placing: _Placing, name: str) -> None:
     config = placing.here.models[name]
     text = config.model
-    if text.startswith(LAB_PREFIX):
+    if text.startswith(LAB_PREFIX) or config.engine in WITHOUT_FILES:
         return
     inside = _inside(text, placing.folder)
     if inside is not None:
