@@ -143,9 +143,8 @@ def test_a_key_that_is_withdrawn_stops_the_job_which_is_resumed_where_it_was(
     summary = run(job)
     assert (summary["prompts"], summary["failed"]) == (8, 0)
     assert summary["spent"]["dollars"] <= 0.03
-    # A request that was cut off by the refusal of another one is asked for again.
-    assert summary["spent"]["samples"] <= server.charged["calls"]
-    assert summary["spent"]["dollars"] <= paid(server) * (1 + 1e-9)
+    # What was under way when the job stopped may be charged though it was refused, never the other way round.
+    assert paid(server) <= summary["spent"]["dollars"] * (1 + 1e-9)
 
 
 def command(job: dict[str, Any], folder: Path, capfd: Capture, name: str) -> tuple[int, str]:
