@@ -10,7 +10,7 @@ thing; the engines' replies are made beforehand, from the solutions of the lab's
   work included. `vote 1` and `vote 8` write so many samples in one reply, and end a prompt with it; `beam 16` is a
   search over steps with a process reward model, of up to four samples a reply. `price` buys in several purchases, of
   one arm or of two. The least disturbed repeat stands beside the median; a bare loop says how fast the core was.
-- *busy*: 64 simulated replicas of 256 sequences each take two seconds for a request; 10,000 prompts are in
+- *busy*: 64 simulated replicas of 128 sequences each take two seconds for a request; 10,000 prompts are in
   flight. The share of the sequences taken until 95% of the work is done, on a clock that runs with the CPU time of the
   process and jumps over what is left (see `simulated`), and the driver's share of a core.
 - *memory*: what the process grows by, at most, while all its prompts are in flight, each job in a fresh process.
@@ -43,10 +43,10 @@ from apportion.scheduler.journal import Journal
 from apportion.scheduler.results import Committed
 
 PARTS = ("rate", "busy", "memory")
-REPLICAS, SLOTS, SECONDS = 64, 256, 2.0
+REPLICAS, SLOTS, SECONDS = 64, 128, 2.0
 IN_FLIGHT = 10_000
 BUSY = ("uniform vote 8", "price vote")
-BUSY_PROMPTS = 30_000
+BUSY_PROMPTS = 20_000
 DONE = 0.95
 """The tail of a job, in which there is not enough left for every replica, is left out."""
 MEMORY = (("uniform vote 8", 10_000), ("price vote", 10_000), ("uniform beam 16", 2_000))
@@ -114,12 +114,12 @@ def loop_ns() -> float:
 
 def at_once(prepared: Prepared) -> SimulatedBackend:
     """Engines that answer at once."""
-    return SimulatedBackend(tuple(prepared.spec.models), 1, 1 << 30, Answers(prepared), lambda *_: 0.0)
+    return SimulatedBackend(dict.fromkeys(prepared.spec.models, 1 << 30), 1, Answers(prepared), lambda *_: 0.0)
 
 
 def slow(prepared: Prepared) -> SimulatedBackend:
     """Replicas that take their time."""
-    return SimulatedBackend(tuple(prepared.spec.models), REPLICAS, SLOTS, Answers(prepared), lambda *_: SECONDS)
+    return SimulatedBackend(dict.fromkeys(prepared.spec.models, SLOTS), REPLICAS, Answers(prepared), lambda *_: SECONDS)
 
 
 def rate(options: argparse.Namespace) -> list[dict[str, Any]]:

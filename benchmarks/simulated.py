@@ -11,7 +11,7 @@ import asyncio
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from apportion.actors.health import Health
@@ -52,20 +52,20 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 class SimulatedBackend:
     """A Backend (see `apportion.actors.protocols`) of simulated replicas for each model.
 
-    A replica runs `slots` sequences at a time; a request takes one a seed (or response), and waits in line until they
-    are free. `answer` makes a request's reply, `seconds` how long it takes once it runs; 0 answers at once. Requests go
-    to the least loaded replica. `busy` is the history of the slots taken on all replicas of a model: (seconds, slots)
-    at each change.
+    A replica runs as many sequences at a time as `slots` says for its model; a request takes one a seed (or response),
+    and waits in line until they are free. `answer` makes a request's reply, `seconds` how long it takes once it runs; 0
+    answers at once. Requests go to the least loaded replica. `busy` is the history of the slots taken on all replicas
+    of a model: (seconds, slots) at each change.
     """
 
-    def __init__(self, models: Sequence[str], replicas: int, slots: int, answer: Answer, seconds: Seconds) -> None:
+    def __init__(self, slots: Mapping[str, int], replicas: int, answer: Answer, seconds: Seconds) -> None:
         self._answer = answer
         self._seconds = seconds
-        self._slots = slots
-        self._loads = {model: [0] * replicas for model in models}
-        self._taken = {model: [0] * replicas for model in models}
-        self._waiting: dict[str, list[deque[Waiting]]] = {model: [deque() for _ in range(replicas)] for model in models}
-        self.busy: dict[str, list[tuple[float, int]]] = {model: [(0.0, 0)] for model in models}
+        self._slots = dict(slots)
+        self._loads = {model: [0] * replicas for model in slots}
+        self._taken = {model: [0] * replicas for model in slots}
+        self._waiting: dict[str, list[deque[Waiting]]] = {model: [deque() for _ in range(replicas)] for model in slots}
+        self.busy: dict[str, list[tuple[float, int]]] = {model: [(0.0, 0)] for model in slots}
         self.in_flight = self.most_in_flight = self.answered = 0
 
     async def start(self) -> None:
@@ -85,12 +85,12 @@ class SimulatedBackend:
         return future
 
     def _begin(self, loop: asyncio.AbstractEventLoop, model: str, at: int) -> None:
-        waiting, taken = self._waiting[model][at], self._taken[model]
-        while waiting and taken[at] + min(waiting[0][1], self._slots) <= self._slots:
+        waiting, taken, slots = self._waiting[model][at], self._taken[model], self._slots[model]
+        while waiting and taken[at] + min(waiting[0][1], slots) <= slots:
             request, size, future = waiting.popleft()
             reply = self._answer(request)
             seconds = self._seconds(request, reply)
-            width = min(size, self._slots) if seconds > 0.0 else 0
+            width = min(size, slots) if seconds > 0.0 else 0
             if width:
                 taken[at] += width
                 self._note(loop, model, width)
@@ -128,6 +128,44 @@ class SimulatedBackend:
 
     async def close(self) -> None:
         """Nothing to free."""
+
+
+class SimulatedScorer:
+    """A scorer that reads everything that waits in one pass, and the next when that is done. `seconds` is of a pass."""
+
+    def __init__(self, answer: Answer, seconds: Callable[[Sequence[Reply]], float]) -> None:
+        self._answer = answer
+        self._seconds = seconds
+        self._waiting: list[tuple[Request, asyncio.Future[Reply]]] = []
+        self._reading = False
+
+    def submit(self, request: Request) -> asyncio.Future[Reply]:
+        """Queue a request for the next pass."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
+        self._waiting.append((request, future))
+        if not self._reading:
+            # At the end of this tick, so that what comes together is read together.
+            self._reading = True
+            loop.call_soon(self._read, loop)
+        return future
+
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch, self._waiting = self._waiting, []
+        replies = [self._answer(request) for request, _ in batch]
+        loop.call_later(self._seconds(replies), self._end, loop, batch, replies)
+
+    def _end(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[tuple[Request, asyncio.Future[Reply]]],
+        replies: list[Reply],
+    ) -> None:
+        for (_, future), reply in zip(batch, replies, strict=True):
+            future.set_result(reply)
+        self._reading = bool(self._waiting)
+        if self._reading:
+            self._read(loop)
 
 
 def run_simulated(work: Any) -> Any:
