@@ -51,7 +51,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         complain("apportion: stopped; everything so far is kept: run the same command to resume")
         return EXIT_INTERRUPTED
     if recorded.before:
-        complain(f"{recorded.pool} is recorded: nothing was run or spent; for another pool choose another output")
+        complain(f"{recorded.pool} is recorded: nothing was run or spent; for another pool give another -o POOL")
     if not arguments.quiet:
         output_console(PLAIN_WIDTH).print(_closing(recorded), highlight=False, markup=False)
     summary = recorded.summary
@@ -62,7 +62,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         failed = f", {summary['failed']:,} failed" if summary["failed"] else ""
         complain(
             f"apportion: {recorded.complete:,} of {recorded.prompts:,} prompts are complete on all arms{failed}; for "
-            "more, raise calibration.budget and choose another output"
+            "more, raise calibration.budget and record another pool, with another -o POOL"
         )
     return EXIT_OK
 

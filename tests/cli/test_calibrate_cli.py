@@ -93,3 +93,29 @@ def test_a_fit_says_what_it_found(here: Path, capsys: pytest.CaptureFixture[str]
     assert f"{small.brier:.3f} ({small.brier_constant:.3f})" in text
     assert f"small {policy.arms['small'].candidates:,} {100 * policy.arms['small'].pass_rate:.1f}% 1" in text
     assert policy.fitted_on["prompts"] == len(read_pool(lab_path("lab:pool/test")).ids), "the same pool twice is one"
+
+
+def test_a_pool_that_the_budget_did_not_complete_says_how_to_get_another(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"q": f"question {at} p=0.5 answer=1", "a": 1} for at in range(6)]
+    (here / "d.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    (here / "job.yaml").write_text(
+        """
+dataset: {path: d.jsonl, prompt: q, reference: a}
+output: runs/x
+budget: {amount: 60, unit: samples}
+models: {small: {engine: fake, model: x}}
+arms: {vote: {strategy: best_of_n, policy: small, n: [1, 2, 4]}}
+cluster: {address: inline}
+"""
+    )
+    record = ["calibrate", "job.yaml", "-q", "-o", "pool", "--samples", "4", "calibration.budget=14"]
+    assert main(record) == 0
+    told = words(capsys.readouterr().err)
+    assert "3 of 6 prompts are complete on all arms; for more, raise calibration.budget and record another pool" in told
+    assert "with another -o POOL" in told
+    assert main(record) == 0
+    assert (
+        "pool is recorded: nothing was run or spent; for another pool give another -o POOL" in capsys.readouterr().err
+    )
