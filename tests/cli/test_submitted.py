@@ -24,6 +24,9 @@ def job_folder(folder: Path, **files: Any) -> None:
     (package / "__init__.py").write_text("")
     (package / "requirements.txt").write_text(files.get("requirements", ""))
     (package / "shipped.json").write_text(json.dumps(files.get("shipped")))
+    (package / "config.yaml").write_text(yaml.safe_dump(files.get("config", {})))
+    if "fitted" in files:
+        (package / "fitted.json").write_text(files["fitted"])
 
 
 def submitted(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -56,20 +59,41 @@ def test_a_path_that_did_not_travel_is_named(tmp_path: Path) -> None:
     assert "SubmissionError: gone.jsonl did not travel with --working-dir" in ran.stderr
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_job_that_is_terminated_ends_as_with_ctrl_c(tmp_path: Path, sent: signal.Signals) -> None:
+def small_job(folder: Path, **changes: Any) -> dict[str, Any]:
+    """A config on the fake engine, slow enough to be stopped."""
     rows = [json.dumps({"prompt": f"question {i} p=0.5 answer={i}"}) for i in range(50)]
-    (tmp_path / "d.jsonl").write_text("\n".join(rows) + "\n")
-    config = {
-        "dataset": {"path": str(tmp_path / "d.jsonl")},
-        "output": str(tmp_path / "run"),
+    (folder / "d.jsonl").write_text("\n".join(rows) + "\n")
+    return {
+        "dataset": {"path": str(folder / "d.jsonl")},
+        "output": str(folder / "run"),
         "budget": {"amount": 200, "unit": "samples"},
         "models": {"small": {"engine": "fake", "model": "x", "engine_args": {"latency": 0.2}}},
         "arms": {"vote": {"strategy": "best_of_n", "policy": "small", "n": [1, 2]}},
         "execution": {"in_flight": 2},
         "cluster": {"address": "inline"},
+        **changes,
     }
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(config))
+
+
+def test_the_config_that_was_sent_is_run(tmp_path: Path) -> None:
+    few = {"dataset": {"path": str(tmp_path / "d.jsonl"), "limit": 3}}
+    job_folder(tmp_path, config=small_job(tmp_path, **few), shipped=[])
+    ran = submitted(tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "3 of 3 prompts answered" in ran.stdout
+    assert (tmp_path / "run" / "summary.json").is_file()
+
+
+def test_the_fitted_policy_that_was_sent_is_the_one_that_is_read(tmp_path: Path) -> None:
+    job_folder(tmp_path, config=small_job(tmp_path), fitted="no JSON")
+    ran = submitted(tmp_path)
+    assert ran.returncode == 2
+    assert str(tmp_path / "apportion_job" / "fitted.json") in ran.stderr
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_that_is_terminated_ends_as_with_ctrl_c(tmp_path: Path, sent: signal.Signals) -> None:
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(small_job(tmp_path)))
     job = subprocess.Popen(
         [sys.executable, "-m", "apportion", "run", str(tmp_path / "job.yaml")], stderr=subprocess.PIPE, text=True
     )

@@ -41,6 +41,9 @@ def test_all_modules_and_data_travel_and_the_wheel_installs_without_a_network(tm
     assert {"apportion/configs/quickstart.yaml", "apportion/lab/data/test.jsonl", "apportion/py.typed"} <= names
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-cache-dir", "--no-compile"]
     subprocess.run([*pip, f"--target={tmp_path / 'there'}", wheel], check=True, timeout=120)
+    # What is installed without its source makes the same wheel.
+    (tmp_path / "again").mkdir()
+    assert build_wheel(tmp_path / "again", tmp_path / "there" / "apportion").name == wheel.name
     code = "import apportion.lab, importlib.metadata as m; print(apportion.__file__, m.version('apportion'))"
     ran = subprocess.run(
         [sys.executable, "-P", "-c", code], env={"PYTHONPATH": str(tmp_path / "there")}, capture_output=True, text=True
