@@ -37,6 +37,12 @@ class Curve:
         """Mean cost and value of each draw, [draws, budgets] each; `weights` are [draws, prompts]."""
         return weights @ self.costs.T, weights @ self.values.T
 
+    @staticmethod
+    def mean(curves: Sequence[Curve]) -> Curve:
+        """The curve of all repeats, from those of equal parts of them."""
+        values, costs = (np.mean([getattr(one, name) for one in curves], axis=0) for name in ("values", "costs"))
+        return Curve(values, costs, curves[0].most)
+
 
 def resamples(name: str, prompts: int, seed: int, count: int = RESAMPLES) -> Floats:
     """Weights of the prompts, [1 + count, prompts], rows of sum 1, the first row even; the same for the same name."""
@@ -95,6 +101,24 @@ def against_best(saved: Floats, baselines: Sequence[Floats]) -> Floats:
     for one in baselines:
         best = np.fmax(best, one)
     return np.asarray(saved / best)
+
+
+def against_chosen(saved: Sequence[Floats], baselines: Sequence[Sequence[Floats]], least: Floats) -> Floats:
+    """A saving over that of the best baseline where it was chosen on other repeats than both are scored on.
+
+    The best of several noisy savings is the luckiest one, and as good as it looks only if it is measured again.
+    `saved` has one array for each half of the repeats, `baselines` as many for each baseline; uniform, whose saving is
+    1, is one of them. A chosen baseline that never reaches in the half that scores it has `least`. Geometric mean of
+    the two ways round.
+    """
+    halves = range(len(saved))
+    stacked = [np.stack([np.ones_like(saved[half]), *(one[half] for one in baselines)]) for half in halves]
+    ratios = []
+    for half in halves:
+        chosen = np.nan_to_num(stacked[1 - half], nan=0.0).argmax(axis=0)[None]
+        scored = np.take_along_axis(stacked[half], chosen, axis=0)[0]
+        ratios.append(saved[half] / np.where(np.isnan(scored), least, scored))
+    return geometric(ratios)
 
 
 def bounded(cost: Floats, most: float) -> Floats:

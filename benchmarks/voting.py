@@ -1,12 +1,14 @@
 """Voting with one arm: what each policy saves against uniform voting, and price against the best of the others.
 
 Targets are shares of what uniform voting gains over one sample; a baseline that never reaches one is left out of the
-best, a price that never does is given the cost of its largest budget, so that it counts against it.
+best, a price that never does is given the cost of its largest budget, so that it counts against it. The best of
+several baselines is read twice: as the best that was seen, and, because that one was also the luckiest, as the one that
+was best on other repeats (`_apart`). Repeats are played in two halves of different seeds for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from savings import (
     Curve,
     Floats,
     against_best,
+    against_chosen,
     bounded,
     clear_gain,
     costs_to_reach,
@@ -47,6 +50,12 @@ BEYOND = 1.5
 LAB_ARMS = ("small",)
 """The lab's other arm is the same strategy with a larger model, which gains nothing from votes."""
 FITS = ("none", "cross")
+NAMES = {"": "", "_apart": ", baseline chosen apart", "_clear": ", noise left out"}
+HALVES = (0, 1)
+"""Seeds of the two halves of the repeats."""
+SMALL = 100
+"""Half of fewer prompts makes a job that is much harder to spend well on: where price plays halves, because it is
+fitted on the others, so do the baselines that need no labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,8 @@ class Line:
     clear: bool
     savings: dict[str, Floats]
     ratios: dict[str, Floats]
+    apart: dict[str, Floats]
+    """as `ratios`, over the baseline that was best on other repeats"""
     curves: dict[str, Curve]
 
 
@@ -101,14 +112,19 @@ def line_of(stand: Stand, pool: Pool, arm: str) -> Line:
     unit = default_unit(pool.only([arm]))
     uniform = uniform_curve(pool, arm, unit)
     budgets = budgets_of(pool, arm, unit, uniform, stand.budgets)
-    curves = {"uniform": uniform}
+    played: dict[str, list[Curve]] = {}
     for fit in FITS:
         # What predicts from texts has nothing to go by where the source has none.
         policies = [policy for policy in PLAYED[fit] if policy != "damani" or any(pool.texts)]
+        if fit == "cross" and len(pool.ids) < SMALL:
+            policies += BASELINES["none"]
         entries = [Entry((arm,), policy, unit, budgets) for policy in policies]
-        for policy, frontier in zip(policies, stand.play(pool, entries, fit), strict=True):
-            curves[f"price {fit}" if policy == "price" else policy] = curve_of(frontier)
-    return compare(pool.name, arm, unit.value, curves)
+        repeats = max(1, stand.repeats_of(pool) // len(HALVES))
+        halves = [stand.play(pool, entries, fit, repeats=repeats, seed=seed) for seed in HALVES]
+        for policy, frontiers in zip(policies, zip(*halves, strict=True), strict=True):
+            shown = f"{policy} {fit}" if policy == "price" or policy in played else policy
+            played[shown] = [curve_of(frontier) for frontier in frontiers]
+    return compare(pool.name, arm, unit.value, uniform, played)
 
 
 def budgets_of(pool: Pool, arm: str, unit: Unit, uniform: Curve, count: int) -> tuple[float, ...]:
@@ -119,21 +135,31 @@ def budgets_of(pool: Pool, arm: str, unit: Unit, uniform: Curve, count: int) -> 
     return spread(one, float(np.clip(BEYOND * needed[0, 0], one, max(one, uniform.most))), count)
 
 
-def compare(pool: str, arm: str, unit: str, curves: dict[str, Curve]) -> Line:
-    """Savings and ratios of one arm's curves."""
-    uniform = curves["uniform"]
+def compare(pool: str, arm: str, unit: str, uniform: Curve, played: Mapping[str, Sequence[Curve]]) -> Line:
+    """Savings and ratios of one arm's curves, of which there is one for each half of the repeats."""
     weights = resamples(pool, uniform.values.shape[1], 0)
     targets = gain_targets(uniform, weights, SHARES)
     needed = costs_to_reach(uniform, weights, targets)
-    reached = {name: costs_to_reach(curve, weights, targets) for name, curve in curves.items() if name != "uniform"}
-    saved = {name: savings(needed, cost) for name, cost in reached.items()}
-    ratios = {}
+
+    def saved(curve: Curve, at_worst: bool = False) -> Floats:
+        reached = costs_to_reach(curve, weights, targets)
+        return savings(needed, bounded(reached, curve.most) if at_worst else reached)
+
+    whole = {name: Curve.mean(halves) for name, halves in played.items()}
+    every = {name: saved(curve) for name, curve in whole.items()}
+    by_half = {name: [saved(curve) for curve in halves] for name, halves in played.items()}
+    ratios, apart = {}, {}
     for fit in FITS:
         mine = f"price {fit}"
-        bound = savings(needed, bounded(reached[mine], curves[mine].most))
-        ratios[fit] = against_best(bound, [saved[policy] for policy in BASELINES[fit] if policy in saved])
+        others = [f"{policy} {fit}" if f"{policy} {fit}" in played else policy for policy in BASELINES[fit]]
+        others = [policy for policy in others if policy in played]
+        ratios[fit] = against_best(saved(whole[mine], at_worst=True), [every[policy] for policy in others])
+        worst = [saved(half, at_worst=True) for half in played[mine]]
+        apart[fit] = against_chosen(worst, [by_half[policy] for policy in others], needed / whole[mine].most)
     means = uniform.values.mean(axis=1)
-    return Line(pool, arm, unit, (float(means[0]), float(means.max())), clear_gain(uniform), saved, ratios, curves)
+    ends = (float(means[0]), float(means.max()))
+    curves = {"uniform": uniform, **whole}
+    return Line(pool, arm, unit, ends, clear_gain(uniform), every, ratios, apart, curves)
 
 
 def summary(lines: Sequence[Line]) -> dict[str, Any]:
@@ -141,20 +167,21 @@ def summary(lines: Sequence[Line]) -> dict[str, Any]:
     found: dict[str, Any] = {"shares": list(SHARES)}
     for fit in FITS:
         key = f"saving_voting_{fit}"
-        found |= _means(key, lines, fit)
+        found |= _means(key, lines, [line.ratios[fit] for line in lines])
+        found |= _means(f"{key}_apart", lines, [line.apart[fit] for line in lines])
         clear = [line for line in lines if line.clear]
         if clear:
-            found |= _means(f"{key}_clear", clear, fit)
+            found |= _means(f"{key}_clear", clear, [line.ratios[fit] for line in clear])
         mine = [line.savings[f"price {fit}"][0] for line in lines]
         found[f"not_reached_{fit}"] = int(np.isnan(mine).sum())
     found["targets"] = len(lines) * len(SHARES)
     return found
 
 
-def _means(key: str, lines: Sequence[Line], fit: str) -> dict[str, Any]:
+def _means(key: str, lines: Sequence[Line], ratios: Sequence[Floats]) -> dict[str, Any]:
     draws: dict[str, list[Floats]] = {}
-    for line in lines:
-        draws.setdefault(line.pool, []).append(line.ratios[fit])
+    for line, ratio in zip(lines, ratios, strict=True):
+        draws.setdefault(line.pool, []).append(ratio)
     whole, pools = over_pools(draws)
     points = geometric([geometric(each) for each in draws.values()])
     least = min(pools, key=lambda pool: float(pools[pool][0]))
@@ -182,6 +209,7 @@ def _row(line: Line) -> dict[str, Any]:
         "clear": line.clear,
         "savings": {name: draws[0].tolist() for name, draws in line.savings.items()},
         **{f"saving_over_best_{fit}": line.ratios[fit][0].tolist() for fit in FITS},
+        **{f"saving_over_best_{fit}_apart": line.apart[fit][0].tolist() for fit in FITS},
         **{f"saving_over_best_{fit}_interval": interval(geometric(line.ratios[fit], axis=1)) for fit in FITS},
     }
 
@@ -216,7 +244,7 @@ def _summary_table(result: dict[str, Any]) -> Table:
     for heading in ("labels", "over pools", "90% interval", "least pool", *map(str, SHARES), "not reached"):
         table.add_column(heading, justify="left" if heading == "labels" else "right")
     for fit in FITS:
-        for suffix in ("", "_clear"):
+        for suffix in ("", "_apart", "_clear"):
             key = f"saving_voting_{fit}{suffix}"
             if key not in result:
                 continue
@@ -224,6 +252,6 @@ def _summary_table(result: dict[str, Any]) -> Table:
             points = [f"{one:.2f}" for one in result[f"{key}_by_point"].values()]
             least = f"{result[f'{key}_least']:.2f} ({result[f'{key}_least_pool']})"
             missed = "" if suffix else f"{result[f'not_reached_{fit}']} of {result['targets']}"
-            name = fit + (", noise left out" if suffix else "")
+            name = fit + NAMES[suffix]
             table.add_row(name, f"{result[key]:.3f}", f"{low:.2f} to {high:.2f}", least, *points, missed)
     return table

@@ -30,6 +30,9 @@ MOST_FRUITLESS = 2
 """A prompt is given up after this many purchases in a row without a candidate."""
 BISECTIONS = 12
 """Of the price, on the grid's logarithm: far finer than the grid."""
+LONG_ANSWERS = 0.5
+"""Power to which a prompt's own cost counts in a plain vote: long answers cost more, and their prompts are more often
+open than the counts say. See benchmarks/greedy.py."""
 LEAST_RATIO = 1e-6
 """A prompt whose next purchase costs nothing has a finite place among the prices all the same."""
 
@@ -85,6 +88,9 @@ class Sequenced:
         self._over = np.zeros(problem.prompts, dtype=bool)
         self._fruitless = [0] * problem.prompts
         self._openings = [self._reads.opening(book, arm) for arm in self._arms]
+        self._power = 1.0 if book.labelled else LONG_ANSWERS
+        # What a prompt costs is set against this, which stays what it was, as offers of different times are compared.
+        self._typical = float(self._ahead(np.arange(problem.prompts))[0].mean()) if problem.prompts else 1.0
         self._price = self._sure = 0.0
         self._level = 0
         self.reprice(problem.budget)
@@ -117,6 +123,7 @@ class Sequenced:
                 return Rest.WAIT
             cost = self._costs.predict_one(prompt, arm, n)
         scale = self._table_cost[step] / self._steps[step][1] * n / cost if cost > 0.0 else 1.0
+        scale = scale**self._power * self._typical ** (self._power - 1.0)
         if critical * scale <= self._price:
             return Rest.WAIT
         if self._single[arm]:
@@ -168,7 +175,7 @@ class Sequenced:
         active = np.flatnonzero(~self._over)
         ratio, spend, _ = self._ahead(active)
         self._price, self._sure = self._prices_for(ratio, spend, max(0.0, available))
-        typical = self._price * float(ratio.mean()) if len(active) else 0.0
+        typical = self._price * float(self._felt(ratio).mean()) if len(active) else 0.0
         self._level = min(int(np.searchsorted(self._tables.prices, typical)), len(self._tables.prices) - 1)
 
     def difficulty(self, prompt: int) -> float:
@@ -207,7 +214,7 @@ class Sequenced:
             value[active] += part * (_at(reach, self._place(price, ratio)) - value[active])
             mean = float(value.mean())
             if self._trial is not None and len(active):
-                mean += self._excess(price * float(ratio.mean())) * len(active) / self._problem.prompts
+                mean += self._excess(price * float(self._felt(ratio).mean())) * len(active) / self._problem.prompts
             mean = min(max(mean, 0.0), 1.0)
             low, high = spread_of(mean, self._problem.prompts, self._trial, int(self._step.astype(bool).sum()))
             found.append(Forecast(budget, spent, mean, low, high))
@@ -234,11 +241,15 @@ class Sequenced:
         tables = self._tables
         return ratio, tables.spend[step, cell].astype(np.float64), tables.reach[step, cell].astype(np.float64)
 
+    def _felt(self, ratio: Floats) -> Floats:
+        """Real cost by table cost as far as it counts in what a prompt buys; see LONG_ANSWERS."""
+        return np.asarray(ratio**self._power * self._typical ** (1.0 - self._power))
+
     def _place(self, price: float, ratio: Floats) -> Floats:
         """Where a price lies in the grid for prompts that cost `ratio` times what the tables say."""
         prices = self._tables.prices
         scale = np.log(prices[1] / prices[0])
-        place = np.log(np.maximum(price * ratio / prices[0], 1e-12)) / scale
+        place = np.log(np.maximum(price * self._felt(ratio) / prices[0], 1e-12)) / scale
         return np.asarray(np.clip(place, 0.0, len(prices) - 1.0), dtype=np.float64)
 
     def _spending(self, spend: Floats, price: float, ratio: Floats) -> float:
@@ -254,7 +265,8 @@ class Sequenced:
             return 0.0, 0.0
         prices = self._tables.prices
         low, high = float(np.log(prices[0])), float(np.log(prices[-1]))
-        low, high = low - float(np.log(ratio.max())), high - float(np.log(ratio.min()))
+        felt = self._felt(ratio)
+        low, high = low - float(np.log(felt.max())), high - float(np.log(felt.min()))
         for _ in range(BISECTIONS):
             middle = 0.5 * (low + high)
             if self._spending(spend, float(np.exp(middle)), ratio) > available:

@@ -33,6 +33,13 @@ class ByArm(PerSample):
         return np.full(len(prompts), self.once + COST[arm] * n)
 
 
+class ByPrompt(PerSample):
+    """The answers of every prompt are twice as long as those of the one before."""
+
+    def predict(self, prompts, arm, n):
+        return np.asarray(self.each * n * 2.0 ** np.asarray(prompts, dtype=np.float64))
+
+
 def plain(given):
     return Sequenced(given, plain_book("vote", MOST, False), plain_tables(MOST, False), None)
 
@@ -124,6 +131,22 @@ def test_open_votes_get_what_settled_ones_leave():
     budget = 5.0 * len(BIMODAL)
     played = play(plain(problem(len(BIMODAL), budget)), World.of(BIMODAL, seed=1), budget)
     assert played.costs[60:].mean() > 2.0 * played.costs[:60].mean()
+
+
+@pytest.mark.parametrize("each", [0.01, 1.0, 700.0])
+def test_long_answers_of_a_vote_count_by_the_root_of_what_they_cost(each):
+    policy = plain(problem(3, 1e6 * each, costs=ByPrompt(each=each)))
+    offers = [policy.offer(prompt, 1e6 * each) for prompt in range(3)]
+    assert all(isinstance(offer, Offer) for offer in offers)
+    first, second, third = (offer.ratio for offer in offers)
+    assert first / second == pytest.approx(second / third) == pytest.approx(2**0.5)
+
+
+def test_a_labelled_playbook_counts_costs_whole():
+    costs = ByPrompt()
+    made = replace(both_arms(3, 1e6), costs=costs)
+    first, second, third = (fitted(made).offer(prompt, 1e6).ratio for prompt in range(3))
+    assert first / second == pytest.approx(second / third) == pytest.approx(2.0)
 
 
 def test_it_stops_on_the_settled_with_money_left():
