@@ -103,21 +103,21 @@ def against_best(saved: Floats, baselines: Sequence[Floats]) -> Floats:
     return np.asarray(saved / best)
 
 
-def against_chosen(saved: Sequence[Floats], baselines: Sequence[Sequence[Floats]], least: Floats) -> Floats:
+def against_chosen(saved: Sequence[Floats], baselines: Sequence[Sequence[Floats]]) -> Floats:
     """A saving over that of the best baseline where it was chosen on other repeats than both are scored on.
 
     The best of several noisy savings is the luckiest one, and as good as it looks only if it is measured again.
     `saved` has one array for each half of the repeats, `baselines` as many for each baseline; uniform, whose saving is
-    1, is one of them. A chosen baseline that never reaches in the half that scores it has `least`. Geometric mean of
-    the two ways round.
+    1, is one of them. Those that do not reach in the half that scores are left out, as in `against_best`. Geometric
+    mean of the two ways round.
     """
     halves = range(len(saved))
     stacked = [np.stack([np.ones_like(saved[half]), *(one[half] for one in baselines)]) for half in halves]
     ratios = []
     for half in halves:
-        chosen = np.nan_to_num(stacked[1 - half], nan=0.0).argmax(axis=0)[None]
-        scored = np.take_along_axis(stacked[half], chosen, axis=0)[0]
-        ratios.append(saved[half] / np.where(np.isnan(scored), least, scored))
+        hoped = np.where(np.isnan(stacked[half]), 0.0, np.nan_to_num(stacked[1 - half], nan=0.0))
+        chosen = hoped.argmax(axis=0)[None]
+        ratios.append(saved[half] / np.take_along_axis(stacked[half], chosen, axis=0)[0])
     return geometric(ratios)
 
 

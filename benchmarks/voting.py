@@ -155,7 +155,7 @@ def compare(pool: str, arm: str, unit: str, uniform: Curve, played: Mapping[str,
         others = [policy for policy in others if policy in played]
         ratios[fit] = against_best(saved(whole[mine], at_worst=True), [every[policy] for policy in others])
         worst = [saved(half, at_worst=True) for half in played[mine]]
-        apart[fit] = against_chosen(worst, [by_half[policy] for policy in others], needed / whole[mine].most)
+        apart[fit] = against_chosen(worst, [by_half[policy] for policy in others])
     means = uniform.values.mean(axis=1)
     ends = (float(means[0]), float(means.max()))
     curves = {"uniform": uniform, **whole}
