@@ -3,10 +3,10 @@
     python benchmarks/greedy.py [--pools DIR] [--only-pools NAME,NAME] [--orders 24] [--all-arms]
 
 A rule is an index of a prompt's counts, and the prompt with the highest buys next. Played on every prompt in every
-order that is one sort, without a machine, purchases of several or a reserve, and so a hundred times faster. Prints the
+order that is one sort, without a machine, purchases of several or a reserve, and so much faster. Prints the
 saving of `price` (its tables, with a prompt's own cost to the powers 0, 1/2 and 1) over the best of uniform, `asc` and
-`blend_asc`, and what both readings of `benchmarks/voting.py` make of the same curves where they see six orders at a
-time, at twelve budgets: the difference is their bias.
+`blend_asc`, all read at twelve budgets, and what both readings of `benchmarks/voting.py` make of the same rules where
+they see six orders at a time: the difference is their bias.
 """
 
 from __future__ import annotations
@@ -159,8 +159,10 @@ def case(pool: Pool, arm: str, orders: int) -> dict[str, list[float]]:
         reached = np.array([cost_to_reach(*line, target) for target in targets])
         return savings(needed, bounded(reached, most) if at_worst else reached)
 
-    baselines = [saved(asc(play)), saved(blend(play, budgets.tolist()))]
-    found = {f"power {power:g}": against_best(saved(price(play, power), True), baselines) for power in POWERS}
+    baselines = [saved(read(asc(play), budgets)), saved(blend(play, budgets.tolist()))]
+    found = {
+        f"power {power:g}": against_best(saved(read(price(play, power), budgets), True), baselines) for power in POWERS
+    }
     best, apart = [], []
     group = np.arange(len(play.paid)) // len(pool.ids)
     for begin in range(0, orders - READ + 1, READ):
