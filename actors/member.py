@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import count
 from typing import Any, Protocol
 
 from apportion.actors.replica import Loaded, Outcome, Refused, Replica
@@ -52,6 +53,7 @@ class Member:
         self._spec = spec
         self._options = options
         self._owner = owner
+        self._lives = count()
         self._actor: Any = None
         self._outgoing: list[Work] = []
         self._withdrawn: list[int] = []
@@ -61,7 +63,9 @@ class Member:
         """Start the actor and load the model; ModelError, ConfigError or ReplicaDiedError where that fails."""
         import ray
 
-        self._actor = ray.remote(Replica).options(**self._options).remote(self._spec)
+        # Seen in Ray's dashboard. A name is free again only some time after its actor's death: each life has its own.
+        name = f"{self._spec.name}/{self.index}.{next(self._lives)}"
+        self._actor = ray.remote(Replica).options(name=name, **self._options).remote(self._spec)
         try:
             facts = await self._actor.load.remote()
         except ray.exceptions.RayError as error:

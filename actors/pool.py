@@ -30,6 +30,9 @@ from apportion.types import Reply, Request
 DEATHS_IN_A_ROW = 6
 # Without one reply in between. One request that kills is alone by its fourth death; more means the replica is at fault.
 
+LOADING_AGAIN_S = 2.0
+# Between two attempts to load: a node that died takes its replicas with it some time before the cluster knows of it.
+
 ALONE_IN_A_ROW = 2
 # Different requests that fail alone on one replica, without one reply in between. Rarely are all of them to blame:
 # the model may be broken, so the last one is tried on a new replica before it is held to be.
@@ -181,6 +184,7 @@ class ModelPool:
                 # No replica of this model was ever up: another try would most likely end alike.
                 self._give_up(member, error)
             else:
+                await asyncio.sleep(LOADING_AGAIN_S)
                 self.died(member, [], str(error))
         except ApportionError as error:
             self._give_up(member, error)

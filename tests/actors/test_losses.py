@@ -10,7 +10,7 @@ import pytest
 import ray
 from actor_world import conversation, fake
 
-from apportion.actors import ray_backend
+from apportion.actors import pool, ray_backend
 from apportion.actors.pool import DEATHS_IN_A_ROW, ModelPool
 from apportion.actors.ray_backend import RayBackend
 from apportion.actors.replica import Loaded, Outcome, Refused
@@ -78,19 +78,20 @@ def play(
             return ScriptedActor(played.lives, script, load)
 
     monkeypatch.setattr(ray, "remote", lambda _: Remote())
+    monkeypatch.setattr(pool, "LOADING_AGAIN_S", 0.0)
     monkeypatch.setattr(ray, "kill", lambda actor, no_restart: played.killed.append(actor.life))
 
     async def run() -> None:
-        pool = ModelPool(fake(), None)
-        await pool.start()
+        models = ModelPool(fake(), None)
+        await models.start()
         futures = [
-            pool.submit(Generate("policy", conversation(text), (1,), Sampling()), number)
+            models.submit(Generate("policy", conversation(text), (1,), Sampling()), number)
             for number, text in enumerate(texts)
         ]
         async with asyncio.timeout(10):
             played.outcomes = list(await asyncio.gather(*futures, return_exceptions=True))
-        played.causes = [entry.cause for entry in pool.health()]
-        pool.stop()
+        played.causes = [entry.cause for entry in models.health()]
+        models.stop()
 
     asyncio.run(run())
     return played
