@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from apportion.actors.score_format import known_format, local_config
+from apportion.actors.score_formats import ScoreFormat
 from apportion.actors.spec import Role
 from apportion.configs.keys import written_keys
+from apportion.configs.models import find_file
 from apportion.configs.rules import at_least, known_name, known_settings
 from apportion.configs.schema import ArmConfig, JobConfig, ModelConfig
 from apportion.errors import ConfigError, nearest
@@ -19,6 +22,9 @@ from apportion.types import Sampling
 
 DEFAULT_SEPARATOR = "\n\n"
 """A blank line is what instruction-tuned models put between steps, and what process reward models are trained on."""
+DEFAULT_AGGREGATE = "last"
+"""What Snell et al. found best for process reward models trained on Monte-Carlo labels."""
+VLLM = "vllm"
 _NEED_SCORES = ("weighted", "max_score")
 """Selectors that are plain majority without a verifier: asking for them without one is a mistake in the config."""
 
@@ -40,6 +46,12 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
         scorers = [one for one, model in models.items() if model.role == Role.SCORER.value]
         advice = f"add `verifier: {scorers[0]}`" if scorers else "add a model with `role: scorer` and name it here"
         raise ConfigError(f"{key}.verifier is missing: {config.strategy} needs a verifier; {advice}")
+    form = _format(config.verifier, models)
+    if form is not None and strategy.needs_verifier and not form.by_step:
+        raise ConfigError(
+            f"{key}.verifier: {config.strategy} needs a score for each step, and {config.verifier!r} is an outcome "
+            "reward model, which scores a response as a whole; name a process reward model, or use best_of_n"
+        )
     known_name(f"{key}.select", config.select, SELECTORS, "selector")
     if config.verifier is None and config.select in _NEED_SCORES:
         raise ConfigError(f"{key}.select: {config.select} needs scores, and the arm has no verifier; use majority")
@@ -49,7 +61,7 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
         policy=config.policy,
         verifier=config.verifier,
         select=config.select,
-        aggregate=_aggregate(key, config, models),
+        aggregate=_aggregate(key, config, models, form),
         amounts=_amounts(key, config.n, strategy),
         sampling=_sampling(key, config),
         step_separator=_separator(key, config, models),
@@ -67,14 +79,23 @@ def _model_of(key: str, name: str, role: Role, models: Mapping[str, ModelConfig]
         )
 
 
-def _aggregate(key: str, config: ArmConfig, models: Mapping[str, ModelConfig]) -> str:
+def _format(name: str | None, models: Mapping[str, ModelConfig]) -> ScoreFormat | None:
+    """The format of a verifier that vLLM runs, as far as the config and a config.json of this machine tell."""
+    if name is None or models[name].engine != VLLM:
+        return None
+    return known_format(
+        name, models[name].engine_args, local_config(find_file(f"models.{name}.model", models[name].model))
+    )
+
+
+def _aggregate(key: str, config: ArmConfig, models: Mapping[str, ModelConfig], form: ScoreFormat | None) -> str:
+    """The arm's, else the verifier's, else the one of the verifier's format."""
     if config.aggregate is not None:
         return known_name(f"{key}.aggregate", config.aggregate, AGGREGATES, "aggregate")
-    if config.verifier is not None:
-        return known_name(
-            f"models.{config.verifier}.aggregate", models[config.verifier].aggregate, AGGREGATES, "aggregate"
-        )
-    return "last"
+    given = models[config.verifier].aggregate if config.verifier is not None else None
+    if given is not None:
+        return known_name(f"models.{config.verifier}.aggregate", given, AGGREGATES, "aggregate")
+    return form.aggregate if form is not None else DEFAULT_AGGREGATE
 
 
 def _amounts(key: str, amounts: list[int], strategy: Strategy) -> tuple[int, ...]:
