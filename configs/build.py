@@ -25,6 +25,7 @@ from apportion.policies.registry import ANSWER_KINDS
 from apportion.policies.settings import build
 from apportion.policies.strategy import continues_text
 from apportion.scheduler.allocations import ALLOCATIONS, check_serves
+from apportion.scheduler.publish import run_folder
 from apportion.scheduler.spec import FITTED_COPY, CalibrationSpec, DatasetSpec, JobSpec
 
 IN_MEMORY = "<rows>"
@@ -45,6 +46,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
     """The job of a loaded config; raises as `load_job`. The files of models in `away` are on another machine."""
     job = loaded.job
     unit = _budget(job)
+    output, publish = run_folder(job.output)
     for key, table in (("models", job.models), ("arms", job.arms)):
         if not table:
             raise ConfigError(f"{key} is empty; name at least one, as in the packaged config quickstart")
@@ -64,7 +66,8 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
     _check_prices(job, unit, used)
     return JobSpec(
         dataset=_dataset(job.dataset, rows_given),
-        output=Path(job.output).expanduser(),
+        output=output,
+        publish=publish,
         objective=objective.name,
         goal=objective,
         budget=job.budget.amount,
@@ -73,7 +76,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
         arms=arms,
         answer=_answer(job),
         probe=job.difficulty.probe,
-        fitted=_fitted(job.difficulty.fitted, Path(job.output).expanduser()),
+        fitted=_fitted(job.difficulty.fitted, output),
         allocation=job.allocation.policy,
         allocation_settings=dict(job.allocation.settings),
         seed=job.seed,

@@ -26,7 +26,7 @@ ConfigSource = str | Path | Mapping[str, Any] | DictConfig
 PACKAGED = Path(__file__).resolve().parent
 """Where the configs and fitted policies that ship with the package lie."""
 
-_SECRET_KEYS = ("dataset.path", "cluster.address")
+_SECRET_KEYS = ("dataset.path", "output", "cluster.address")
 _SECRET_SECTION = "engine_args"
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 

@@ -177,7 +177,7 @@ class JobConfig:
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     output: str = MISSING
-    """the run directory"""
+    """the run directory: a folder, or any fsspec URL, to which it is then published"""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     models: dict[str, ModelConfig] = field(default_factory=dict)

@@ -86,6 +86,7 @@ def _job(spec: JobSpec, pool: Path) -> JobSpec:
     return replace(
         spec,
         output=output,
+        publish=None,
         objective="accuracy",
         goal=Objective(),
         budget=budget,

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from apportion.scheduler.machine import Machine
 from apportion.scheduler.metrics import Metrics
 from apportion.scheduler.outputs import RunDirectory
 from apportion.scheduler.progress import LIVE_SECONDS, Display, JobView
+from apportion.scheduler.publish import Publisher
 from apportion.scheduler.results import Committed, PromptResult, is_correct, judge
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.summary import build_summary
@@ -88,12 +89,17 @@ class _Job:
         self._correct = self._scored = 0
         self._begun: tuple[float, float, int] | None = None
         self._looked = float("-inf")
+        self._publisher: Publisher | None = None
         self._metrics = Metrics(prepared.spec.output.name) if prepared.spec.cluster != INLINE else None
 
     async def run(self) -> dict[str, Any]:
         spec, dataset = self._spec, self._prepared.dataset
         machine = build_machine(self._prepared)
-        with RunDirectory(spec.output, spec.resolved, dataset.fingerprint, spec.fitted) as directory:
+        with ExitStack() as stack:
+            if spec.publish is not None:
+                self._publisher = stack.enter_context(Publisher(spec.publish, spec.output))
+            opened = RunDirectory(spec.output, spec.resolved, dataset.fingerprint, spec.fitted)
+            directory = stack.enter_context(opened)
             complete = directory.complete()
             if complete is not None and self._on_result is None:
                 return complete
@@ -115,6 +121,8 @@ class _Job:
                     await backend.close()
             if complete is None:
                 complete = self._summary(machine)
+                if self._publisher is not None and self._publisher.taken_over:
+                    complete["taken_over"] = self._publisher.taken_over
                 directory.finish(complete)
             return complete
 
@@ -135,6 +143,8 @@ class _Job:
         now = time.monotonic()
         if now - self._looked >= LIVE_SECONDS:
             self._looked = now
+            if self._publisher is not None:
+                self._publisher.check()
             self._look(machine, backend)
 
     def _look(self, machine: Machine, backend: Backend) -> None:

@@ -51,6 +51,7 @@ class JobSpec:
     same job whatever the timing, at the price of waiting for stragglers. Costs must not depend on timing either: turn
     prefix caches off, and count the budget in tokens, flops or samples, which are not measured times.
     `cluster` is `local` (start Ray here), `auto`, a Ray address, or `inline` (no Ray: models in this process).
+    `publish` is the URL that the run directory is copied to, where the config's `output` is one (see `publish.py`).
     `cluster_wait_s` is how long nodes that are not there yet are waited for.
     """
 
@@ -74,3 +75,4 @@ class JobSpec:
     resolved: Mapping[str, Any] = field(default_factory=dict)
     calibration: CalibrationSpec = CalibrationSpec()
     goal: Objective = field(default_factory=Objective)
+    publish: str | None = None

@@ -24,6 +24,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from apportion.configs.build import load_job
     from apportion.scheduler.outputs import read_summary
+    from apportion.scheduler.plain import masked
     from apportion.scheduler.progress import Progress
     from apportion.scheduler.summary import closing
     from apportion.scheduler.terminal import error_console, output_console
@@ -33,6 +34,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from apportion.scheduler.cautions import job_cautions
     from apportion.scheduler.solve import run_prepared
 
+    where = str(spec.output) if spec.publish is None else masked(spec.publish)
     was_complete = read_summary(spec.output) is not None
     try:
         with Progress(error_console(), arguments.quiet, first="preparing the job") as display:
@@ -41,12 +43,12 @@ def _run(arguments: argparse.Namespace) -> int:
                 complain(f"caution: {caution}")
             summary = run_prepared(prepared, display)
     except KeyboardInterrupt:
-        complain(f"apportion: stopped; everything so far is kept in {spec.output}: run the same command to resume")
+        complain(f"apportion: stopped; everything so far is kept in {where}: run the same command to resume")
         return EXIT_INTERRUPTED
     if was_complete:
-        complain(f"{spec.output} is complete: nothing was run or spent; for a new run choose another output")
+        complain(f"{where} is complete: nothing was run or spent; for a new run choose another output")
     if not arguments.quiet:
-        output_console(PLAIN_WIDTH).print(closing(summary, str(spec.output)))
+        output_console(PLAIN_WIDTH).print(closing(summary, where))
     if summary["prompts"] > 0 and summary["failed"] == summary["prompts"] and summary["answered"] == 0:
         complain(f"apportion: all {summary['prompts']:,} prompts failed; the first error: {summary['first_error']}")
         return EXIT_ALL_FAILED
