@@ -81,7 +81,7 @@ class Cluster:
                 submission_id=job_id,
                 entrypoint=entrypoint,
                 runtime_env=dict(runtime_env),
-                metadata={_OUTPUT: masked(output), _CONFIG: config},
+                metadata={_OUTPUT: output, _CONFIG: config},
             )
 
     def state(self, job_id: str) -> JobState:

@@ -28,9 +28,10 @@ from apportion.scheduler.plain import masked
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A config as it is sent. `fitted` is a fitted policy's file to be sent with it; `config` then names none.
+    """A config as it is sent. `output` is for people, without secrets.
 
-    `shipped` are the relative paths that the cluster must find in the folder that is shipped; None where none is.
+    `fitted` is a fitted policy's file to be sent with it; `config` then names none. `shipped` are
+    the relative paths that the cluster must find in the folder that is shipped; None where none is.
     """
 
     config: dict[str, Any]
@@ -75,7 +76,7 @@ def pack(source: ConfigSource, overrides: list[str], working_dir: Path | None) -
 
 def _check_output(output: str) -> str:
     if _is_there(output):
-        return output
+        return masked(output)
     raise ConfigError(
         f"output: {output!r} is relative, and would be deleted with the job's files on the cluster; give an absolute "
         f"path on storage that outlives the job, such as output=/mnt/shared/{Path(output).name}"

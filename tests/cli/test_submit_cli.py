@@ -91,7 +91,8 @@ def call(head: Head, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
 def test_a_job_submitted_watched_stopped_and_resumed(head: Head, call: Call, tmp_path: Path) -> None:
     output = tmp_path / "quick"
-    job = ["quickstart", "dataset.limit=20", "budget.amount=4e10", f"output={output}"]
+    one_model = ["arms.beam=null", "arms.vote.verifier=null", "arms.vote.select=majority"]
+    job = ["quickstart", "dataset.limit=20", "budget.amount=4e10", f"output={output}", *one_model]
     code, shown, said = call("submit", *job)
     assert code == 0, said
     job_id = shown.strip()

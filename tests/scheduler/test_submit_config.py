@@ -72,6 +72,10 @@ def test_a_secret_stays_where_it_is_and_is_read_on_the_cluster(folder: Path, mon
     monkeypatch.setenv("BUCKET_KEY", "hunter2")
     parcel = packed(None, dataset={"path": "https://u:${oc.env:BUCKET_KEY}@host/d.jsonl", "prompt": "q"})
     assert "hunter2" not in json.dumps(parcel.config)
+    assert (
+        packed(None, "dataset.path=/d.jsonl", "output=s3://k:${oc.env:BUCKET_KEY}@bucket/run").output
+        == "s3://***@bucket/run"
+    )
     assert parcel.config["dataset"]["path"] == "https://u:${oc.env:BUCKET_KEY}@host/d.jsonl"
 
 
