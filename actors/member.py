@@ -46,10 +46,6 @@ class Member:
         """when it answered last"""
         self.longest = 0.0
         """the most that any request took from `give` to its answer, in this life of the replica"""
-        self.took = 0.0
-        """what the request that it answered last took"""
-        self.late = 0
-        """how often it was late since it last answered in time"""
         self._spec = spec
         self._options = options
         self._owner = owner
@@ -79,7 +75,7 @@ class Member:
             raise ConfigError(facts.message) if facts.config else ModelError(facts.message)
         self.facts = facts
         self.alive = True
-        self.heard, self.longest, self.late = self._owner.now, 0.0, 0
+        self.heard, self.longest = self._owner.now, 0.0
         self._spawn(self._receive(self._actor))
 
     def give(self, work: Work) -> None:
@@ -189,8 +185,7 @@ class Member:
                     # Taken back while its answer was on the way.
                     continue
                 self.heard = self._owner.now
-                self.took = self.heard - work.since
-                self.longest = max(self.longest, self.took)
+                self.longest = max(self.longest, self.heard - work.since)
                 self._owner.answered(self, work, outcome)
                 if actor is not self._actor:
                     return

@@ -11,9 +11,6 @@ from apportion.actors.spec import ModelSpec
 from apportion.actors.watch import TICK_S, limit
 from apportion.actors.work import Work
 
-LATE_IN_A_ROW = 3
-# Times that a replica was late without one answer in time: then it lags, and is replaced.
-
 
 class Watched(Protocol):
     """The pool. Its clock `now` is moved on here."""
@@ -45,31 +42,25 @@ class Overseer:
         while True:
             await asyncio.sleep(TICK_S)
             now = loop.time()
-            before, passed = self._pool.now, min(now - last, 2 * TICK_S)
-            self._pool.now, last = before + passed, now
+            passed, last = min(now - last, 2 * TICK_S), now
+            self._pool.now += passed
             for member in self._pool.members:
                 if member.alive:
-                    self._look(member, before)
+                    self._look(member)
             self._dark = 0.0 if any(member.alive for member in self._pool.members) else self._dark + passed
             if self._rooms is not None and self._dark > self._rooms.patience_s:
                 await self._look_for_room(self._rooms)
 
-    def _look(self, member: Member, before: float) -> None:
-        """Replace a replica that hangs or lags; take from it what others would answer sooner."""
+    def _look(self, member: Member) -> None:
+        """Replace a replica that answers nothing in time; take from one that answers others what is late there."""
         others = [other.pace() for other in self._pool.members if other.alive and other is not member]
         most = limit(others, self._spec.timeout_s)
         late = [work for work in member.running.values() if self._pool.now - work.since > most]
         if not late:
-            if member.heard >= before and member.took <= most:
-                member.late = 0
             return
-        member.late += 1
         silent = self._pool.now - max(member.heard, late[0].since)
         if silent > most:
-            cause = f"it had not answered for {silent:.0f} s, and was taken to hang"
-            self._pool.died(member, member.retire(), cause)
-        elif others and member.late >= LATE_IN_A_ROW:
-            cause = f"it lagged: it was late {member.late} times, by more than {most:.0f} s"
+            cause = f"it had not answered for {silent:.0f} s, and at most {most:.0f} s are usual: it hangs or lags"
             self._pool.died(member, member.retire(), cause)
         else:
             self._pool.move(member, late, f"no answer for {most:.0f} s")

@@ -3,106 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import ray
-from actor_world import conversation, fake
+from actor_world import fake
+from scripted import REPLY, failed_batch, play, system_error
 
-from apportion.actors import pool, ray_backend
-from apportion.actors.pool import DEATHS_IN_A_ROW, ModelPool
+from apportion.actors import ray_backend
+from apportion.actors.pool import DEATHS_IN_A_ROW
 from apportion.actors.ray_backend import RayBackend
-from apportion.actors.replica import Loaded, Outcome, Refused
+from apportion.actors.replica import Outcome
 from apportion.actors.rooms import Rooms
 from apportion.errors import ClusterLostError, EngineError, ReplicaDiedError
-from apportion.types import Generate, Generated, Request, Sampling, Usage
-
-REPLY = Generated((), Usage())
-Script = Callable[[int, Sequence[str]], list[Outcome]]
-"""from which life of the replica it is and the texts of what it was sent, to outcomes; or it raises"""
-
-
-class Method:
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self.remote = call
-
-
-class ScriptedActor:
-    """Answers each batch as the script says."""
-
-    def __init__(self, life: int, script: Script, load: Callable[[int], None]) -> None:
-        self.life, self.script, self.loading = life, script, load
-        self.ready: asyncio.Queue[Any] = asyncio.Queue()
-        self.load, self.put, self.take = Method(self._load), Method(self._put), Method(self._take)
-
-    async def _load(self) -> Loaded:
-        self.loading(self.life)
-        return Loaded(self.life, "node", ())
-
-    async def _put(self, batch: Sequence[tuple[int, Request]]) -> None:
-        try:
-            outcomes = self.script(self.life, [request.messages[0].content for _, request in batch])
-        except ray.exceptions.RayError as error:
-            self.ready.put_nowait(error)
-        else:
-            self.ready.put_nowait([(number, out) for (number, _), out in zip(batch, outcomes, strict=True)])
-
-    async def _take(self) -> Any:
-        found = await self.ready.get()
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-
-class Played:
-    def __init__(self) -> None:
-        self.outcomes: list[Any] = []
-        self.lives = 0
-        self.killed: list[int] = []
-        self.causes: list[str | None] = []
-
-
-def play(
-    monkeypatch: pytest.MonkeyPatch, script: Script, texts: Sequence[str], load: Callable[[int], None] = lambda _: None
-) -> Played:
-    """Send requests to a pool of one scripted replica; what each was answered or raised."""
-    played = Played()
-
-    class Remote:
-        def options(self, **_: Any) -> Remote:
-            return self
-
-        def remote(self, _: Any) -> ScriptedActor:
-            played.lives += 1
-            return ScriptedActor(played.lives, script, load)
-
-    monkeypatch.setattr(ray, "remote", lambda _: Remote())
-    monkeypatch.setattr(pool, "LOADING_AGAIN_S", 0.0)
-    monkeypatch.setattr(ray, "kill", lambda actor, no_restart: played.killed.append(actor.life))
-
-    async def run() -> None:
-        models = ModelPool(fake(), None)
-        await models.start()
-        futures = [
-            models.submit(Generate("policy", conversation(text), (1,), Sampling()), number)
-            for number, text in enumerate(texts)
-        ]
-        async with asyncio.timeout(10):
-            played.outcomes = list(await asyncio.gather(*futures, return_exceptions=True))
-        played.causes = [entry.cause for entry in models.health()]
-        models.stop()
-
-    asyncio.run(run())
-    return played
-
-
-def failed_batch(texts: Sequence[str], broken: bool = False) -> list[Outcome]:
-    return [Refused("out of memory", batch=True, alone=len(texts) == 1, broken=broken)] * len(texts)
-
-
-def system_error() -> Exception:
-    return ray.exceptions.RaySystemError("the object store is gone")
+from apportion.types import Generated
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,171 @@
+"""What is done about replicas that hang or lag, told second by second: no Ray runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from actor_world import conversation, fake
+
+from apportion.actors import overseer
+from apportion.actors.member import Member
+from apportion.actors.overseer import Overseer
+from apportion.actors.replica import Outcome
+from apportion.actors.rooms import Rooms
+from apportion.actors.watch import LATE, SOONEST_S
+from apportion.actors.work import Work
+from apportion.types import Generate, Sampling
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.kill", lambda actor, no_restart: None)
+
+
+class Actor:
+    """Takes anything and answers nothing."""
+
+    def __getattr__(self, name: str) -> Actor:
+        return self
+
+    async def remote(self, batch: object) -> None:
+        pass
+
+
+class Pool:
+    """Replicas that are up, and what was done about them."""
+
+    def __init__(self, replicas: int) -> None:
+        self.now = 0.0
+        self.spec = fake(replicas=replicas)
+        self.members = [Member(index, self.spec, {}, self) for index in range(replicas)]
+        for member in self.members:
+            member.alive = True
+            member._actor = Actor()
+        self.done: list[tuple[str, int, int]] = []
+        self.lost = ""
+        self.numbers = 0
+
+    def give(self, index: int) -> None:
+        """One more request for a replica, now."""
+        future = asyncio.get_running_loop().create_future()
+        request = Generate("policy", conversation("x"), (1,), Sampling())
+        self.members[index].give(Work(self.numbers, request, 0, 1, future))
+        self.numbers += 1
+
+    def answer(self, index: int) -> None:
+        """The replica answers its newest request."""
+        member = self.members[index]
+        _, work = member.running.popitem()
+        member.heard = self.now
+        member.longest = max(member.longest, self.now - work.since)
+
+    def died(self, member: Member, orphans: list[Work], cause: str) -> None:
+        self.done.append(("replaced", member.index, len(orphans)))
+
+    def move(self, member: Member, works: list[Work], cause: str) -> None:
+        self.done.append(("moved", member.index, len(works)))
+        for work in works:
+            member.drop(work)
+
+    def give_up_all(self, cause: str) -> None:
+        self.lost = cause
+
+    def answered(self, member: Member, work: Work, outcome: Outcome) -> None:
+        raise AssertionError("no actor runs")
+
+
+def watch(pool: Pool, steps: list[tuple[float, str]]) -> None:
+    """At each time do `give N`, `answer N` or nothing, and look."""
+
+    async def run() -> None:
+        one = Overseer(pool, pool.spec, None)
+        for at, what in steps:
+            pool.now = at
+            for action in filter(None, what.split(", ")):
+                name, index = action.split()
+                getattr(pool, name)(int(index))
+            for member in pool.members:
+                if member.alive:
+                    one._look(member)
+
+    asyncio.run(run())
+
+
+def test_a_silent_replica_beside_one_that_answers_is_replaced() -> None:
+    pool = Pool(2)
+    watch(pool, [(0, "give 0, give 0, give 1"), (4, "answer 1"), (SOONEST_S, ""), (SOONEST_S + 1, "")])
+    assert pool.done == [("replaced", 0, 2)]
+
+
+def test_a_silent_replica_alone_has_until_the_timeout() -> None:
+    pool = Pool(1)
+    limit = pool.spec.timeout_s
+    watch(pool, [(0, "give 0"), (4, "answer 0, give 0"), (limit, ""), (limit + 5, "")])
+    assert pool.done == [("replaced", 0, 1)]
+
+
+def test_replicas_that_all_stall_are_left_alone() -> None:
+    pool = Pool(3)
+    steps = [(0.0, "give 0, give 1, give 2"), (5.0, "answer 0, answer 1, answer 2, give 0, give 1, give 2")]
+    watch(pool, [*steps, *((at, "") for at in (60.0, 200.0, 500.0, 900.0))])
+    assert pool.done == []
+
+
+def test_a_request_that_hangs_while_others_are_answered_is_moved_and_its_replica_stays() -> None:
+    pool = Pool(2)
+    steps = [(0.0, "give 0, give 1"), (3.0, "answer 1, give 0, give 1")]
+    steps += [(at, "answer 0, answer 1, give 0, give 1") for at in (6.0, 12.0, 18.0, 24.0, 31.0, 36.0)]
+    watch(pool, steps)
+    assert pool.done == [("moved", 0, 1)]
+    assert len(pool.members[0].running) == 1
+
+
+def test_a_replica_that_is_far_slower_than_another_loses_its_work() -> None:
+    pool = Pool(2)
+    steps = [(0.0, "give 0, give 1"), (10.0, "answer 1, give 0"), (20.0, "give 0"), (30.0, "give 0")]
+    # It would answer after a minute, and the other one takes ten seconds.
+    watch(pool, [*steps, (LATE * 10, ""), (LATE * 10 + 1, "")])
+    assert pool.done == [("replaced", 0, 4)]
+
+
+def test_time_in_which_the_driver_was_held_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overseer, "TICK_S", 0.01)
+    pool = Pool(1)
+
+    async def run() -> None:
+        task = asyncio.ensure_future(Overseer(pool, pool.spec, None).run())
+        await asyncio.sleep(0.03)
+        before = pool.now
+        time.sleep(0.5)
+        await asyncio.sleep(0.015)
+        assert pool.now - before <= 0.1
+        task.cancel()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_a_model_without_a_replica_waits_for_one_that_loads_and_not_for_room_that_never_comes(
+    monkeypatch: pytest.MonkeyPatch, placed: bool
+) -> None:
+    monkeypatch.setattr(overseer, "TICK_S", 0.001)
+    pool = Pool(2)
+    for member in pool.members:
+        member.alive = False
+    looks: list[int] = []
+
+    class Placed(Rooms):
+        async def placed(self) -> set[tuple[str, int]]:
+            looks.append(1)
+            return {("policy", 1)} if placed else {("other", 0)}
+
+    async def run() -> None:
+        task = asyncio.ensure_future(Overseer(pool, pool.spec, Placed(0.01)).run())
+        while len(looks) < 2 and not pool.lost:
+            await asyncio.sleep(0.002)
+        task.cancel()
+
+    asyncio.run(run())
+    assert bool(pool.lost) is not placed
