@@ -26,6 +26,7 @@ from apportion.policies.settings import build
 from apportion.policies.strategy import continues_text
 from apportion.scheduler.allocations import ALLOCATIONS, check_serves
 from apportion.scheduler.publish import run_folder
+from apportion.scheduler.rows import data_files
 from apportion.scheduler.spec import FITTED_COPY, CalibrationSpec, DatasetSpec, JobSpec
 
 IN_MEMORY = "<rows>"
@@ -128,9 +129,8 @@ def _dataset_path(config: DatasetConfig) -> str:
     if config.path is None:
         raise ConfigError("dataset.path is missing; give a JSONL or Parquet file, local or a URL")
     path = find_file("dataset.path", config.path)
-    if "://" not in path and not Path(path).is_file():
-        what = "is a folder" if Path(path).is_dir() else "is not there"
-        raise DataError(f"dataset.path: {path} {what}; give a JSONL or Parquet file (now in {Path.cwd()})")
+    if "://" not in path and not all(Path(file).is_file() for file in data_files(path)):
+        raise DataError(f"dataset.path: {path} is not there; give a JSONL or Parquet file (now in {Path.cwd()})")
     return path
 
 

@@ -18,8 +18,8 @@ class DatasetConfig:
     """Where the prompts are, and which columns to read."""
 
     path: str | None = None
-    """JSONL or Parquet, local or any fsspec URL; `lab:test` is the test set that ships with the package. Not needed
-    where rows are handed over in Python"""
+    """JSONL or Parquet: a file, a folder or a glob, local or any fsspec URL (a folder's ends in /); `lab:test` is the
+    test set that ships with the package. Not needed where rows are handed over in Python"""
     prompt: str = "prompt"
     """column with the text, or with a list of {role, content} messages"""
     id: str | None = None

@@ -6,12 +6,13 @@ cannot be opened, or breaks off in the middle of its compression or its Parquet 
 
 from __future__ import annotations
 
+import glob
 import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -19,6 +20,7 @@ from apportion.errors import DataError
 from apportion.scheduler.plain import masked
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
+DATA_SUFFIXES = (*PARQUET_SUFFIXES, ".jsonl", ".ndjson")
 _PARQUET_MAGIC = b"PAR1"
 _UTF8_MARK = b"\xef\xbb\xbf"
 BATCH_ROWS = 1024
@@ -35,8 +37,55 @@ class Row:
     fault: str | None = None
 
 
+def data_files(path: str) -> list[str]:
+    """The files that a dataset's path stands for: a file or URL itself; those of a folder (a URL's ends in /) that are
+    named as data, and those of a glob, in the order of their names. DataError where there are none."""
+    try:
+        names = _names(path)
+    except Exception as error:  # every remote filesystem has exceptions of its own
+        raise DataError(masked(f"dataset {path} cannot be listed: {type(error).__name__}: {error}")) from error
+    if not names:
+        raise DataError(masked(f"dataset {path} holds no JSONL or Parquet file; correct dataset.path"))
+    return sorted(names)
+
+
+def _names(path: str) -> list[str]:
+    if "://" in path:
+        # Only *, because other marks of a glob are part of many URLs.
+        if "*" not in path and not path.endswith("/"):
+            return [path]
+        from fsspec.core import url_to_fs
+
+        store, root = url_to_fs(path)
+        if "*" in path:
+            return [store.unstrip_protocol(name) for name in store.glob(root) if store.isfile(name)]
+        return [store.unstrip_protocol(name) for name in store.find(root) if _is_data(name)]
+    if Path(path).is_dir():
+        return [str(file) for file in Path(path).rglob("*") if file.is_file() and _is_data(file.name)]
+    if Path(path).is_file() or not any(mark in path for mark in "*?["):
+        return [path]
+    return [name for name in glob.glob(path, recursive=True) if Path(name).is_file()]
+
+
+def _is_data(name: str) -> bool:
+    return name.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)
+
+
 def read_rows(path: str) -> Iterator[Row]:
-    """Rows of a JSONL or Parquet file; blank lines of JSONL are no rows. Raises DataError."""
+    """Rows of JSONL or Parquet, of one file or several (see `data_files`); blank lines of JSONL are no rows.
+
+    Lines are counted through the files. Raises DataError.
+    """
+    before = 0
+    for file in data_files(path):
+        last = 0
+        for row in _read_file(file):
+            last = row.line
+            yield replace(row, line=before + last) if before else row
+        before += last
+
+
+def _read_file(path: str) -> Iterator[Row]:
     with _open(path) as stream:
         try:
             yield from _parquet(stream) if _is_parquet(path, stream) else _jsonl(stream)

@@ -125,7 +125,12 @@ def test_a_hub_model_in_the_local_cache_is_its_snapshot(
 # what is wrong -> what is changed -> the error -> what its message must hold
 WRONG: list[tuple[str, list[str], type[ApportionError], list[str]]] = [
     ("missing dataset", ["dataset.path=nope.jsonl"], DataError, ["dataset.path: ", "/nope.jsonl is not there"]),
-    ("dataset is a folder", ["dataset.path=folder"], DataError, ["/folder is a folder; give a JSONL or Parquet file"]),
+    (
+        "dataset is a folder",
+        ["dataset.path=folder"],
+        DataError,
+        ["/folder holds no JSONL or Parquet file; correct dataset.path"],
+    ),
     ("unknown lab dataset", ["dataset.path=lab:tset"], ConfigError, ["dataset.path", "Did you mean 'lab:test'?"]),
     ("no rows to read", ["dataset.limit=0"], ConfigError, ["dataset.limit is 0, but must be a number of at least 1"]),
     (

@@ -326,3 +326,30 @@ def test_one_token_must_be_left_to_answer(tmp_path: Path) -> None:
     assert set_aside_too_long(dataset, {"m": fake(tokens + 1)}).prompts == dataset.prompts
     with pytest.raises(DataError, match=r"no usable row among the 1 of the dataset: line 1: longer than the context"):
         set_aside_too_long(dataset, {"m": fake(tokens)})
+
+
+def test_a_folder_and_a_glob_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "part" / "deep").mkdir(parents=True)
+    write(tmp_path / "part" / "a.jsonl", {"q": "one"}, "", "{")
+    pq.write_table(pa.table({"q": ["two", None, "three"]}), tmp_path / "part" / "b.parquet")
+    write(tmp_path / "part" / "deep" / "c.jsonl", {"q": "four"})
+    write(tmp_path / "part" / "_SUCCESS", "")
+    whole = read(str(tmp_path / "part"))
+    assert [prompt.text for prompt in whole.prompts] == ["one", "two", "three", "four"]
+    # Lines are counted through the files, so that rows without an id have names of their own.
+    assert [prompt.id for prompt in whole.prompts] == ["1", "4", "6", "7"]
+    assert [one.line for one in whole.set_aside] == [3, 5]
+    assert [prompt.text for prompt in read(str(tmp_path / "part" / "*.jsonl")).prompts] == ["one"]
+    assert read(str(tmp_path / "part" / "**" / "*.*")).fingerprint == whole.fingerprint
+    assert read(f"file://{tmp_path}/part/").fingerprint == whole.fingerprint
+    assert read(f"file://{tmp_path}/part/*.parquet", limit=1).prompts[0].text == "two"
+    with pytest.raises(DataError, match="holds no JSONL or Parquet file"):
+        read(str(tmp_path / "part" / "*.csv"))
+
+
+def test_parquet_is_read_from_a_url() -> None:
+    import fsspec
+
+    with fsspec.open("memory://apportion/d.parquet", "wb") as stream:
+        pq.write_table(pa.table({"q": ["far", "away"]}), stream)
+    assert [prompt.text for prompt in read("memory://apportion/d.parquet").prompts] == ["far", "away"]
