@@ -14,6 +14,8 @@ from typing import Any
 from apportion.actors.protocols import ReplicaHealth
 from apportion.scheduler.progress import JobView
 
+SECONDS_BETWEEN_UPDATES = 2.0
+"""Ray hands gauges on every ten seconds, and with a thousand replicas an update takes milliseconds."""
 JOB_GAUGES = {
     "apportion_prompts": "Prompts of the job.",
     "apportion_prompts_done": "Prompts that are committed.",
@@ -45,12 +47,15 @@ class Metrics:
         self._run = run
         self._clock = clock
         self._gauges: dict[str, Any] = {}
+        self._updated = float("-inf")
         self._last: tuple[float, float] | None = None
 
-    def __call__(self, view: JobView, health: Sequence[ReplicaHealth]) -> None:
-        """Set every gauge; nothing happens before Ray is connected."""
-        if not ray_is_connected():
+    def __call__(self, view: JobView, health: Sequence[ReplicaHealth], ended: bool = False) -> None:
+        """Set every gauge where it is time to, or the job has `ended`; nothing happens before Ray is connected."""
+        now = self._clock()
+        if not ray_is_connected() or (not ended and now - self._updated < SECONDS_BETWEEN_UPDATES):
             return
+        self._updated = now
         if not self._gauges:
             self._make()
         values = {
@@ -61,7 +66,7 @@ class Metrics:
             "apportion_budget": view.budget,
             "apportion_spent": view.spent,
             "apportion_price": view.price,
-            "apportion_tokens_per_second": self._speed(view.tokens),
+            "apportion_tokens_per_second": self._speed(view.tokens, now),
         }
         for name, value in values.items():
             self._gauges[name].set(float(value), {"run": self._run, "unit": view.unit})
@@ -71,8 +76,8 @@ class Metrics:
             self._gauges["apportion_replica_restarts"].set(float(one.restarts), tags)
             self._gauges["apportion_replica_requests"].set(float(one.in_flight), tags)
 
-    def _speed(self, tokens: float) -> float:
-        now, last = self._clock(), self._last
+    def _speed(self, tokens: float, now: float) -> float:
+        last = self._last
         self._last = (now, tokens)
         return (tokens - last[1]) / (now - last[0]) if last is not None and now > last[0] else 0.0
 

@@ -87,8 +87,9 @@ class Publisher:
             self._folder.mkdir(parents=True, exist_ok=True)
             with lock_folder(self._folder):
                 self._adopt(self._store.lease())
-            if not self._complete:
-                self._publish()
+            if self._complete:
+                return self
+            self._publish()
         except (ConfigError, RunDirectoryError):
             raise
         except Exception as error:  # every remote filesystem has exceptions of its own
@@ -100,7 +101,8 @@ class Publisher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         if error is None:
             self.check()
         if self._complete or self._lost is not None:

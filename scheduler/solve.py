@@ -117,7 +117,7 @@ class _Job:
                 try:
                     await driver.run()
                 finally:
-                    self._look(machine, backend)
+                    self._look(machine, backend, ended=True)
                     await backend.close()
             if complete is None:
                 complete = self._summary(machine)
@@ -147,7 +147,7 @@ class _Job:
                 self._publisher.check()
             self._look(machine, backend)
 
-    def _look(self, machine: Machine, backend: Backend) -> None:
+    def _look(self, machine: Machine, backend: Backend, ended: bool = False) -> None:
         if self._display is None and self._metrics is None:
             return
         health = backend.health()
@@ -155,7 +155,7 @@ class _Job:
         if self._display is not None:
             self._display(view)
         if self._metrics is not None:
-            self._metrics(view, health)
+            self._metrics(view, health, ended)
 
     def _view(self, machine: Machine, health: Sequence[ReplicaHealth]) -> JobView:
         total = machine.ledger.total.tokens

@@ -102,12 +102,17 @@ def test_the_speed_is_that_since_the_last_look(monkeypatch: pytest.MonkeyPatch) 
     gauges = {name: Gauges() for name in (*JOB_GAUGES, *REPLICA_GAUGES)}
     monkeypatch.setattr("apportion.scheduler.metrics.ray_is_connected", lambda: True)
     monkeypatch.setattr(metrics, "_make", lambda: metrics._gauges.update(gauges))
-    for at, tokens in ((0.0, 100.0), (2.0, 300.0)):
+    for at, tokens in ((0.0, 100.0), (0.5, 110.0), (2.0, 300.0)):
         now[0] = at
         metrics(view(tokens), (Health("small", 0, False, 3, 7),))
     assert gauges["apportion_tokens_per_second"].last == (100.0, {"run": "run", "unit": "tokens"})
     assert gauges["apportion_replica_restarts"].last == (3.0, {"run": "run", "model": "small", "replica": "0"})
     assert gauges["apportion_replica_up"].last[0] == 0.0
+    now[0] = 2.5
+    metrics(view(400.0), ())
+    assert gauges["apportion_tokens_per_second"].last[0] == 100.0, "not yet time for another"
+    metrics(view(400.0), (), ended=True)
+    assert gauges["apportion_tokens_per_second"].last[0] == 200.0
 
 
 def view(tokens: float) -> JobView:
