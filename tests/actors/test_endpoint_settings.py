@@ -114,6 +114,11 @@ def test_what_can_work_is_taken(changes: dict[str, Any]) -> None:
     assert load_job(job(**changes)).models["far"].path == "tiny-1"
 
 
+def test_the_packaged_example_is_a_job() -> None:
+    far = load_job("endpoint").models["far"]
+    assert describe(far).profile().dollars_per_million_output == 0.60
+
+
 def spec(**args: Any) -> ModelSpec:
     return ModelSpec("far", "openai", Role.POLICY, "tiny-1", engine_args={"base_url": URL, **args})
 
