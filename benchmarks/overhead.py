@@ -12,7 +12,7 @@ thing; the engines' replies are made beforehand, from the solutions of the lab's
   one arm or of two. The least disturbed repeat stands beside the median; a bare loop says how fast the core was.
 - *busy*: 64 simulated replicas of 128 sequences each take two seconds for a request; 10,000 prompts are in
   flight. The share of the sequences taken until 95% of the work is done, on a clock that runs with the CPU time of the
-  process and jumps over what is left (see `simulated`), and the driver's share of a core.
+  process and jumps over what is left (see `simulation`), and the driver's share of a core.
 - *memory*: what the process grows by, at most, while all its prompts are in flight, each job in a fresh process.
 """
 
@@ -35,7 +35,7 @@ from typing import Any
 from overhead_job import CASES, Answers, Case, job
 from rich.console import Console
 from rich.table import Table
-from simulated import SimulatedBackend, run_simulated
+from simulation import SimulatedBackend, run_simulated
 
 from apportion.scheduler.assemble import Prepared, build_machine
 from apportion.scheduler.driver import Driver

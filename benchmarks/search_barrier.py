@@ -10,7 +10,7 @@ loaded anew before the clock runs, so that neither finds what the other left in 
 `simulated` shows what barriers cost where the hardware is not the bottleneck: an engine whose sequences take a fixed
 time a token, up to `--slots` of them at once, and a scorer on its own, which reads so many tokens a second and all that
 waits in one pass. The texts, and so the lengths of steps, are recorded from the lab model at the start; the time is
-simulated (see `simulated.py`).
+simulated (see `simulation.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from barrier import Mode, Searched, stepwise, unbarred
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
-from simulated import SimulatedBackend, SimulatedScorer, run_simulated
+from simulation import SimulatedBackend, SimulatedScorer, run_simulated
 
 from apportion.actors.describe import describe
 from apportion.actors.inline import InlineBackend
