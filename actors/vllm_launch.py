@@ -23,6 +23,7 @@ from apportion.actors.spec import ModelSpec, Role
 from apportion.actors.vllm_args import OwnArgs, require_vllm
 from apportion.actors.vllm_files import describing_folder
 from apportion.actors.vllm_meter import BusyMeter
+from apportion.actors.vllm_watch import Watch
 from apportion.errors import BatchError, ConfigError, EngineError, ModelError
 
 CPU_KV_BYTES = 2**30
@@ -60,6 +61,7 @@ class Running:
     meter: BusyMeter
     context: int
     log: Path
+    watch: Watch
     requests: int = 0
 
     def next_id(self) -> str:
@@ -87,6 +89,7 @@ class Running:
         llm, self.llm = self.llm, None
         if llm is not None:
             llm.shutdown(timeout=CLOSE_SECONDS)
+            self.watch.end()
         shutil.rmtree(self.log.parent, ignore_errors=True)
 
 
@@ -102,7 +105,8 @@ def launch(spec: ModelSpec, wanted: Mapping[str, Any]) -> Running:
     context = context_length(read_config(describing_folder(spec), spec.name), spec)
     meter = BusyMeter()
     try:
-        with _environment(spec):
+        watch = Watch()
+        with _environment(spec), watch:
             chosen = _defaults(spec, given, context, _log_config(folder, log))
             llm = _start(spec, _joined(chosen, wanted, given), meter)
     except BaseException as error:
@@ -111,7 +115,7 @@ def launch(spec: ModelSpec, wanted: Mapping[str, Any]) -> Running:
         if isinstance(error, ConfigError | ModelError) or not isinstance(error, Exception):
             raise
         raise _refusal(spec, cause or f"{type(error).__name__}: {error}") from error
-    return Running(spec, own, llm, meter, context, log)
+    return Running(spec, own, llm, meter, context, log, watch)
 
 
 def _start(spec: ModelSpec, arguments: dict[str, Any], meter: BusyMeter) -> Any:
