@@ -48,7 +48,10 @@ LATEST = 0.85
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One job. `lost_share` is what of the spending was charged for lost work, `faults` what its books have wrong."""
+    """One job. `resent` requests were lost under way, which may be none where a replica was idle when it was killed.
+
+    `lost_share` is what of the spending was charged for them, `faults` what the books have wrong.
+    """
 
     kind: str
     kills: int
@@ -57,7 +60,7 @@ class Outcome:
     wall_s: float
     spent_share: float
     lost_share: float
-    restarts: int
+    resent: int
     faults: tuple[str, ...]
 
 
@@ -88,9 +91,9 @@ def write_job(folder: Path, address: str, prompts: int, budget: float = 4.0e9) -
 class Workers:
     """A cluster of several nodes on this machine, of which workers can be killed. Use as a context manager."""
 
-    def __init__(self, workers: int = WORKERS, cpus: int = 2) -> None:
+    def __init__(self, workers: int = WORKERS, cpus: int = 2, gpus: int = 0) -> None:
         self._count = workers
-        self._cpus = cpus
+        self._size = {"num_cpus": cpus, "num_gpus": gpus}
 
     def __enter__(self) -> Workers:
         import ray
@@ -111,7 +114,7 @@ class Workers:
 
     def add(self) -> None:
         """One more worker node."""
-        self.cluster.add_node(num_cpus=self._cpus)
+        self.cluster.add_node(**self._size)
 
     def actors(self, model: str) -> list[dict[str, Any]]:
         """The living replicas of a model, as Ray has them."""
@@ -243,11 +246,11 @@ def measure(
     summary, faults = audit(folder, prompts)
     if done != len(moments):
         faults.append(f"{len(moments) - done} kills came after the end")
-    if done and not summary["lost"]["tokens"]:
-        faults.append("no lost work was charged")
     budget = summary["budget"]
     with sqlite3.connect(folder / "run" / "journal.sqlite") as db:
         (resent,) = db.execute("SELECT COUNT(*) FROM events WHERE kind = 'lost'").fetchone()
+    if bool(resent) != bool(summary["lost"]["tokens"]):
+        faults.append("lost work was not charged")
     return Outcome(
         kind,
         done,
@@ -284,12 +287,12 @@ def show(outcomes: list[Outcome]) -> None:
             f"{one.answered} of {one.prompts}",
             f"{one.wall_s:.0f}",
             f"{(one.wall_s - undisturbed) / one.kills:.1f}" if one.kills else "",
-            str(one.restarts),
+            str(one.resent),
             f"{one.spent_share:.1%} of budget",
             f"{one.lost_share:.1%} of spent",
             "; ".join(one.faults) or "balance",
         )
-    Console(width=160).print(table)
+    Console(width=170).print(table)
 
 
 def main() -> None:

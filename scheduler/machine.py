@@ -115,7 +115,9 @@ class Machine:
         if isinstance(event, Lost):
             purchase.lost = True
         else:
-            if isinstance(event, Failed) and not unpaid:
+            if unpaid:
+                self._states[name.prompt].short = True
+            elif isinstance(event, Failed):
                 self._states[name.prompt].error = event.error
             if purchase.reply(name.part, event.reply if isinstance(event, Replied) else None):
                 self._go_on(purchase)
@@ -287,6 +289,7 @@ class Machine:
     def _commit(self, prompt: int, reason: str) -> None:
         state = self._states[prompt]
         state.committed = True
+        reason = "budget" if state.short and not (state.candidates or state.error) else reason
         self.committed += 1
         state.spent = self.ledger.by_prompt.pop(prompt, state.spent)
         self.meter.forget(state.prompt.messages)

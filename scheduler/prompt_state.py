@@ -23,6 +23,8 @@ class PromptState:
     spent: Cost = ZERO_COST
     error: str | None = None
     committed: bool = False
+    short: bool = False
+    """whether work of it was lost that the budget did not cover again"""
     canonical: dict[str, str] | None = None
     """the answers read so far, each with the first answer it equals; None before there is one"""
     _drawn: dict[str, int] | None = None

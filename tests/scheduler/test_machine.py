@@ -205,7 +205,7 @@ def test_work_the_budget_does_not_cover_again_ends_its_purchase_and_is_no_fault_
     (name,) = run.flying
     run.lose(name)
     (commit,) = [i.committed for i in run.trail if isinstance(i, Commit)]
-    assert commit.result.error is None
+    assert (commit.result.reason, commit.result.error) == ("budget", None)
     assert 0 < run.machine.ledger.spent == commit.result.spent.tokens <= 1.2 * bound
 
 
@@ -242,3 +242,21 @@ def test_an_answer_nobody_asked_for_is_refused() -> None:
     world.machine.start()
     with pytest.raises(JournalError, match="not in flight"):
         world.machine.handle(Failed(RequestId(0, 7, 0, 0), "?"))
+
+
+def test_a_step_that_fits_only_when_its_tokens_are_counted_is_sent() -> None:
+    unbounded = World(make_prompts(1), script=[Purchase("best", 8)], max_tokens=24)
+    run = Run(unbounded.machine, random.Random(0))
+    run.take(run.machine.start())
+    (first,) = run.flying.values()
+    run.step()
+    (second,) = run.flying.values()
+    meter, spent = run.machine.meter, run.machine.ledger.spent
+    counted, loose = (meter.bound(second.request, exact).tokens for exact in (True, False))
+    budget = max(meter.bound(first.request).tokens, spent + counted)
+    assert budget < spent + loose
+    world = World(make_prompts(1), budget=budget, script=[Purchase("best", 8)], max_tokens=24)
+    run = Run(world.machine, random.Random(0))
+    run.finish()
+    (commit,) = [i.committed for i in run.trail if isinstance(i, Commit)]
+    assert all(candidate.score is not None for candidate in commit.candidates)
