@@ -76,3 +76,23 @@ def test_real_models(cache: int) -> None:
         costs_no_more_than_its_bound(real, Generate("small", asked, (1, 2, 3), sampling, prefix))
     steps = ("12 + 5 = 17", "17 - 3 = 14", "Answer: 14")
     costs_no_more_than_its_bound(real, Score("prm", asked, (steps, steps[:1], (*steps, "what? ~ é"))))
+
+
+pieces = st.lists(st.sampled_from(["Ann ", "12", "+", "\n", "é", "ﷺ", "  ", "Answer: ", "x" * 9]), max_size=12).map(
+    "".join
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(prefix=pieces, steps=st.lists(pieces, min_size=1, max_size=3))
+def test_a_bound_without_counting_is_never_below_the_counted_one(prefix: str, steps: list[str]) -> None:
+    specs = [ModelSpec("small", "embedded", Role.POLICY, str(lab_path("lab:small")))]
+    specs.append(ModelSpec("prm", "embedded", Role.SCORER, str(lab_path("lab:prm"))))
+    meter = Meter({spec.name: describe(spec) for spec in specs})
+    asked = (Message("user", STORY),)
+    for request in (
+        Generate("small", asked, (1, 2), Sampling(max_tokens=9), prefix),
+        Score("prm", asked, (tuple(steps),)),
+    ):
+        loose, counted = meter.bound(request), meter.bound(request, exact=True)
+        assert all(counted.of(unit) <= loose.of(unit) for unit in BOUNDED)
