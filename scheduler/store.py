@@ -56,9 +56,10 @@ class Store:
         return found
 
     def put_lease(self, lease: dict[str, Any]) -> None:
-        """Say who publishes; one small object, which every store writes whole."""
+        """Say who publishes."""
         self._fs.makedirs(self._root, exist_ok=True)
-        self._fs.pipe_file(self._path(LEASE), json.dumps(lease).encode())
+        self._fs.pipe_file(self._path(LEASE + ".tmp"), json.dumps(lease).encode())
+        self._fs.mv(self._path(LEASE + ".tmp"), self._path(LEASE))
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

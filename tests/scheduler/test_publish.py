@@ -85,7 +85,9 @@ def test_another_machine_goes_on_from_what_a_dead_one_published(
     (tmp_path / "whole").mkdir()
     whole = write_job(tmp_path / "whole")
     assert launch(whole).wait(timeout=120) == 0
-    job = write_job(tmp_path, output=url)
+    # Slow enough to be published from before it is done; what it decides does not depend on that.
+    fake = {"engine": "fake", "model": "fake", "engine_args": {"latency": 0.05, "jitter": 2.0}}
+    job = write_job(tmp_path, output=url, models={"small": fake, "prm": {**fake, "role": "scorer"}})
     folder = run_folder(url)[0]
     running = launch(job)
     while not (remote / "results.jsonl").exists() or not results(remote):
