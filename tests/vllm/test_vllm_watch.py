@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 
-import psutil
+import pytest
+
+psutil = pytest.importorskip("psutil", reason="it comes with vLLM, which is not installed")
 
 PARENT = """
 import subprocess, sys, time

@@ -1,0 +1,26 @@
+"""A whole job whose models all run on vLLM."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_quickstart_on_vllm(tmp_path: Path) -> None:
+    settings = ["models.small.engine=vllm", "models.prm.engine=vllm", "dataset.limit=12", "budget.amount=3e10"]
+    command = [sys.executable, "-m", "apportion", "run", "quickstart", *settings]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    folder = tmp_path / "runs" / "quickstart"
+    summary = json.loads((folder / "summary.json").read_text())
+    results = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert summary["prompts"] == len(results) == 12
+    assert 0.0 < summary["budget"]["spent"] <= 3e10
+    assert summary["budget"]["overrun"] == 0.0
+    # What all prompts were charged is what was spent, in the budget's unit and in time.
+    assert math.fsum(row["spent"]["flops"] for row in results) == summary["budget"]["spent"]
+    assert all(row["spent"]["gpu_seconds"] > 0.0 for row in results if row["spent"]["flops"])
+    assert sum(row["answer"] is not None for row in results) > 6
