@@ -16,7 +16,7 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from test_recovery import events_in, launch, results, write_job
+from test_recovery import BUDGET, PROMPTS, events_in, launch, results, write_job
 from test_solve import config, rows
 
 import apportion
@@ -82,15 +82,12 @@ def test_another_machine_goes_on_from_what_a_dead_one_published(
 ) -> None:
     monkeypatch.setenv("APPORTION_PUBLISH_SECONDS", "0.05")
     remote, url = tmp_path / "remote", f"file://{tmp_path}/remote"
-    (tmp_path / "whole").mkdir()
-    whole = write_job(tmp_path / "whole")
-    assert launch(whole).wait(timeout=120) == 0
-    # Slow enough to be published from before it is done; what it decides does not depend on that.
+    # Slow enough to be published from before it is done.
     fake = {"engine": "fake", "model": "fake", "engine_args": {"latency": 0.05, "jitter": 2.0}}
     job = write_job(tmp_path, output=url, models={"small": fake, "prm": {**fake, "role": "scorer"}})
     folder = run_folder(url)[0]
     running = launch(job)
-    while not (remote / "results.jsonl").exists() or not results(remote):
+    while events_in(remote / "journal.sqlite") < 30:
         assert running.poll() is None, running.communicate()[0]
         time.sleep(0.002)
     os.kill(running.pid, signal.SIGKILL)
@@ -109,10 +106,12 @@ def test_another_machine_goes_on_from_what_a_dead_one_published(
     resumed = launch(job)
     output, _ = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, output
-    # The same job in the same order: what was published stands, and nothing is answered twice.
-    assert results(remote) == results(tmp_path / "whole" / "run")
+    # What was published stands, and nothing is answered twice.
+    assert sorted(row["prompt_id"] for row in results(remote)) == sorted(f"q{i}" for i in range(PROMPTS))
     assert all(row in results(remote) for row in published)
-    assert json.loads((remote / "summary.json").read_text())["taken_over"] == 1
+    summary = json.loads((remote / "summary.json").read_text())
+    assert summary["taken_over"] == 1
+    assert summary["budget"]["spent"] <= BUDGET
     # The first machine comes back with work of its own: it is put aside, and what is published stands.
     machine(1, tmp_path, monkeypatch)
     assert events_in(folder / "journal.sqlite") > 0
