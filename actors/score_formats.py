@@ -17,6 +17,9 @@ from apportion.actors.tokens import ChatTokenizer
 from apportion.errors import EngineError, ModelError
 from apportion.types import Message, Messages
 
+MOST_STEPS = 999
+# Written as a number where steps are numbered; a response of more would fill any context.
+
 
 @dataclass(frozen=True, slots=True)
 class Marked:
@@ -48,8 +51,8 @@ class ScoreFormat(Protocol):
         """A response of at least one step. EngineError where the places cannot be told."""
         ...
 
-    def count_step(self, tokenizer: ChatTokenizer, text: str) -> int:
-        """At most how many tokens a step adds, the last token of what marks it left out."""
+    def step_tokens(self, tokenizer: ChatTokenizer) -> int:
+        """At most how many tokens a step has beside those of its text."""
         ...
 
     def read(self, logits: Sequence[float]) -> float:
@@ -123,8 +126,8 @@ class QwenMathPrm:
         ids = tokenizer.encode_dialogue((*_without(self.tag, messages), Message("assistant", text)))
         return _found(self.name, ids, _tag_id(self.name, tokenizer, self.tag), len(steps))
 
-    def count_step(self, tokenizer: ChatTokenizer, text: str) -> int:
-        return len(tokenizer.encode(text))
+    def step_tokens(self, tokenizer: ChatTokenizer) -> int:
+        return 1
 
     def read(self, logits: Sequence[float]) -> float:
         return sigmoid(logits[1] - logits[0])
@@ -159,8 +162,8 @@ class SkyworkPrm:
             places.append(len(ids) - 1)
         return Marked(tuple(ids), tuple(places))
 
-    def count_step(self, tokenizer: ChatTokenizer, text: str) -> int:
-        return len(tokenizer.encode(text))
+    def step_tokens(self, tokenizer: ChatTokenizer) -> int:
+        return 1
 
     def read(self, logits: Sequence[float]) -> float:
         return sigmoid(logits[0])
@@ -200,8 +203,8 @@ class MathShepherd:
         ids = tokenizer.encode(self._begin(tokenizer, messages) + " " + "\n".join(lines))
         return _found(self.name, ids, tokenizer.encode(" " + self.tag)[-1], len(steps))
 
-    def count_step(self, tokenizer: ChatTokenizer, text: str) -> int:
-        return len(tokenizer.encode(self._line(10, text) + "\n")) - 1 if text else 0
+    def step_tokens(self, tokenizer: ChatTokenizer) -> int:
+        return len(tokenizer.encode(self._line(MOST_STEPS, "") + "\n"))
 
     def read(self, logits: Sequence[float]) -> float:
         return sigmoid(logits[0])
@@ -241,8 +244,8 @@ class Outcome:
         ids = tokenizer.encode_dialogue((*messages, Message("assistant", self.separator.join(steps))))
         return Marked(tuple(ids), (len(ids) - 1,))
 
-    def count_step(self, tokenizer: ChatTokenizer, text: str) -> int:
-        return len(tokenizer.encode(text)) + len(tokenizer.encode(self.separator)) if text else 0
+    def step_tokens(self, tokenizer: ChatTokenizer) -> int:
+        return len(tokenizer.encode(self.separator))
 
     def read(self, logits: Sequence[float]) -> float:
         return sigmoid(logits[0] if len(logits) == 1 else logits[1] - logits[0])

@@ -33,9 +33,10 @@ class ScorerDescriber(FolderDescriber):
     def _tokens(self) -> ChatTokenizer:
         return tokenizer_of(self._spec, self._form, self._folder)
 
-    def count_text(self, text: str) -> int:
-        """Tokens that a step of this text adds to a response, all but the last one of its tag."""
-        return self._form.count_step(self._tokens, text)
+    @cached_property
+    def step_tokens(self) -> int:
+        """At most how many tokens a step has beside those of its text."""
+        return self._form.step_tokens(self._tokens)
 
 
 def describe(spec: ModelSpec) -> FolderDescriber:

@@ -11,6 +11,8 @@ from apportion.types import Generate, Messages, Reply, Request, Usage
 
 DUMMY_PREFIX = 1
 """Tokenizers may put a blank of their own before a text."""
+STEP_TOKENS = 1
+"""More of each step than its text, where a describer says nothing else: the tag at which it is scored."""
 TIME_HEADROOM = 2.0
 """A reservation in measured units assumes this many times the slowest seconds-per-token seen so far: batches differ,
 and a request alone on a replica can take longer a token than any before it."""
@@ -57,8 +59,8 @@ class Meter:
         if isinstance(request, Generate):
             prompt += count(request.prefix) if request.prefix else 0
         else:
-            # One more token a step: the tag at which a process reward model is read.
-            response = sum([count(step) + 1 for steps in request.responses for step in steps])
+            more = getattr(self._describers[request.model], "step_tokens", STEP_TOKENS)
+            response = sum([count(step) + more for steps in request.responses for step in steps])
         slowest = self._slowest[request.model] * TIME_HEADROOM
         return worst_case(request, self.profiles[request.model], prompt, response, slowest)
 

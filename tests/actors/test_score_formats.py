@@ -91,8 +91,8 @@ def test_counts_bound_what_is_written(
     form: ScoreFormat = FORMATS[name]()
     tokenizer = tagged if form.chat else plain
     marked = form.mark(tokenizer, QUESTION, steps)
-    most = len(form.prompt(tokenizer, QUESTION)) + sum(form.count_step(tokenizer, step) + 1 for step in steps)
-    assert len(marked.tokens) <= most
+    most = len(form.prompt(tokenizer, QUESTION)) + sum(len(tokenizer.encode(step)) for step in steps)
+    assert len(marked.tokens) <= most + len(steps) * form.step_tokens(tokenizer)
     if form.by_step:
         shorter = form.mark(tokenizer, QUESTION, steps[:-1])
         assert marked.tokens[: len(shorter.tokens)] == shorter.tokens
