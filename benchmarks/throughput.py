@@ -136,6 +136,8 @@ def with_vllm(prepared: Prepared) -> tuple[int, float]:
     begun = time.perf_counter()
     outputs = llm.generate(prompts, params, use_tqdm=False)
     seconds = time.perf_counter() - begun
+    # Left alone, its processes and this one wait for each other's end.
+    llm.llm_engine.engine_core.shutdown()
     return sum(len(output.outputs[0].token_ids) for output in outputs), seconds
 
 
