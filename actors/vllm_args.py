@@ -41,8 +41,8 @@ class OwnArgs:
     chat_template: str | None = None
     """instead of the one in the model's folder"""
     logprobs: int | None = None
-    """of a policy: report log-probability statistics, from so many of the most likely tokens at each position. They
-    slow the engine down: a tiny model writes half as fast with 20"""
+    """of a policy: report log-probability statistics, from so many of the most likely tokens at each position; they
+    slow the engine down, and so there are none unless given"""
     format: str | None = None
     """of a scorer: how it wants a response written and where it puts the scores; found in config.json unless given"""
     step_separator: str = "\n\n"
