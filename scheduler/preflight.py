@@ -44,8 +44,8 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What `check` found. `nodes` is None for a job that uses no cluster; `shortage` says what does not fit.
-    `cautions` are about the fitted policy."""
+    """What `check` found. `nodes` is None for a job that uses no cluster; `shortage` says what does not fit and is not
+    waited for. `cautions` are about the fitted policy."""
 
     spec: JobSpec
     prompts: int
@@ -79,6 +79,7 @@ def check_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> Findings:
         for name, model in spec.models.items()
     )
     nodes = None if spec.cluster == INLINE else _nodes(spec)
+    needs = [Need.of(model) for model in spec.models.values()]
     return Findings(
         spec=spec,
         prompts=len(prepared.dataset.prompts),
@@ -87,7 +88,7 @@ def check_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> Findings:
         models=facts,
         nodes=nodes,
         cautions=job_cautions(prepared),
-        shortage=None if nodes is None else shortage([Need.of(model) for model in spec.models.values()], nodes),
+        shortage=None if nodes is None or spec.cluster_wait_s > 0 else shortage(needs, nodes),
     )
 
 
@@ -146,7 +147,7 @@ def _models_table(findings: Findings) -> Table:
             count(facts.parameters) if facts.parameters else UNKNOWN,
             f"{facts.context:,}" if facts.exact else UNKNOWN,
             f"{facts.prompt_tokens:,.0f}" if facts.exact else f"at most {facts.prompt_tokens:,.0f}",
-            str(spec.replicas),
+            str(spec.replicas) if spec.least_replicas is None else f"{spec.least_replicas} to {spec.replicas}",
             f"{spec.cpus:g} cpus, {spec.gpus:g} gpus",
         )
     return table
@@ -170,8 +171,10 @@ def _cluster_line(findings: Findings) -> str:
         return f"cluster: none, models run in this process; {flight}"
     cpus, gpus = sum(node.cpus for node in findings.nodes), sum(node.gpus for node in findings.nodes)
     needs = [Need.of(model) for model in spec.models.values()]
-    need_cpus = sum(need.replicas * need.cpus for need in needs)
-    need_gpus = sum(need.replicas * need.gpus for need in needs)
+    need_cpus = sum(need.required * need.cpus for need in needs)
+    need_gpus = sum(need.required * need.gpus for need in needs)
     nodes = f"{len(findings.nodes)} {'node' if len(findings.nodes) == 1 else 'nodes'}"
     has = f"{nodes} with {cpus:g} cpus and {gpus:g} gpus"
+    if spec.cluster_wait_s > 0:
+        has += f", and others are waited for {spec.cluster_wait_s:g} s"
     return f"cluster: {has}; needed: {need_cpus:g} cpus and {need_gpus:g} gpus; {flight}"

@@ -82,6 +82,9 @@ def test_more_gpus_than_the_cluster_has_are_named() -> None:
     assert findings.shortage is not None
     assert "small: 1 x (0.5 CPUs, 2 GPUs)" in findings.shortage
     assert "0 GPUs" in findings.shortage
+    waited = check_job(job("cluster.address=local", "models.small.gpus=2", "cluster.wait_s=60"), ROWS)
+    assert waited.shortage is None
+    assert "others are waited for 60 s; needed: 0.5 cpus and 2 gpus" in shown(waited)
 
 
 def test_no_cluster_at_an_address_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

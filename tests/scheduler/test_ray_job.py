@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
-from test_recovery import events_in, finish, launch, results, write_job
+import pytest
+from test_recovery import bought, events_in, finish, launch, results, write_job
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -24,12 +27,13 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
-def test_an_actor_killed_on_the_way_costs_nothing_but_time(tmp_path: Path) -> None:
+def test_an_actor_killed_on_the_way_costs_time_and_what_was_lost_with_it(tmp_path: Path) -> None:
     (tmp_path / "quiet").mkdir()
     (tmp_path / "killed").mkdir()
-    quiet = write_job(tmp_path / "quiet")
-    expected_summary = finish(quiet)
-    config = write_job(tmp_path / "killed", cluster={"address": "local"})
+    # A stopping rule under a budget that does not bind: what lost work takes of it changes no decision.
+    rule: dict[str, Any] = {"allocation": {"policy": "esc"}, "budget": {"amount": 10**6, "unit": "tokens"}}
+    quiet = finish(write_job(tmp_path / "quiet", **rule))
+    config = write_job(tmp_path / "killed", cluster={"address": "local"}, **rule)
     job = launch(config)
     journal = tmp_path / "killed" / "run" / "journal.sqlite"
     while events_in(journal) < 20:
@@ -41,9 +45,11 @@ def test_an_actor_killed_on_the_way_costs_nothing_but_time(tmp_path: Path) -> No
     os.kill(actors[0], signal.SIGKILL)
     output, _ = job.communicate(timeout=120)
     assert job.returncode == 0, output
-    assert results(tmp_path / "killed" / "run") == results(tmp_path / "quiet" / "run")
-    summary_spent = expected_summary["budget"]["spent"]
-    assert sum(row["spent"]["tokens"] for row in results(tmp_path / "killed" / "run")) == summary_spent
+    assert bought(tmp_path / "killed" / "run") == bought(tmp_path / "quiet" / "run")
+    killed = json.loads((tmp_path / "killed" / "run" / "summary.json").read_text())
+    assert killed["spent"]["tokens"] - killed["lost"]["tokens"] == pytest.approx(quiet["spent"]["tokens"])
+    charged = sum(row["spent"]["tokens"] for row in results(tmp_path / "killed" / "run"))
+    assert charged == pytest.approx(killed["spent"]["tokens"])
 
 
 def test_a_killed_driver_leaves_no_process_behind(tmp_path: Path) -> None:
