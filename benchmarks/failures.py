@@ -42,7 +42,7 @@ POLICY, SCORER = "small", "prm"
 WORKERS = 3
 LONGEST_S = 900.0
 """No job here takes so long; one that does hangs."""
-LATEST = 0.85
+LATEST = 0.75
 """Moments are drawn from the first part of a job: a kill must not come after its end."""
 
 
@@ -244,8 +244,6 @@ def measure(
     }
     wall_s, done = run_job(config, moments, kills[kind])
     summary, faults = audit(folder, prompts)
-    if done != len(moments):
-        faults.append(f"{len(moments) - done} kills came after the end")
     budget = summary["budget"]
     with sqlite3.connect(folder / "run" / "journal.sqlite") as db:
         (resent,) = db.execute("SELECT COUNT(*) FROM events WHERE kind = 'lost'").fetchone()
@@ -314,10 +312,11 @@ def main() -> None:
             left = arguments.kills
             while left > 0:
                 moments = order.sample(range(1, int(LATEST * total)), min(left, arguments.per_job))
-                left -= len(moments)
-                place = folder / f"{kind}{left}"
+                place = folder / f"{kind}{len(outcomes)}"
                 outcomes.append(measure(kind, workers, place, arguments.prompts, moments, order))
                 log.print(outcomes[-1])
+                # A job may end while a node that is to replace a killed one still starts.
+                left -= outcomes[-1].kills
     show(outcomes)
     print(dumps({"jobs": [asdict(one) for one in outcomes]}))
     if any(one.faults for one in outcomes):
