@@ -14,7 +14,7 @@ from apportion.actors.inline import InlineBackend
 from apportion.actors.registry import describe
 from apportion.actors.spec import ModelSpec, Role
 from apportion.errors import BatchError, ClusterLostError, ConfigError, EngineError, ModelError
-from apportion.types import Generate, Generated, Sampling, Score
+from apportion.types import Generate, Generated, Request, Sampling, Score
 
 
 def test_conformance_through_the_backend(policy: ModelSpec, prm: ModelSpec) -> None:
@@ -56,6 +56,48 @@ def test_errors_are_engine_errors_with_the_cause() -> None:
         await backend.close()
 
     asyncio.run(run())
+
+
+def test_a_cancelled_request_is_gone() -> None:
+    async def run() -> None:
+        backend = InlineBackend([fake(hang_on="forever")])
+        await backend.start()
+        task = asyncio.ensure_future(backend.submit(Generate("policy", conversation("forever"), (1,), Sampling()), 0))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.sleep(0.01)
+        assert [entry.in_flight for entry in backend.health()] == [0]
+        await backend.close()
+
+    asyncio.run(run())
+
+
+def test_whoever_pays_decides_whether_a_failed_batch_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+    told: list[tuple[str, int]] = []
+
+    async def failing(engine: FakeEngine, request: Generate) -> Generated:
+        tries.append(request.messages[0].content)
+        raise BatchError("out of memory")
+
+    def listener(request: Request, affinity: int, cause: str) -> bool:
+        told.append((request.messages[0].content, affinity))
+        return request.messages[0].content == "covered"
+
+    monkeypatch.setattr(FakeEngine, "generate", failing)
+
+    async def run() -> None:
+        backend = InlineBackend([fake()])
+        backend.tell_losses(listener)
+        await backend.start()
+        for affinity, text in enumerate(("covered", "too dear")):
+            with pytest.raises(BatchError):
+                await backend.submit(Generate("policy", conversation(text), (1,), Sampling()), affinity)
+        await backend.close()
+
+    asyncio.run(run())
+    assert tries == ["covered", "covered", "too dear"]
+    assert told == [("covered", 0), ("covered", 0), ("too dear", 1)], "each attempt once"
 
 
 def test_a_model_that_does_not_load() -> None:

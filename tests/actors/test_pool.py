@@ -194,5 +194,18 @@ def test_closing_fails_what_is_in_flight() -> None:
     assert isinstance(asyncio.run(run()), ClusterLostError)
 
 
+def test_a_cancelled_request_is_stopped_where_it_runs() -> None:
+    async def work(backend: RayBackend) -> list[int]:
+        deadly = asyncio.ensure_future(backend.submit(asked(1, "kill"), 1))
+        await asyncio.sleep(0.2)
+        deadly.cancel()
+        # This one is answered after the other one would have killed the replica.
+        await backend.submit(asked(2), 2)
+        await asyncio.sleep(0.5)
+        return [entry.restarts for entry in backend.health()]
+
+    assert using([fake(die_on="kill", latency=2.0)], work) == [0]
+
+
 def test_a_process_that_is_connected_stays_where_it_is() -> None:
     assert connect("127.0.0.1:1") is False
