@@ -6,8 +6,10 @@ replica that is lost moves only its own prompts and one that comes back gets exa
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
 
 from apportion.types import Generate, Request
 
@@ -19,7 +21,17 @@ def load_of(request: Request) -> int:
 
 def home(affinity: int, replicas: Iterable[int]) -> int:
     """The replica of `replicas` that a prompt belongs to, whatever their loads are."""
-    return max(replicas, key=lambda replica: hashlib.blake2b(f"{affinity}:{replica}".encode(), digest_size=8).digest())
+    numbers = np.fromiter(replicas, dtype=np.uint64)
+    scores = _mixed(_mixed(numbers) ^ _mixed(np.array([affinity], dtype=np.uint64)))
+    return int(numbers[scores.argmax()])
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A hash of each value (the finalizer of splitmix64, Steele, Lea and Flood 2014)."""
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 def choose(own: int, loads: Mapping[int, int], slack: int, avoid: int | None = None) -> int:
@@ -31,6 +43,8 @@ def choose(own: int, loads: Mapping[int, int], slack: int, avoid: int | None = N
     """
     if avoid in loads and len(loads) > 1:
         loads = {replica: load for replica, load in loads.items() if replica != avoid}
+    if own in loads and loads[own] <= slack:
+        return own
     least = min(loads, key=lambda replica: (loads[replica], replica))
     return own if own in loads and loads[own] <= loads[least] + slack else least
 
