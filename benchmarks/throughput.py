@@ -146,7 +146,8 @@ def with_ray(prepared: Prepared) -> tuple[int, float]:
     import ray
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR")
+    # Never the cluster that somebody else runs on this machine.
+    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
     try:
         spec = prepared.spec.models["small"]
         off = {"enabled": False}
