@@ -14,6 +14,7 @@ from typing import Any
 
 from apportion.actors.endpoint_http import NonsenseError
 from apportion.actors.tokens import stop_end
+from apportion.actors.top_logprobs import stats_of
 from apportion.types import Completion, Finish, LogprobStats
 
 FILTERED = ("content_filter", "refusal")
@@ -22,8 +23,8 @@ FILTERED = ("content_filter", "refusal")
 NOMINAL_VOCABULARY = 2**17
 # Of most models of these years. Self-certainty is compared within one model, where the size shifts all values alike.
 
-LEAST_REST = 1e-6
-# Mass of the tokens that were not told, where rounding leaves none: their log-probability must stay finite.
+LEAST = math.log(1e-6)
+# Of a token that cannot be drawn, whatever the server writes: statistics must stay finite.
 
 SHOWN_KEYS = 12
 
@@ -153,31 +154,17 @@ def _stats(choice: Mapping[str, Any], asked: Asked) -> LogprobStats | None:
             tops = [[float(value) for value in row.values()] for row in given.get("top_logprobs") or []]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise NonsenseError("log-probabilities in a form that cannot be read") from None
-    return stats_of(drawn, tops, asked.vocabulary)
+    return stats_of(flattened(drawn, tops), len(drawn), asked.vocabulary)
 
 
-def stats_of(drawn: Sequence[float], tops: Sequence[Sequence[float]], vocabulary: int) -> LogprobStats | None:
-    """Statistics where only the top of each distribution is known; what is left of it is spread evenly over the others.
-
-    `drawn` are log-probabilities of a completion's tokens [tokens], `tops` those of the likeliest [tokens][k].
-    """
-    if not drawn or len(tops) != len(drawn):
-        return None
-    entropy = certainty = 0.0
-    for top in tops:
-        # Servers write -9999 or less for what cannot be drawn.
-        known = [min(0.0, max(value, math.log(LEAST_REST))) for value in top if not math.isnan(value)]
-        masses = [math.exp(value) for value in known]
-        others = max(1, vocabulary - len(known))
-        rest = max(LEAST_REST, 1.0 - math.fsum(masses))
-        spread = math.log(rest / others)
-        entropy -= math.fsum(mass * value for mass, value in zip(masses, known, strict=True)) + rest * spread
-        size = len(known) + others
-        certainty -= (math.fsum(known) + others * spread) / size + math.log(size)
-    mean = math.fsum(min(0.0, value) for value in drawn) / len(drawn)
-    if not math.isfinite(mean):
-        return None
-    return LogprobStats(mean, max(0.0, entropy / len(tops)), max(0.0, certainty / len(tops)), exact=False)
+def flattened(drawn: Sequence[float], tops: Sequence[Sequence[float]]) -> list[float]:
+    """What `stats_of` reads: for each token its own log-probability and as many of the likeliest as all tokens have."""
+    # Servers write -9999 or less for what cannot be drawn, and some tell one more where an unlikely token was drawn.
+    rows = [sorted((min(0.0, max(one, LEAST)) for one in top if not math.isnan(one)), reverse=True) for top in tops]
+    least = min(map(len, rows), default=0)
+    if len(rows) != len(drawn) or not least or not all(map(math.isfinite, drawn)):
+        return []
+    return [value for own, row in zip(drawn, rows, strict=True) for value in (min(0.0, own), *row[:least])]
 
 
 def _brief(value: object) -> str:

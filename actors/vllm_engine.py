@@ -13,9 +13,9 @@ from typing import Any
 
 from apportion.actors.spec import ModelSpec
 from apportion.actors.tokens import ChatTokenizer, no_room, stop_end
+from apportion.actors.top_logprobs import stats_of
 from apportion.actors.vllm_files import describing_folder
 from apportion.actors.vllm_launch import Running, launch
-from apportion.actors.vllm_stats import stats_of
 from apportion.costs import attended
 from apportion.errors import BatchError, EngineError
 from apportion.types import Completion, Finish, Generate, Generated, Usage

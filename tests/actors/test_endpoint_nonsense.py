@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from apportion.actors.conformance import ask, texts
 from apportion.actors.endpoint import EndpointEngine
-from apportion.actors.endpoint_answers import Answered, Asked, read_answer, read_models, stats_of
+from apportion.actors.endpoint_answers import Answered, Asked, flattened, read_answer, read_models
 from apportion.actors.endpoint_describe import describe
 from apportion.actors.endpoint_http import NonsenseError, Secret, retry_after
+from apportion.actors.top_logprobs import stats_of
 from apportion.errors import EngineError
 from apportion.types import Finish, Generated
 
@@ -166,7 +167,7 @@ positions = st.lists(st.tuples(logprob, st.lists(logprob, min_size=1, max_size=5
     st.integers(6, 10**6),
 )
 def test_statistics_keep_to_their_ranges(rows: list[tuple[float, list[float]]], vocabulary: int) -> None:
-    stats = stats_of([drawn for drawn, _ in rows], [top for _, top in rows], vocabulary)
+    stats = stats_of(flattened([drawn for drawn, _ in rows], [top for _, top in rows]), len(rows), vocabulary)
     assert stats is not None
     assert stats.mean_logprob <= 0.0
     assert stats.mean_entropy >= 0.0
@@ -177,7 +178,7 @@ def test_statistics_keep_to_their_ranges(rows: list[tuple[float, list[float]]], 
 def test_statistics_of_a_known_distribution() -> None:
     # Two tokens are told, half and a quarter; the last quarter is spread over the other two of four.
     top = [math.log(0.5), math.log(0.25)]
-    stats = stats_of([math.log(0.5)], [top], 4)
+    stats = stats_of(flattened([math.log(0.5)], [top]), 1, 4)
     assert stats is not None
     entropy = -(0.5 * math.log(0.5) + 0.25 * math.log(0.25) + 0.25 * math.log(0.125))
     certainty = -(math.log(0.5) + math.log(0.25) + 2 * math.log(0.125)) / 4 - math.log(4)

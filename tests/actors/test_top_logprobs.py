@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apportion.actors.vllm_stats import stats_of
+from apportion.actors.top_logprobs import stats_of
 
 VOCABULARY = 32
 

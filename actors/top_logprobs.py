@@ -1,4 +1,5 @@
-"""Log-probability statistics of a completion from the most likely tokens that vLLM reports at each position.
+"""Log-probability statistics of a completion from the most likely tokens that an engine reports at each
+position.
 
 What is not reported is taken as spread evenly over the rest of the vocabulary: of all distributions that agree with
 what was seen, the one with the most entropy and the least self-certainty. Where the whole vocabulary is reported, the
