@@ -160,11 +160,12 @@ def one_pass(mode: Mode, options: argparse.Namespace, seed: int, recorded: Recor
 
 
 def ratios(slow: list[float], fast: list[float]) -> dict[str, float]:
-    """How many times slower, pair by pair: the geometric mean and its 95% interval (Student's, on logarithms)."""
+    """How many times slower, pair by pair: the geometric mean, and its 95% interval (Student's, on logs)."""
     logs = [math.log(one / other) for one, other in zip(slow, fast, strict=True)]
-    mean, half = statistics.fmean(logs), 0.0
-    if len(logs) > 1:
-        half = float(student.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
+    mean = statistics.fmean(logs)
+    if len(logs) < 2:
+        return {"ratio": math.exp(mean)}
+    half = float(student.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
     return {"ratio": math.exp(mean), "low": math.exp(mean - half), "high": math.exp(mean + half)}
 
 

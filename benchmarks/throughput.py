@@ -227,7 +227,8 @@ def report(options: argparse.Namespace, load: float, runs: dict[str, list[dict[s
         shown = "-"
         if arm != "apportion" and "apportion" in rates:
             found = result[f"over_{arm}"] = ratios(rates["apportion"], each)
-            shown = f"{found['ratio']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+            interval = f" ({found['low']:.3f} to {found['high']:.3f})" if "low" in found else ""
+            shown = f"{found['ratio']:.3f}{interval}"
         table.add_row(arm, f"{runs[arm][0]['tokens']:,.0f}", f"{statistics.median(each):,.0f}", shown)
     Console(width=110).print(table)
     print(json.dumps({**result, "prompts": options.prompts, "cluster": options.cluster, "runs": runs}))
@@ -264,6 +265,7 @@ def main() -> None:
     for repeat in range(options.repeats):
         for arm in arms if repeat % 2 == 0 else reversed(arms):
             runs[arm].append(one_run(arm, options))
+            print(arm, runs[arm][-1], file=sys.stderr)
     report(options, load, runs)
 
 
