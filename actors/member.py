@@ -7,9 +7,9 @@ was taken back by `drop` or `retire`, once; requests of one tick of the event lo
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from itertools import count
 from typing import Any, Protocol
 
 from apportion.actors.replica import Loaded, Outcome, Refused, Replica
@@ -17,6 +17,9 @@ from apportion.actors.spec import ModelSpec
 from apportion.actors.watch import Pace
 from apportion.actors.work import Work
 from apportion.errors import ConfigError, ModelError, ReplicaDiedError
+
+NAME_DIGITS = 12
+# Of a random number in an actor's name: none comes twice in all the lives of all the jobs of a program.
 
 
 class Owner(Protocol):
@@ -49,7 +52,6 @@ class Member:
         self._spec = spec
         self._options = options
         self._owner = owner
-        self._lives = count()
         self._actor: Any = None
         self._outgoing: list[Work] = []
         self._withdrawn: list[int] = []
@@ -59,8 +61,9 @@ class Member:
         """Start the actor and load the model; ModelError, ConfigError or ReplicaDiedError where that fails."""
         import ray
 
-        # Seen in Ray's dashboard. A name is free again only some time after its actor's death: each life has its own.
-        name = f"{self._spec.name}/{self.index}.{next(self._lives)}"
+        # Seen in Ray's dashboard. A name is free again only some time after its actor's death, and other jobs of the
+        # same program have models of this name: each life has its own.
+        name = f"{self._spec.name}/{self.index}.{uuid.uuid4().hex[:NAME_DIGITS]}"
         self._actor = ray.remote(Replica).options(name=name, **self._options).remote(self._spec)
         try:
             facts = await self._actor.load.remote()

@@ -109,6 +109,19 @@ def test_replicas_are_pinned_to_their_own_gpus_and_share_the_work() -> None:
     assert [reply.completions for reply in replies] == expected(requests)
 
 
+def test_jobs_of_one_program_may_have_models_of_one_name() -> None:
+    async def work(first: RayBackend) -> list[Generated]:
+        second = RayBackend("local", [fake()])
+        await second.start()
+        try:
+            return list(await asyncio.gather(first.submit(asked(1), 1), second.submit(asked(2), 2)))
+        finally:
+            await second.close()
+
+    replies = using([fake()], work)
+    assert [reply.completions for reply in replies] == expected([asked(1), asked(2)])
+
+
 def test_killed_replicas_restart_and_no_reply_is_lost() -> None:
     requests = [asked(number) for number in range(200)]
 
