@@ -129,7 +129,8 @@ class Ledger:
             raise BudgetError(f"request {key} is already reserved; settle or release it first")
         if not amount >= 0.0:
             raise BudgetError(f"cannot reserve {amount} {self.unit}; an amount must be a number of at least 0")
-        if not self.covers(amount):
+        # What was covered as a sum is reserved one by one: the slack is for the other order of adding.
+        if self._spent + self._reserved + amount > self.budget * (1.0 + ROUNDING):
             raise BudgetError(
                 f"cannot reserve {amount:g} {self.unit}: {self.available:g} of {self.budget:g} are left; "
                 "raise the budget"

@@ -105,3 +105,16 @@ def test_time_that_ran_over_its_reservation_is_booked_and_shown() -> None:
 def test_an_amount_that_is_no_amount_is_refused(amount: float) -> None:
     with pytest.raises(BudgetError, match="at least 0"):
         Ledger(10.0, Unit.TOKENS).reserve("a", amount)
+
+
+def test_what_is_covered_together_is_reserved_one_by_one() -> None:
+    bounds = [0.000113, 0.000467, 0.000467, 0.000241]
+    over = 0
+    for spent in (step * 0.00137 for step in range(200)):
+        ledger = Ledger(spent + sum(bounds), Unit.DOLLARS)
+        ledger.reserve("before", spent)
+        if ledger.covers(sum(bounds)):
+            for number, bound in enumerate(bounds):
+                over += not ledger.covers(bound)
+                ledger.reserve(number, bound)
+    assert over, "no sum here depends on the order of adding"
