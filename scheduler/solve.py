@@ -117,8 +117,11 @@ class _Job:
                 try:
                     await driver.run()
                 finally:
-                    self._look(machine, backend, ended=True)
-                    await backend.close()
+                    try:
+                        self._look(machine, backend, ended=True)
+                    finally:
+                        # Also where the display's reader has left: a cluster would keep the replicas and their room.
+                        await backend.close()
             if complete is None:
                 complete = self._summary(machine)
                 if self._publisher is not None and self._publisher.taken_over:

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 import apportion
+from apportion.actors.inline import InlineBackend
+from apportion.configs.build import load_job
 from apportion.errors import BudgetError, ConfigError, DataError
+from apportion.scheduler.progress import JobView
+from apportion.scheduler.solve import run_job
 
 ARM = {"policy": "small", "select": "majority", "max_tokens": 64, "step_separator": "\n"}
 
@@ -94,3 +98,20 @@ def test_one_prompt_that_fails_does_not_stop_the_others() -> None:
     assert results["q3"].error is not None
     assert results["q3"].answer is None
     assert all(results[f"q{i}"].answer is not None for i in range(6) if i != 3)
+
+
+def test_a_display_that_fails_leaves_no_models_behind(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[InlineBackend] = []
+    close = InlineBackend.close
+
+    async def counted(backend: InlineBackend) -> None:
+        closed.append(backend)
+        await close(backend)
+
+    def display(view: JobView) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(InlineBackend, "close", counted)
+    with pytest.raises(BrokenPipeError):
+        run_job(load_job(config(output=str(tmp_path / "run")), [], True), display, rows(4))
+    assert len(closed) == 1
