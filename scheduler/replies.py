@@ -1,6 +1,7 @@
 """What a reply must be before it is journaled: complete, finite, and of text that every file can hold.
 
-A reply that is not is the engine's fault, raised as EngineError, so it costs one request and never a run directory.
+A reply that is not is the engine's fault, raised as EngineError, so it costs one request and never a run directory. The
+work was done all the same, and is charged as far as its usage can be believed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ from apportion.types import Completion, Generate, Generated, LogprobStats, Reply
 def checked(request: Request, reply: Reply) -> Reply:
     """The reply, lone surrogates in its texts replaced by `?` and statistics that are no numbers dropped.
 
-    Raises EngineError for a reply that cannot be right.
+    Raises EngineError, charged with its usage, for a reply that cannot be right.
     """
     _check_usage(request, reply.usage)
+    try:
+        return _sound(request, reply)
+    except EngineError as error:
+        raise error.charged(reply.usage) from None
+
+
+def _sound(request: Request, reply: Reply) -> Reply:
     if isinstance(request, Generate) and isinstance(reply, Generated):
         if len(reply.completions) != len(request.seeds):
             raise _fault(request, f"gave {len(reply.completions)} completions for {len(request.seeds)} seeds")

@@ -41,8 +41,10 @@ DONE = Completion("x", 2, Finish.END, LogprobStats(-1.0, 1.0, 2.0))
     ],
 )
 def test_what_cannot_be_right_is_the_engines_fault(request_: Generate | Score, reply: Reply, reason: str) -> None:
-    with pytest.raises(EngineError, match=reason):
+    with pytest.raises(EngineError, match=reason) as caught:
         checked(request_, reply)
+    # What was done for it is charged, unless it is the usage that cannot be.
+    assert caught.value.usage == (USAGE if reply.usage == USAGE else None)
 
 
 def test_sound_replies_pass_unchanged() -> None:
