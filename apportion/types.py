@@ -133,7 +133,10 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The reply to `Score`: one score a step of each response, in order, each in [0, 1]."""
+    """The reply to `Score`: of each response, in order, a score a step, each in [0, 1].
+
+    An outcome reward model gives one for the whole response. None: it does not fit the scorer's context.
+    """
 
     scores: tuple[tuple[float, ...], ...]
     usage: Usage

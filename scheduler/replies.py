@@ -37,8 +37,9 @@ def _sound(request: Request, reply: Reply) -> Reply:
         if len(reply.scores) != len(request.responses):
             raise _fault(request, f"scored {len(reply.scores)} of {len(request.responses)} responses")
         for steps, scores in zip(request.responses, reply.scores, strict=True):
-            # No score at all stands for a response that does not fit the scorer's context.
-            if scores and len(scores) != len(steps):
+            # No score at all stands for a response that does not fit the scorer's context, one for a response that was
+            # scored as a whole.
+            if len(scores) not in (0, 1, len(steps)):
                 raise _fault(request, f"gave {len(scores)} scores for {len(steps)} steps")
             if not all(0.0 <= score <= 1.0 for score in scores):
                 raise _fault(request, f"gave a score outside of [0, 1]: {scores}")

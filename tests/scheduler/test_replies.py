@@ -23,6 +23,7 @@ from apportion.types import (
 ASKED = (Message("user", "q"),)
 GENERATE = Generate("small", ASKED, (1, 2), Sampling())
 SCORE = Score("prm", ASKED, (("a", "b"), ("c",)))
+THREE = Score("prm", ASKED, (("a", "b", "c"),))
 USAGE = Usage(3, 4, 5, 0, 0.1)
 DONE = Completion("x", 2, Finish.END, LogprobStats(-1.0, 1.0, 2.0))
 
@@ -35,7 +36,7 @@ DONE = Completion("x", 2, Finish.END, LogprobStats(-1.0, 1.0, 2.0))
         (GENERATE, Generated((DONE, DONE), Usage(-1)), "usage that cannot be"),
         (GENERATE, Generated((DONE, DONE), Usage(busy_seconds=float("nan"))), "usage that cannot be"),
         (SCORE, Scored(((0.5, 0.5),), USAGE), "scored 1 of 2 responses"),
-        (SCORE, Scored(((0.5,), (0.5,)), USAGE), "gave 1 scores for 2 steps"),
+        (THREE, Scored(((0.5, 0.5),), USAGE), "gave 2 scores for 3 steps"),
         (SCORE, Scored(((0.5, float("nan")), (0.5,)), USAGE), "outside of"),
         (SCORE, Scored(((0.5, 1.5), (0.5,)), USAGE), "outside of"),
     ],
@@ -51,6 +52,8 @@ def test_sound_replies_pass_unchanged() -> None:
     assert checked(GENERATE, Generated((DONE, DONE), USAGE)) == Generated((DONE, DONE), USAGE)
     unread = Scored(((), (0.25,)), USAGE)
     assert checked(SCORE, unread) == unread
+    whole = Scored(((0.75,),), USAGE)
+    assert checked(THREE, whole) == whole, "an outcome reward model scores a response of three steps once"
 
 
 def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:
