@@ -1,4 +1,7 @@
-"""One cluster of four nodes for all tests here: a head without CPUs, and three workers with logical GPUs."""
+"""A cluster of four nodes for the tests here: a head without CPUs, and three workers with logical GPUs.
+
+One for each file, as a process is in one cluster at a time and the tests that follow need others.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def failures() -> ModuleType:
     return _load("failures")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def workers(failures: ModuleType) -> Iterator[object]:
     with failures.Workers(cpus=4, gpus=2) as workers:
         yield workers
