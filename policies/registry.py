@@ -15,6 +15,8 @@ from apportion.policies.answers.text import ChoiceAnswer, TextAnswer
 from apportion.policies.arm import Selector
 from apportion.policies.beam_search import BeamSearch
 from apportion.policies.best_of_n import BestOfN
+from apportion.policies.dvts import DiverseTrees
+from apportion.policies.lookahead import Lookahead
 from apportion.policies.selectors import majority, max_score, weighted
 from apportion.policies.settings import build
 from apportion.policies.strategy import Strategy
@@ -22,6 +24,8 @@ from apportion.policies.strategy import Strategy
 STRATEGIES: dict[str, type[Strategy]] = {
     "beam_search": BeamSearch,
     "best_of_n": BestOfN,
+    "dvts": DiverseTrees,
+    "lookahead": Lookahead,
 }
 
 SELECTORS: dict[str, Selector] = {

@@ -257,6 +257,30 @@ WRONG: list[tuple[str, list[str], type[ApportionError], list[str]]] = [
     ("no amounts", ["arms.vote.n=[]"], ConfigError, ["arms.vote.n is empty"]),
     ("an amount of none", ["arms.vote.n=[0]"], ConfigError, ["arms.vote.n is 0, but must be a number of at least 1"]),
     ("an amount the strategy cannot honour", ["arms.beam.n=[4,6]"], ConfigError, ["arms.beam.n: n is 6", "width 4"]),
+    (
+        "trees that the width does not divide",
+        ["arms.beam.strategy=dvts", "arms.beam.n=[8,10]"],
+        ConfigError,
+        ["arms.beam.n: n is 10, which width 4 does not divide; use n: 8 or 12"],
+    ),
+    (
+        "a root that is none",
+        ["arms.beam.strategy=lookahead", "arms.beam.width=sqrt", "arms.beam.n=[8]"],
+        ConfigError,
+        ["arms.beam.n: n is 8, and width sqrt needs a square of at least 4; use n: 4 or 9"],
+    ),
+    (
+        "a lookahead with nothing to choose",
+        ["arms.beam.strategy=lookahead", "arms.beam.depth=1"],
+        ConfigError,
+        ["lookahead.k is 1, but with depth 1", "use depth: 2 or more"],
+    ),
+    (
+        "trees without a verifier",
+        ["arms.beam.strategy=dvts", "arms.beam.verifier=null"],
+        ConfigError,
+        ["arms.beam.verifier is missing: dvts needs a verifier; add `verifier: prm`"],
+    ),
     ("negative temperature", ["arms.vote.temperature=-1"], ConfigError, ["arms.vote.temperature is -1"]),
     (
         "top_p above 1",

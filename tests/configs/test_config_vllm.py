@@ -35,11 +35,12 @@ def test_scores_are_aggregated_as_the_formats_authors_do() -> None:
     assert of("models.prm.engine_args.format=skywork", "models.prm.aggregate=last") == ["last", "last"]
 
 
-def test_a_search_needs_scores_of_steps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["beam_search", "dvts", "lookahead"])
+def test_a_search_needs_scores_of_steps(tmp_path: Path, strategy: str) -> None:
     model = write_config(tmp_path / "rm", "Qwen2ForSequenceClassification", id2label={"0": "LABEL_0"})
     for override in (model, "models.prm.engine_args.format=outcome"):
-        with pytest.raises(ConfigError, match=r"arms\.beam\.verifier: beam_search needs a score for each step"):
-            job(override)
+        with pytest.raises(ConfigError, match=rf"arms\.beam\.verifier: {strategy} needs a score for each step"):
+            job(override, f"arms.beam.strategy={strategy}")
         written = yaml.safe_load((PACKAGED / "quickstart.yaml").read_text())
         del written["arms"]["beam"]
         assert [arm.verifier for arm in load_job(written, ["models.prm.engine=vllm", override]).arms] == ["prm"]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
+from scripted_steps import Script, name, run
 
 from apportion.errors import ConfigError
 from apportion.policies import conformance
 from apportion.policies.beam_search import BeamSearch
 from apportion.policies.registry import build_strategy
-from apportion.policies.strategy import CutOff, Lengths
-from apportion.types import Completion, Draft, Finish, Generate, Generated, LogprobStats, Reply, Request, Scored, Usage
+from apportion.policies.strategy import Lengths
+from apportion.types import Finish, Generate
 
-# A beam is named by its path: `cab` is the second child of the first child of the third first step. A dot marks a
-# beam that ended its turn. `expanded` says which prefixes were asked to continue, and by how many.
+# How to read a table: scripted_steps.py.
 NOTHING_FINISHES_EARLY = """
 depth | written and its score                  | expanded
 0     | a:.1 b:.9 c:.8 d:.2                    | b*2 c*2
@@ -47,78 +46,6 @@ depth | written and its score                  | expanded
 2     | daa.:.95                               |
 finals: daa .95, a .9, b .8, c .7
 """
-
-
-@dataclass
-class Script:
-    """A world that follows a table and writes down what was asked of it."""
-
-    table: str
-    scores: dict[str, float] = field(default_factory=dict)
-    ended: set[str] = field(default_factory=set)
-    asked: list[dict[str, int]] = field(default_factory=list)
-    stops: list[tuple[str, ...]] = field(default_factory=list)
-    scored: list[list[str]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for path, dot, score in re.findall(r"([a-z]+)(\.?):(\.\d+)", self.table):
-            self.scores[path] = float(score)
-            if dot:
-                self.ended.add(path)
-
-    @property
-    def rows(self) -> list[tuple[list[str], dict[str, int]]]:
-        rows = []
-        for line in self.table.strip().splitlines()[1:-1]:
-            _, written, expanded = line.split("|")
-            wide = {path: int(width) for path, width in re.findall(r"([a-z]+)\*(\d)", expanded)}
-            rows.append((re.findall(r"([a-z]+)\.?:", written), wide))
-        return rows
-
-    @property
-    def finals(self) -> list[tuple[str, float]]:
-        return [(path, float(score)) for path, score in re.findall(r"([a-z]+) (\.\d+)", self.table.split("finals:")[1])]
-
-    def reply(self, requests: tuple[Request, ...]) -> tuple[Reply, ...]:
-        generates = [request for request in requests if isinstance(request, Generate)]
-        if generates:
-            self.asked.append({request.prefix.replace("\n", ""): len(request.seeds) for request in generates})
-            self.stops.append(generates[0].sampling.stop)
-        return tuple(self._one(request) for request in requests)
-
-    def _one(self, request: Request) -> Reply:
-        usage = Usage(1, 1, 1)
-        if isinstance(request, Generate):
-            path = request.prefix.replace("\n", "")
-            names = [path + chr(ord("a") + at) for at in range(len(request.seeds))]
-            return Generated(tuple(self._piece(name) for name in names), usage)
-        self.scored.append(["".join(steps) for steps in request.responses])
-        # Only the last step's score decides, so the earlier ones are anything.
-        return Scored(tuple((*[0.5] * (len(s) - 1), self.scores["".join(s)]) for s in request.responses), usage)
-
-    def _piece(self, name: str) -> Completion:
-        ended = name in self.ended
-        stats = LogprobStats(-0.1 * len(name), 0.2, 1.0)
-        return Completion(name[-1] + ("" if ended else "\n"), 10, Finish.END if ended else Finish.STOP, stats)
-
-
-def run(strategy: BeamSearch, script: Script, n: int, cut_at: int | None = None) -> tuple[Draft, ...]:
-    plan = strategy.plan(conformance.task(n, verified=True))
-    requests = next(plan)
-    at = 0
-    while True:
-        try:
-            if at == cut_at:
-                plan.throw(CutOff())
-            requests = plan.send(script.reply(requests))
-        except StopIteration as end:
-            drafts: tuple[Draft, ...] = end.value
-            return drafts
-        at += 1
-
-
-def name(draft: Draft) -> str:
-    return "".join(draft.steps)
 
 
 @pytest.mark.parametrize(

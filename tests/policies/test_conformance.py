@@ -10,6 +10,8 @@ import pytest
 from apportion.policies import conformance
 from apportion.policies.beam_search import BeamSearch
 from apportion.policies.best_of_n import BestOfN
+from apportion.policies.dvts import DiverseTrees
+from apportion.policies.lookahead import Lookahead
 from apportion.policies.registry import STRATEGIES
 from apportion.policies.strategy import CutOff, Lengths, Plan, Strategy, Task, Workload, generate
 from apportion.types import Generate
@@ -20,6 +22,11 @@ VARIANTS: list[Strategy] = [
     BeamSearch(width=2, depth=2, aggregate_search="min"),
     BeamSearch(depth=1),
     BeamSearch(width=16, aggregate_search="product"),
+    DiverseTrees(width=2, aggregate_search="mean"),
+    DiverseTrees(depth=1),
+    Lookahead(k=0),
+    Lookahead(k=3),
+    Lookahead(k=2, width="sqrt", depth=3, aggregate_search="min"),
 ]
 
 
