@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.resources
 import json
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Iterable
@@ -20,9 +21,11 @@ def main() -> int:
     """Run the job; returns the exit code of `apportion run`."""
     lacking = missing(_job_file("requirements.txt").read_text(encoding="utf-8").splitlines())
     if lacking:
+        needs = ", ".join(f"{line} (has {has})" if has else line for line, has in lacking.items())
         _complain(
-            f"this cluster's Python ({sys.executable}) lacks what apportion needs: {', '.join(lacking)}; install it on "
-            f"every node, for example pip install {' '.join(repr(one) for one in lacking)}"
+            f"this cluster's Python ({sys.executable}) lacks what apportion needs: {needs}; install it on "
+            f"every node, for example pip install {shlex.join(lacking)}, or start Ray with a Python that has it first "
+            "on its PATH"
         )
         return 2
     shipped = json.loads(_job_file("shipped.json").read_text(encoding="utf-8"))
@@ -45,11 +48,11 @@ def main() -> int:
     return command_line(["run", str(_job_file("config.yaml")), *overrides])
 
 
-def missing(requirements: Iterable[str]) -> list[str]:
-    """Those of the requirements that this Python does not meet."""
+def missing(requirements: Iterable[str]) -> dict[str, str | None]:
+    """Those of the requirements that this Python does not meet, with the version it has, None for none."""
     from packaging.requirements import Requirement
 
-    lacking = []
+    lacking: dict[str, str | None] = {}
     for line in requirements:
         one = Requirement(line)
         if one.marker is not None and not one.marker.evaluate():
@@ -57,10 +60,10 @@ def missing(requirements: Iterable[str]) -> list[str]:
         try:
             version = importlib.metadata.version(one.name)
         except importlib.metadata.PackageNotFoundError:
-            lacking.append(line)
+            lacking[line] = None
             continue
         if not one.specifier.contains(version, prereleases=True):
-            lacking.append(f"{line} (has {version})")
+            lacking[line] = version
     return lacking
 
 
