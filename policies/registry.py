@@ -17,6 +17,8 @@ from apportion.policies.beam_search import BeamSearch
 from apportion.policies.best_of_n import BestOfN
 from apportion.policies.dvts import DiverseTrees
 from apportion.policies.lookahead import Lookahead
+from apportion.policies.particle_filter import ParticleFilter
+from apportion.policies.rebase import Rebase
 from apportion.policies.selectors import majority, max_score, weighted
 from apportion.policies.settings import build
 from apportion.policies.strategy import Strategy
@@ -26,6 +28,8 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "best_of_n": BestOfN,
     "dvts": DiverseTrees,
     "lookahead": Lookahead,
+    "particle_filter": ParticleFilter,
+    "rebase": Rebase,
 }
 
 SELECTORS: dict[str, Selector] = {
