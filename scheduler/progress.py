@@ -23,6 +23,8 @@ LIVE_SECONDS = 0.25
 """Between two drawings of the live display: smooth, and far below 1% of a driver's time."""
 PLAIN_SECONDS = 5.0
 """Between two plain lines: a log of an hour's job stays readable."""
+LEAST_SHARE = 0.01
+"""Of what is to be done: before, the pace is that of models that warm up, and hours are said to be left of a minute."""
 _BAR_WIDTH = 36
 
 
@@ -73,7 +75,7 @@ class JobView:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left at this session's pace; None where it has none yet.
+        """Seconds left at this session's pace; None before it can be told.
 
         A job ends when its prompts are done or its budget is, whichever comes first.
         """
@@ -87,7 +89,9 @@ class JobView:
         """Seconds until a count that stood at `before` when this session began, and is `now`, reaches `end`."""
         if now >= end:
             return 0.0
-        return self.elapsed_s * (end - now) / (now - before) if now > before else None
+        if now - before < LEAST_SHARE * (end - before):
+            return None
+        return self.elapsed_s * (end - now) / (now - before)
 
 
 Display = Callable[[JobView], None]

@@ -61,6 +61,12 @@ def test_a_job_ends_with_its_prompts_or_its_budget(done: int, spent: float, left
     assert replace(VIEW, done=done, spent=spent).left_s == left
 
 
+def test_a_job_that_has_hardly_begun_says_nothing_of_its_end() -> None:
+    begun = replace(VIEW, done=1, spent=VIEW.budget / 1000)
+    assert begun.left_s is None, "the first replies come while models warm up"
+    assert replace(begun, spent=VIEW.budget / 50).left_s == pytest.approx(49 * VIEW.elapsed_s)
+
+
 def test_a_resumed_job_is_timed_by_what_this_session_did() -> None:
     resumed = replace(VIEW, replayed_tokens=80_000, replayed_spent=2.7e11, replayed_done=40)
     assert resumed.tokens_per_second == 200.0
