@@ -67,7 +67,13 @@ class Overseer:
 
     async def _look_for_room(self, rooms: Rooms) -> None:
         """No replica was up for long: wait on where one has room and loads, else give the model up."""
+        import ray
+
+        try:
+            placed = await rooms.placed()
+        except ray.exceptions.RayError:
+            # Nothing is known of the rooms while the cluster does not answer: `run` looks again at its next tick.
+            return
         self._dark = 0.0
-        placed = await rooms.placed()
         if not any((self._spec.name, member.index) in placed for member in self._pool.members):
             self._pool.give_up_all(f"no node had room for a replica within {rooms.patience_s:.0f} s")

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+import ray
 from actor_world import conversation, fake
 
 from apportion.actors import overseer
@@ -146,9 +147,10 @@ def test_time_in_which_the_driver_was_held_up_does_not_count(monkeypatch: pytest
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("fails", [0, 3])
 @pytest.mark.parametrize("placed", [True, False])
 def test_a_model_without_a_replica_waits_for_one_that_loads_and_not_for_room_that_never_comes(
-    monkeypatch: pytest.MonkeyPatch, placed: bool
+    monkeypatch: pytest.MonkeyPatch, placed: bool, fails: int
 ) -> None:
     monkeypatch.setattr(overseer, "TICK_S", 0.001)
     pool = Pool(2)
@@ -159,12 +161,15 @@ def test_a_model_without_a_replica_waits_for_one_that_loads_and_not_for_room_tha
     class Placed(Rooms):
         async def placed(self) -> set[tuple[str, int]]:
             looks.append(1)
+            if len(looks) <= fails:
+                raise ray.exceptions.RpcError("the head node does not answer")
             return {("policy", 1)} if placed else {("other", 0)}
 
     async def run() -> None:
         task = asyncio.ensure_future(Overseer(pool, pool.spec, Placed(0.01)).run())
-        while len(looks) < 2 and not pool.lost:
-            await asyncio.sleep(0.002)
+        async with asyncio.timeout(10):
+            while len(looks) < fails + 2 and not pool.lost:
+                await asyncio.sleep(0.002)
         task.cancel()
 
     asyncio.run(run())
