@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from apportion.costs import Cost
 from apportion.errors import JournalError
+from apportion.scheduler.bounds import Bounds
 from apportion.scheduler.events import Failed, Lost, Replied, RequestId
 from apportion.scheduler.ledger import Account, Ledger
 from apportion.scheduler.meter import Meter, kind_of
@@ -55,15 +56,13 @@ class Flight:
         """Charge work that was lost, and reserve for doing it again where the budget covers that."""
         name = event.request
         request, account = self._known(name)
-        bound = self._meter.bound(request)
-        cost = self._ledger.lose(name, bound, account)
-        amount = bound.of(self._ledger.unit)
-        if self._ledger.covers(amount):
-            self._unpaid.discard(name)
-        else:
+        cost = self._ledger.lose(name, self._meter.bound(request), account)
+        again = Bounds((request,)).covered(self._ledger, self._meter)
+        if again is None:
             self._unpaid.add(name)
-            amount = 0.0
-        self._ledger.reserve(name, amount)
+        else:
+            self._unpaid.discard(name)
+        self._ledger.reserve(name, again[0] if again is not None else 0.0)
         return cost
 
     def _known(self, name: RequestId) -> tuple[Request, Account]:

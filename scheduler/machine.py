@@ -188,7 +188,7 @@ class Machine:
         state = self._states[prompt]
         while True:
             opened = open_purchase(state, self._arms[offer.purchase.arm], offer, self._settings.seed)
-            if self._bounds(opened) is not None:
+            if opened.bounds.covered(self.ledger, self.meter) is not None:
                 break
             if self._open:
                 self._queue.push(prompt, offer)
@@ -213,27 +213,13 @@ class Machine:
             self._stalled.append(purchase)
 
     def _send(self, purchase: OpenPurchase) -> bool:
-        bounds = self._bounds(purchase)
+        bounds = purchase.bounds.covered(self.ledger, self.meter)
         if bounds is None:
             return False
         for name, request, bound in zip(purchase.ids(), purchase.requests, bounds, strict=True):
             self.flight.begin(name, request, purchase.purchase.arm, bound)
             self._out.append(Dispatch(name, request))
         return True
-
-    def _bounds(self, purchase: OpenPurchase) -> tuple[float, ...] | None:
-        """The worst case of each request of a purchase's present step, where the budget covers them all, else None.
-
-        Tokens are counted exactly only where that decides.
-        """
-        for exact in (False, True):
-            if purchase.bounds is None or (exact and not purchase.exact):
-                unit = self.ledger.unit
-                purchase.bounds = tuple([self.meter.bound(one, exact).of(unit) for one in purchase.requests])
-                purchase.exact = exact
-            if self.ledger.covers(sum(purchase.bounds)):
-                return purchase.bounds
-        return None
 
     def _unstall(self) -> None:
         """Send stalled steps in order; with nothing in flight no refund will come, and the first is cut off."""

@@ -6,6 +6,7 @@ from apportion.costs import ZERO_COST, Cost, Unit
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import CutOff, Plan, Task
 from apportion.scheduler.allocation import Offer
+from apportion.scheduler.bounds import Bounds
 from apportion.scheduler.events import RequestId
 from apportion.scheduler.prompt_state import PromptState
 from apportion.types import Draft, Purchase, Reply, Request
@@ -22,10 +23,8 @@ class OpenPurchase:
         self.cost: Cost = ZERO_COST
         self.step = 0
         self.requests: tuple[Request, ...] = ()
-        self.bounds: tuple[float, ...] | None = None
-        """the worst case of each request of the present step, once it was worked out"""
-        self.exact = False
-        """whether the bounds rest on counted tokens"""
+        self.bounds = Bounds(())
+        """of the present step's requests"""
         self.drafts: tuple[Draft, ...] | None = None
         self.cut = False
         self.lost = False
@@ -81,12 +80,12 @@ class OpenPurchase:
             raise RuntimeError(f"strategy of arm {self.purchase.arm!r} asked for more after it was cut off")
 
     def _resume(self, replies: tuple[Reply, ...] | None) -> None:
-        self.bounds, self.exact = None, False
         try:
             self.requests = next(self._plan) if replies is None else self._plan.send(replies)
         except StopIteration as end:
             self.requests = ()
             self.drafts = end.value
+        self.bounds = Bounds(self.requests)
 
 
 def open_purchase(state: PromptState, arm: Arm, offer: Offer, seed: int) -> OpenPurchase:
