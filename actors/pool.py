@@ -185,7 +185,9 @@ class ModelPool:
                 self._give_up(member, error)
             else:
                 await asyncio.sleep(LOADING_AGAIN_S)
-                self.died(member, [], str(error))
+                # It may have been given up meanwhile, which also kills one that loads.
+                if member.index not in self._lost:
+                    self.died(member, [], str(error))
         except ApportionError as error:
             self._give_up(member, error)
         except Exception as error:

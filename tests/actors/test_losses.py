@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import ray
+import scripted
 from actor_world import fake
 from scripted import REPLY, failed_batch, play, system_error
 
 from apportion.actors import ray_backend
-from apportion.actors.pool import DEATHS_IN_A_ROW
+from apportion.actors.pool import DEATHS_IN_A_ROW, ModelPool
 from apportion.actors.ray_backend import RayBackend
 from apportion.actors.replica import Outcome
 from apportion.actors.rooms import Rooms
@@ -71,6 +72,29 @@ def test_a_cluster_that_is_gone_is_no_failure_of_its_requests(monkeypatch: pytes
     assert not isinstance(played.outcomes[0], EngineError), "the job would journal it as final"
     assert "Run the same command again" in str(played.outcomes[0])
     assert played.lives == DEATHS_IN_A_ROW
+
+
+def test_a_replica_that_is_given_up_while_it_loads_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools: list[ModelPool] = []
+
+    class Kept(ModelPool):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            pools.append(self)
+
+    def load(life: int) -> None:
+        if life == 2:
+            pools[0].give_up_all("no node has room")
+            raise system_error()
+
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        raise system_error()
+
+    monkeypatch.setattr(scripted, "ModelPool", Kept)
+    played = play(monkeypatch, script, ["a"], load)
+    assert played.lives == 2
+    assert played.causes == ["no node has room"]
+    assert type(played.outcomes[0]) is ClusterLostError
 
 
 def test_only_what_dies_alone_is_guilty(monkeypatch: pytest.MonkeyPatch) -> None:
