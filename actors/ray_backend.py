@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from contextlib import ExitStack
 
 from apportion.actors.cluster import connect, disconnect
 from apportion.actors.health import Health
@@ -78,11 +79,11 @@ class RayBackend:
         pools, self._pools = self._pools, {}
         rooms, self._rooms = self._rooms, None
         connected, self._connected = self._connected, False
-        try:
-            for pool in pools.values():
-                pool.stop()
-            if rooms is not None:
-                rooms.release()
-        finally:
+        # One that fails keeps none of the others from being done.
+        with ExitStack() as steps:
             if connected:
-                disconnect()
+                steps.callback(disconnect)
+            if rooms is not None:
+                steps.callback(rooms.release)
+            for pool in pools.values():
+                steps.callback(pool.stop)

@@ -17,6 +17,7 @@ from apportion.actors.pool import DEATHS_IN_A_ROW, ModelPool
 from apportion.actors.ray_backend import RayBackend
 from apportion.actors.replica import Outcome
 from apportion.actors.rooms import Rooms
+from apportion.actors.spec import ModelSpec
 from apportion.errors import ClusterLostError, EngineError, ReplicaDiedError
 from apportion.types import Generated
 
@@ -176,3 +177,39 @@ def test_an_error_of_the_start_is_told_and_the_cluster_left_though_cleaning_up_f
         asyncio.run(RayBackend("local", [fake()]).start())
     assert "no such group" in caught.value.__notes__[0]
     assert left == [True]
+
+
+def test_closing_stops_every_pool_and_frees_the_room_though_one_pool_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+
+    class Pool:
+        def __init__(self, spec: ModelSpec, *_: Any) -> None:
+            self.name = spec.name
+
+        async def start(self) -> None:
+            pass
+
+        def stop(self) -> None:
+            done.append(self.name)
+            if self.name != "prm":
+                raise RuntimeError("no event loop")
+
+    async def reserved(*_: Any) -> Rooms:
+        rooms = Rooms(60.0)
+        rooms.add("room", [("policy", 0)])
+        return rooms
+
+    async def work() -> None:
+        backend = RayBackend("local", [fake(name) for name in ("policy", "prm", "large")])
+        await backend.start()
+        with pytest.raises(RuntimeError, match="no event loop"):
+            await backend.close()
+
+    monkeypatch.setattr(ray_backend, "ModelPool", Pool)
+    monkeypatch.setattr("ray.util.remove_placement_group", done.append)
+    monkeypatch.setattr(ray_backend, "connect", lambda *_: True)
+    monkeypatch.setattr(ray_backend, "disconnect", lambda: done.append("left"))
+    monkeypatch.setattr(ray_backend, "reserve", reserved)
+    asyncio.run(work())
+    assert set(done[:3]) == {"policy", "prm", "large"}
+    assert done[3:] == ["room", "left"]
