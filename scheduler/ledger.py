@@ -1,9 +1,10 @@
 """The ledger: what was reserved, spent and refunded, by prompt, arm, model and kind of work.
 
-The law: reserved + spent <= budget, after every call. A reservation covers the worst case of one request in flight;
-settling it books what the work really cost and refunds the rest. Work whose cost cannot be bounded beforehand
-(measured time) may settle above its reservation: the excess is booked too, taken from what is unreserved, and where
-even that does not suffice it is kept in `overrun` and shown to the user, never hidden.
+The law: reserved + spent <= budget + excess, after every call. A reservation covers the worst case of one request in
+flight; settling it books what the work really cost and refunds the rest. Work whose cost cannot be bounded beforehand
+(measured time), or whose engine reports more than its worst case, may settle above its reservation: that `excess` is
+booked too, taken from what is unreserved, and where even that does not suffice it is in `overrun` and shown to the
+user, never hidden. Nothing more is reserved then.
 
 Work that was lost with the replica that did it is charged too (`lose`). Nobody saw what it cost: it is charged as a
 whole attempt, at the share of its worst case that such work has cost on average, out of its own reservation.
@@ -74,6 +75,8 @@ class Ledger:
         self.by_prompt: dict[int, Cost] = {}
         self.lost: Cost = ZERO_COST
         """of all that was spent, what lost work is charged with"""
+        self.excess = 0.0
+        """by how much settled work cost more than was reserved for it, in the budget's unit"""
         self._spent = 0.0
         self._booked: dict[tuple[str, str, Kind], _Tally] = {}
         self._held: dict[object, float] = {}
@@ -116,7 +119,7 @@ class Ledger:
 
     @property
     def overrun(self) -> float:
-        """How far measured work went over the budget; 0 in every unit that can be bounded beforehand."""
+        """How far the job went over its budget, by nothing but `excess`; 0 where engines keep to their worst case."""
         return max(0.0, self.spent - self.budget * (1.0 + ROUNDING))
 
     def covers(self, amount: float) -> bool:
@@ -130,7 +133,8 @@ class Ledger:
         if not amount >= 0.0:
             raise BudgetError(f"cannot reserve {amount} {self.unit}; an amount must be a number of at least 0")
         # What was covered as a sum is reserved one by one: the slack is for the other order of adding.
-        if self._spent + self._reserved + amount > self.budget * (1.0 + ROUNDING):
+        # To hold nothing is always possible, also after an overrun.
+        if amount > 0.0 and self._spent + self._reserved + amount > self.budget * (1.0 + ROUNDING):
             raise BudgetError(
                 f"cannot reserve {amount:g} {self.unit}: {self.available:g} of {self.budget:g} are left; "
                 "raise the budget"
@@ -145,6 +149,7 @@ class Ledger:
         amount = cost.of(self.unit)
         tally.held += held
         tally.paid += amount
+        self.excess += max(0.0, amount - held)
         return held - amount
 
     def lose(self, key: object, worst: Cost, account: Account) -> Cost:

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from apportion.costs import Unit
 from apportion.policies.arm import Arm
 from apportion.scheduler.allocation import Allocation, Answering, Offer, Rest
 from apportion.scheduler.events import Dispatch, Event, Failed, Granted, Instruction, Lost, Replied, RequestId
@@ -131,8 +130,7 @@ class Machine:
 
     def audit(self) -> None:
         """Raise AssertionError where an invariant does not hold; for tests and for the end of a job."""
-        if self.ledger.unit not in (Unit.GPU_SECONDS, Unit.DOLLARS):  # measured work may run over its bound
-            assert self.ledger.spent + self.ledger.reserved <= self.ledger.budget * (1 + ROUNDING)
+        assert self.ledger.spent + self.ledger.reserved <= (self.ledger.budget + self.ledger.excess) * (1 + ROUNDING)
         assert (self.ledger.reserved > 0) <= bool(self.flight)
         assert len(self._open) <= self._settings.in_flight
         assert self.committed == sum(state.committed for state in self._states)

@@ -1,4 +1,4 @@
-"""Requests in flight: what was lost is sent again wherever the budget covers it, and holds nothing where it does not."""
+"""Requests in flight: what was lost is sent again wherever the budget covers it, else it holds nothing."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -117,6 +117,7 @@ def test_books_balance_and_every_prompt_is_committed_once(
     assert machine.ledger.spent <= amount
     replied = sum(cost_of_reply(machine, run, event) for event in run.events if isinstance(event, Replied))
     assert machine.ledger.spent == pytest.approx(replied + machine.ledger.lost.of(unit))
+    assert machine.ledger.excess == pytest.approx(0.0, abs=1e-6 * amount), "the fake keeps to its worst case"
     assert (machine.ledger.lost.tokens > 0) == any(isinstance(event, Lost) for event in run.events)
     commits = [i.committed for i in run.trail if isinstance(i, Commit)]
     assert Counter(c.result.index for c in commits) == dict.fromkeys(range(12), 1)
@@ -207,6 +208,28 @@ def test_work_the_budget_does_not_cover_again_ends_its_purchase_and_is_no_fault_
     (commit,) = [i.committed for i in run.trail if isinstance(i, Commit)]
     assert (commit.result.reason, commit.result.error) == ("budget", None)
     assert 0 < run.machine.ledger.spent == commit.result.spent.tokens <= 1.2 * bound
+
+
+@pytest.mark.parametrize("unit", [Unit.TOKENS, Unit.GPU_SECONDS])
+def test_an_engine_that_reports_more_than_its_worst_case_overruns_the_books_and_the_job_ends_as_any_other(
+    unit: Unit,
+) -> None:
+    world = World(make_prompts(3), 1e4, unit, [Purchase("vote", 2), Purchase("vote", 2)], in_flight=2)
+    run = Run(world.machine, random.Random(0))
+    run.take(run.machine.start())
+    first, second = sorted(run.flying, key=str)
+    reply = replace(answer(run.flying.pop(first).request), usage=Usage(20_000, busy_seconds=20_000.0))
+    run.take(run.machine.handle(Replied(first, reply)))
+    run.lose(second)
+    while run.flying:
+        run.machine.audit()
+        run.step()
+    run.machine.audit()
+    assert run.machine.done
+    assert run.machine.ledger.overrun >= 1e4
+    commits = [i.committed.result for i in run.trail if isinstance(i, Commit)]
+    assert sum(one.spent.of(unit) for one in commits) == pytest.approx(run.machine.ledger.spent)
+    assert not any(one.error for one in commits)
 
 
 def test_what_was_drawn_survives_a_verifier_that_fails() -> None:
