@@ -100,9 +100,9 @@ def launch(spec: ModelSpec, wanted: Mapping[str, Any]) -> Running:
     """
     require_vllm(spec)
     own, given = OwnArgs.split(spec)
+    context = context_length(read_config(describing_folder(spec), spec.name), spec)
     folder = Path(tempfile.mkdtemp(prefix="apportion-vllm-"))
     log = folder / "vllm.log"
-    context = context_length(read_config(describing_folder(spec), spec.name), spec)
     meter = BusyMeter()
     try:
         watch = Watch()

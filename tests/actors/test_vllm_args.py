@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from apportion.actors.host import Host
 from apportion.actors.registry import describe
 from apportion.actors.spec import ModelSpec, Role
 from apportion.actors.vllm_args import OwnArgs
+from apportion.actors.vllm_launch import launch
 from apportion.errors import ConfigError, ModelError
 
 SOURCE = """
@@ -67,3 +69,15 @@ def test_without_vllm_a_model_is_described_and_not_loaded(policy_folder: Path, m
     assert describe(spec).profile().context == 256
     with pytest.raises(ModelError, match=r"vLLM is not installed here; install apportion\[vllm\].*`engine: embedded`"):
         Host.load(spec)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_model_without_a_configuration_leaves_no_files_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("model", "temporary"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    with pytest.raises(ModelError, match=r"config\.json"):
+        launch(ModelSpec("small", "vllm", Role.POLICY, str(tmp_path / "model")), {})
+    assert list((tmp_path / "temporary").iterdir()) == []
