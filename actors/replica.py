@@ -105,8 +105,3 @@ class Replica:
             outcome = Refused(str(error), usage=error.usage)
         self._ready.append((number, outcome))
         self._any.set()
-
-    async def close(self) -> None:
-        """Free the model."""
-        if self._host is not None:
-            await self._host.close()
