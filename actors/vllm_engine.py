@@ -15,7 +15,8 @@ from apportion.actors.spec import ModelSpec
 from apportion.actors.tokens import ChatTokenizer, no_room, stop_end
 from apportion.actors.top_logprobs import stats_of
 from apportion.actors.vllm_files import describing_folder
-from apportion.actors.vllm_launch import Running, launch
+from apportion.actors.vllm_launch import launch
+from apportion.actors.vllm_running import Running, together
 from apportion.costs import attended
 from apportion.errors import BatchError, EngineError
 from apportion.types import Completion, Finish, Generate, Generated, Usage
@@ -56,35 +57,20 @@ class VllmEngine:
         limit = min(request.sampling.max_tokens, context - len(prompt))
         if limit < 1:
             return no_room(request)
-        tasks = [asyncio.ensure_future(self._sequence(request, prompt, limit, seed)) for seed in request.seeds]
-        try:
-            sequences = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        sequences = await together(self._sequence(request, prompt, limit, seed) for seed in request.seeds)
         return _reply(sequences, len(prompt))
 
     async def _sequence(self, request: Generate, prompt: list[int], limit: int, seed: int) -> Sequence:
         """One completion."""
         from vllm.inputs import tokens_input
 
-        running, meter = self._running, self._running.meter
-        result: Any = None
-        meter.begin()
-        try:
-            outputs = running.llm.generate(tokens_input(prompt), self._params(request, limit, seed), running.next_id())
-            async for output in outputs:
-                result = output
-        except asyncio.CancelledError:
-            meter.drop()
-            raise
-        except Exception as error:
-            meter.drop()
-            raise running.failure(error) from error
+        running = self._running
+        result = await running.last(
+            lambda name: running.llm.generate(tokens_input(prompt), self._params(request, limit, seed), name)
+        )
         written = list(result.outputs[0].token_ids)
         cached = int(result.num_cached_tokens or 0)
-        seconds = meter.end(len(prompt) - cached + len(written))
+        seconds = running.meter.end(len(prompt) - cached + len(written))
         return Sequence(self._completion(request, prompt, written, result.outputs[0]), cached, seconds)
 
     def _params(self, request: Generate, limit: int, seed: int) -> Any:
@@ -143,7 +129,7 @@ def build_engine(spec: ModelSpec) -> VllmEngine:
     """Start vLLM on a policy model; ModelError where it does not start, ConfigError for wrong engine_args."""
     folder = describing_folder(spec)
     logprobs = spec.engine_args.get("logprobs")
-    running = launch(spec, {"max_logprobs": int(logprobs)} if isinstance(logprobs, int) else {})
+    running = launch(spec, folder, {"max_logprobs": int(logprobs)} if isinstance(logprobs, int) else {})
     try:
         tokenizer = ChatTokenizer(folder, running.own.chat_template)
         return VllmEngine(running, tokenizer, int(running.llm.model_config.get_vocab_size()))

@@ -14,17 +14,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from apportion.actors.describe import context_length, read_config
 from apportion.actors.spec import ModelSpec, Role
 from apportion.actors.vllm_args import OwnArgs, require_vllm
-from apportion.actors.vllm_files import describing_folder
 from apportion.actors.vllm_meter import BusyMeter
+from apportion.actors.vllm_running import Running, cause_in
 from apportion.actors.vllm_watch import Watch
-from apportion.errors import BatchError, ConfigError, EngineError, ModelError
+from apportion.errors import ConfigError, ModelError
 
 CPU_KV_BYTES = 2**30
 # For each replica. Enough for hundreds of sequences of a small model; `kv_cache_memory_bytes` gives another size.
@@ -38,12 +37,6 @@ CPU_BATCH_TOKENS = 4096
 GPU_SHARE = 0.9
 # Of a GPU's memory, as vLLM's default; a replica on a share of a GPU takes this part of its share.
 
-CLOSE_SECONDS = 1.0
-# Nothing is in flight that anybody waits for; after this vLLM kills its processes.
-
-CAUSE = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
-# The last line of a traceback.
-
 NO_ROOM = re.compile(
     r"KV cache|max_model_len|out of memory|OutOfMemory|[Aa]vailable memory|Free memory|No available memory",
     re.IGNORECASE,
@@ -51,56 +44,14 @@ NO_ROOM = re.compile(
 """What vLLM says where a model, or a sequence of the asked length, does not fit."""
 
 
-@dataclass(slots=True)
-class Running:
-    """A vLLM that runs. `llm` is its AsyncLLM; `context` the tokens a sequence may hold."""
-
-    spec: ModelSpec
-    own: OwnArgs
-    llm: Any
-    meter: BusyMeter
-    context: int
-    log: Path
-    watch: Watch
-    requests: int = 0
-
-    def next_id(self) -> str:
-        """A name for a request."""
-        self.requests += 1
-        return str(self.requests)
-
-    def failure(self, error: Exception) -> EngineError:
-        """What an error of vLLM means to whoever sent the request."""
-        from vllm.exceptions import VLLMClientError
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        if isinstance(error, EngineError):
-            return error
-        if isinstance(error, EngineDeadError) or self.llm is None or self.llm.errored:
-            why = cause_in(self.log) or str(error)
-            return BatchError(f"the vLLM engine of model {self.spec.name!r} died: {why}", broken=True)
-        cause = error.__cause__ or error
-        if isinstance(cause, VLLMClientError):
-            return EngineError(f"vLLM refused a request to model {self.spec.name!r}: {cause}")
-        return BatchError(f"model {self.spec.name!r} failed on a request: {type(cause).__name__}: {cause}")
-
-    def close(self) -> None:
-        """Stop the engine's processes and forget its log."""
-        llm, self.llm = self.llm, None
-        if llm is not None:
-            llm.shutdown(timeout=CLOSE_SECONDS)
-            self.watch.end()
-        shutil.rmtree(self.log.parent, ignore_errors=True)
-
-
-def launch(spec: ModelSpec, wanted: Mapping[str, Any]) -> Running:
-    """Start vLLM on a model; `wanted` are the arguments that its role needs.
+def launch(spec: ModelSpec, describing: Path, wanted: Mapping[str, Any]) -> Running:
+    """Start vLLM on a model; `describing` holds its config.json, `wanted` are the arguments that its role needs.
 
     Raises ConfigError for arguments vLLM does not take, ModelError where the model is not there or does not fit.
     """
     require_vllm(spec)
     own, given = OwnArgs.split(spec)
-    context = context_length(read_config(describing_folder(spec), spec.name), spec)
+    context = context_length(read_config(describing, spec.name), spec)
     folder = Path(tempfile.mkdtemp(prefix="apportion-vllm-"))
     log = folder / "vllm.log"
     meter = BusyMeter()
@@ -232,14 +183,6 @@ def _environment(spec: ModelSpec) -> Iterator[None]:
     finally:
         for name in ours:
             os.environ.pop(name, None)
-
-
-def cause_in(log: Path) -> str | None:
-    """The first error that ended a traceback in a log of vLLM's; those that follow are its echoes."""
-    if not log.is_file():
-        return None
-    found = CAUSE.search(log.read_text(errors="replace"))
-    return f"{found[1]}: {found[2]}" if found else None
 
 
 def _refusal(spec: ModelSpec, cause: str) -> ModelError:

@@ -24,7 +24,8 @@ from apportion.actors.spec import ModelSpec
 from apportion.actors.tokens import ChatTokenizer
 from apportion.actors.vllm_describe import format_of
 from apportion.actors.vllm_files import describing_folder
-from apportion.actors.vllm_launch import Running, launch
+from apportion.actors.vllm_launch import launch
+from apportion.actors.vllm_running import Running, together
 from apportion.costs import attended
 from apportion.errors import BatchError, EngineError
 from apportion.types import Score, Scored, Usage
@@ -98,17 +99,9 @@ class VllmScorer:
         marked = [
             self._form.mark(self._tokenizer, request.messages, steps) if steps else None for steps in request.responses
         ]
-        tasks = [
-            asyncio.ensure_future(self._response(one))
-            for one in marked
-            if one is not None and len(one.tokens) <= context
-        ]
-        try:
-            reads = iter(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        reads = iter(
+            await together(self._response(one) for one in marked if one is not None and len(one.tokens) <= context)
+        )
         found = [next(reads) if one is not None and len(one.tokens) <= context else None for one in marked]
         return _reply(found)
 
@@ -144,24 +137,14 @@ class VllmScorer:
         from vllm import PoolingParams
         from vllm.inputs import tokens_input
 
-        running, meter = self._running, self._running.meter
+        running = self._running
         params = PoolingParams(task="token_classify", use_activation=False, skip_reading_prefix_cache=not from_cache)
-        result: Any = None
-        meter.begin()
-        try:
-            async for output in running.llm.encode(tokens_input(list(marked.tokens)), params, running.next_id()):
-                result = output
-        except asyncio.CancelledError:
-            meter.drop()
-            raise
-        except Exception as error:
-            meter.drop()
-            raise running.failure(error) from error
+        result = await running.last(lambda name: running.llm.encode(tokens_input(list(marked.tokens)), params, name))
         rows = result.outputs.data
         if rows.ndim != 2 or not len(rows):
-            meter.drop()
+            running.meter.drop()
             raise BatchError(f"vLLM ended a request to scorer {self._name!r} before it was complete")
-        return rows, meter.end(len(rows))
+        return rows, running.meter.end(len(rows))
 
     async def close(self) -> None:
         """Stop vLLM's processes."""
@@ -186,5 +169,5 @@ def build_scorer(spec: ModelSpec) -> VllmScorer:
     folder = describing_folder(spec)
     form = format_of(spec, folder)
     tokenizer = tokenizer_of(spec, form, folder)
-    running = launch(spec, {"runner": "pooling", **form.engine_args(tokenizer)})
+    running = launch(spec, folder, {"runner": "pooling", **form.engine_args(tokenizer)})
     return VllmScorer(running, form, tokenizer)

@@ -79,5 +79,5 @@ def test_a_model_without_a_configuration_leaves_no_files_behind(
         (tmp_path / name).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     with pytest.raises(ModelError, match=r"config\.json"):
-        launch(ModelSpec("small", "vllm", Role.POLICY, str(tmp_path / "model")), {})
+        launch(ModelSpec("small", "vllm", Role.POLICY, str(tmp_path / "model")), tmp_path / "model", {})
     assert list((tmp_path / "temporary").iterdir()) == []
