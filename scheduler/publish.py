@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -73,7 +74,7 @@ class Publisher:
         """`every` is in seconds; APPORTION_PUBLISH_SECONDS or `EVERY_SECONDS` unless given."""
         self._shown = masked(url)
         self._folder = folder
-        self._every = float(os.environ.get(EVERY_VARIABLE) or EVERY_SECONDS) if every is None else every
+        self._every = _every_seconds() if every is None else every
         self._pause = self._every
         self._store = Store(url)
         self._complete = False
@@ -210,6 +211,20 @@ class Publisher:
         self._store.put_lease(self._lease(complete))
         self._complete = complete
         self._pause = max(self._every, PATIENCE * (time.monotonic() - began))
+
+
+def _every_seconds() -> float:
+    """How often to publish, as the environment says; ConfigError where that is no number of seconds."""
+    text = os.environ.get(EVERY_VARIABLE)
+    if not text:
+        return EVERY_SECONDS
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0.0 <= seconds < math.inf:
+        raise ConfigError(f"{EVERY_VARIABLE} is {text!r}, but must be a number of seconds of at least 0, as in 60")
+    return seconds
 
 
 def _snapshot(journal: Path, copy: Path) -> None:

@@ -50,6 +50,15 @@ def change_lease(folder: Path, **changes: Any) -> None:
     (folder / "published.json").write_text(json.dumps({**lease, **changes}))
 
 
+@pytest.mark.parametrize("text", ["often", "-1", "nan", "inf"])
+def test_a_time_between_publications_that_is_none_is_named(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPORTION_PUBLISH_SECONDS", text)
+    with pytest.raises(ConfigError, match=f"APPORTION_PUBLISH_SECONDS is '{text}', but must be a number of seconds"):
+        Publisher("memory://runs/math", tmp_path)
+
+
 def test_a_path_stays_and_every_url_has_a_folder_of_its_own(tmp_path: Path) -> None:
     assert run_folder("runs/math") == (Path("runs/math"), None)
     folder, url = run_folder("s3://bucket/runs/math/")
