@@ -81,10 +81,10 @@ def stop(cluster: Cluster, job_id: str) -> JobState:
 
 async def _follow(cluster: Cluster, job_id: str, write: Callable[[str], None]) -> JobState:
     printed = failures = 0
+    cluster.state(job_id)  # of a job that is not there no log can be awaited
     while True:
         passed = 0
         try:
-            state = cluster.state(job_id)
             async for text in cluster.tail(job_id):
                 # Each connection starts from the beginning of the log.
                 write(text[max(0, printed - passed) :])
@@ -96,7 +96,7 @@ async def _follow(cluster: Cluster, job_id: str, write: Callable[[str], None]) -
                 return state
         except SubmissionError:
             failures += 1
-            if failures > RECONNECTS or printed == 0:
+            if failures > RECONNECTS:
                 raise
         await asyncio.sleep(_RECONNECT_SECONDS * max(1, failures))
 

@@ -80,7 +80,7 @@ def test_a_folder_is_shipped_where_one_is_named(tmp_path: Path) -> None:
     assert "fitted.json" not in cluster.sent["files"]
 
 
-@pytest.mark.parametrize("breaks", [[], [3], [5, 5, 2, 8], [1, 2, 3, 4, 5, 6, 7, 8, 9]])
+@pytest.mark.parametrize("breaks", [[], [3], [0], [0, 0, 4], [5, 5, 2, 8], [1, 2, 3, 4, 5, 6, 7, 8, 9]])
 def test_a_log_is_told_once_however_often_the_connection_breaks(breaks: list[int]) -> None:
     written: list[str] = []
     state = follow(Connected("one\ntwo\nend", list(breaks)), "job", written.append)
@@ -91,6 +91,20 @@ def test_a_log_is_told_once_however_often_the_connection_breaks(breaks: list[int
 def test_a_connection_that_stays_away_is_given_up() -> None:
     with pytest.raises(SubmissionError, match="stopped answering"):
         follow(Connected("log", [2] + [0] * (RECONNECTS + 2)), "job", lambda _: None)
+
+
+def test_a_job_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def state(job_id: str) -> JobState:
+        asked.append(job_id)
+        raise SubmissionError(f"no job {job_id!r} on the cluster")
+
+    cluster = Connected()
+    monkeypatch.setattr(cluster, "state", state)
+    with pytest.raises(SubmissionError, match="no job 'gone'"):
+        follow(cluster, "gone", lambda _: None)
+    assert asked == ["gone"]
 
 
 def test_stop_waits_for_the_end_and_says_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
