@@ -124,12 +124,18 @@ def find_dashboard(address: str | None) -> str:
             f"--address: {address!r} is no URL; write http://{address} for the dashboard at that port"
         )
     from ray.dashboard.utils import get_address_for_submission_client
-    from ray.exceptions import RayError
+    from ray.exceptions import AuthenticationError, RayError
 
+    where = f"at {masked(given)}" if given is not None else "on this machine"
     try:
         return str(get_address_for_submission_client(given))
+    except AuthenticationError as error:
+        # Ray's own lookup sends a token only where RAY_AUTH_MODE asks for it; the dashboard is always sent it.
+        raise SubmissionError(
+            f"the Ray cluster {where} asks for a token before it tells where its dashboard is; give that, for example "
+            f"--address http://HOST:8265, or set RAY_AUTH_MODE=token; {_TOKEN_ADVICE}"
+        ) from error
     except (RayError, ConnectionError, ValueError, RuntimeError) as error:
-        where = f"at {masked(given)}" if given is not None else "on this machine"
         raise SubmissionError(
             f"no running Ray cluster was found {where} ({_last_line(error)}); give its dashboard, for example "
             "--address http://HOST:8265"

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import ray.dashboard.utils
+from ray.exceptions import AuthenticationError
 
 from apportion.errors import SubmissionError
 from apportion.scheduler import submit_cluster
@@ -111,6 +113,15 @@ def test_passwords_in_an_address_are_not_shown() -> None:
     with pytest.raises(SubmissionError) as refused:
         Cluster("http://me:hunter2@127.0.0.1:1")
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_cluster_that_is_found_and_refuses_is_not_said_to_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(address: str | None) -> str:
+        raise AuthenticationError("Unauthenticated")
+
+    monkeypatch.setattr(ray.dashboard.utils, "get_address_for_submission_client", refuse)
+    with pytest.raises(SubmissionError, match=r"cluster on this machine asks for a token .*--address http.*RAY_AUTH_"):
+        find_dashboard(None)
 
 
 def test_addresses_as_users_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
