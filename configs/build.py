@@ -12,7 +12,14 @@ from pathlib import Path
 from apportion.actors.registry import ENGINES
 from apportion.actors.spec import ModelSpec
 from apportion.configs.arms import build_arms
-from apportion.configs.load import PACKAGED, ConfigSource, LoadedConfig, load_config, packaged_names
+from apportion.configs.load import (
+    PACKAGED,
+    ConfigSource,
+    LoadedConfig,
+    load_config,
+    packaged_names,
+    without_secrets,
+)
 from apportion.configs.models import build_model_spec, check_model, find_file
 from apportion.configs.objective import build_objective
 from apportion.configs.rules import at_least, known_name, known_settings, more_than_zero
@@ -85,7 +92,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
         ordered=job.execution.ordered,
         cluster=_address(job.cluster.address),
         cluster_wait_s=job.cluster.wait_s,
-        resolved=loaded.resolved,
+        resolved=without_secrets(loaded.resolved),
         calibration=_calibration(job.calibration),
     )
 

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from apportion.configs.keys import conform, expected_type, flatten
 from apportion.configs.schema import JobConfig
 from apportion.errors import ConfigError, nearest
+from apportion.scheduler.plain import masked
 
 ConfigSource = str | Path | Mapping[str, Any] | DictConfig
 
@@ -158,8 +159,24 @@ def _keep_written(resolved: Any, written: Any, key: str) -> Any:
         }
     if isinstance(resolved, list) and isinstance(written, list) and len(written) == len(resolved):
         return [_keep_written(one, other, key) for one, other in zip(resolved, written, strict=True)]
-    may_be_secret = key in _SECRET_KEYS or _SECRET_SECTION in key.split(".")
-    return written if may_be_secret and isinstance(written, str) and "${" in written else resolved
+    return written if _may_be_secret(key) and isinstance(written, str) and "${" in written else resolved
+
+
+def without_secrets(resolved: Any, key: str = "") -> Any:
+    """A resolved config for a file that others may read: passwords and queries of URLs as `***`.
+
+    Interpolations stay, as they hold none.
+    """
+    if isinstance(resolved, Mapping):
+        return {name: without_secrets(value, f"{key}.{name}" if key else str(name)) for name, value in resolved.items()}
+    if isinstance(resolved, list):
+        return [without_secrets(one, key) for one in resolved]
+    shown = isinstance(resolved, str) and _may_be_secret(key) and "${" not in resolved
+    return masked(resolved) if shown else resolved
+
+
+def _may_be_secret(key: str) -> bool:
+    return key in _SECRET_KEYS or _SECRET_SECTION in key.split(".")
 
 
 def _lookup(container: Any, key: str) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from apportion.actors.spec import Role
 from apportion.configs.build import IN_MEMORY, load_job
@@ -321,6 +322,25 @@ def test_what_cannot_be_run_is_named(
         load_job(config, overrides)
     for text in holds:
         assert text in str(caught.value)
+
+
+def test_a_secret_within_a_url_is_used_and_never_kept(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APPORTION_TEST_KEY", "from-env")
+    config["dataset"]["path"] = "https://me:hunter2@host/d.jsonl?token=hunter3"
+    config["dataset"]["system"] = "see https://host/?page=1"
+    config["output"] = "memory://me:hunter4@bucket/runs"
+    config["models"]["small"]["engine_args"] = {"base_url": ["http://me:hunter5@host/v1"], "seed": 3}
+    config["cluster"] = {"address": "ray://host:10001?token=${oc.env:APPORTION_TEST_KEY}"}
+    spec = load_job(config)
+    assert spec.dataset.path == "https://me:hunter2@host/d.jsonl?token=hunter3"
+    assert spec.publish == "memory://me:hunter4@bucket/runs"
+    kept = yaml.safe_dump(dict(spec.resolved))
+    assert "hunter" not in kept
+    assert "from-env" not in kept
+    assert spec.resolved["dataset"]["path"] == "https://***@host/d.jsonl?token=***"
+    assert spec.resolved["dataset"]["system"] == "see https://host/?page=1", "what is said to a model is kept"
+    assert spec.resolved["models"]["small"]["engine_args"] == {"base_url": ["http://***@host/v1"], "seed": 3}
+    assert spec.resolved["cluster"]["address"] == "ray://host:10001?token=${oc.env:APPORTION_TEST_KEY}"
 
 
 def test_a_bad_config_is_found_without_importing_a_framework(config: dict[str, Any], tmp_path: Path) -> None:
