@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from apportion.difficulty.grid import LOGIT, PASS
 from apportion.difficulty.keep import keep
 from apportion.difficulty.learn import LIFT_GRID, weights_of
 from apportion.difficulty.marks import marks
-from apportion.difficulty.pools import Deck, Pool, read_pool
+from apportion.difficulty.pools import Deck, Pool
 from apportion.difficulty.prior import PSEUDO_PROMPTS, smooth
 from apportion.difficulty.race import Weights
 from apportion.difficulty.scores import Calibration, fit_scores
@@ -50,11 +49,6 @@ MOST_TILT, TILT_STEPS = 4.0, 40
 FIRST_FEW = 8
 """Candidates of each prompt on which the caution is chosen: about what a prompt has when a purchase is decided."""
 CAUTIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-
-
-def fit_pool(folders: Sequence[str | Path]) -> FittedPolicy:
-    """A policy from the folders of labelled pools. Raises DataError for one that is no pool or has no labels."""
-    return fit([read_pool(folder) for folder in folders])
 
 
 def fit(pools: Sequence[Pool]) -> FittedPolicy:

@@ -100,28 +100,6 @@ def pairs_at(accepted: int, rejected: int, n: Ints, k: int, passing: Floats) -> 
     return total / k
 
 
-def quota_value(accepted: Ints, amounts: Sequence[int], k: int, weights: Floats, passing: Floats) -> Floats:
-    """Expected share of a quota of k after each amount, [rows, amounts].
-
-    `weights` are what is believed of the pass rates, [rows, passing], each row summing to 1.
-    """
-    goal = Objective("quota", k)
-    return value(goal.table(amounts, passing), goal.state(accepted, accepted), weights)
-
-
-def coverage_value(accepted: Ints, amounts: Sequence[int], weights: Floats, passing: Floats) -> Floats:
-    """Probability that some candidate is accepted after each amount, [rows, amounts]."""
-    return quota_value(accepted, amounts, 1, weights, passing)
-
-
-def pairs_value(
-    accepted: Ints, rejected: Ints, amounts: Sequence[int], k: int, weights: Floats, passing: Floats
-) -> Floats:
-    """Expected share of k pairs, one accepted and one rejected candidate each, after each amount, [rows, amounts]."""
-    goal = Objective("pairs", k)
-    return value(goal.table(amounts, passing), goal.state(accepted, rejected), weights)
-
-
 def value(table: Floats, state: Ints, weights: Floats) -> Floats:
     """The table's values for prompts in some states, averaged over what is believed of their pass rates.
 

@@ -10,8 +10,9 @@ import pytest
 
 from apportion.difficulty.conformance import check_estimator
 from apportion.difficulty.estimator import Start
-from apportion.difficulty.fit import fit_pool
+from apportion.difficulty.fit import fit
 from apportion.difficulty.fitted import FittedPolicy
+from apportion.difficulty.pools import read_pool
 from apportion.difficulty.registry import ESTIMATORS
 from apportion.lab import lab_path
 from apportion.policies.arm import Arm
@@ -27,7 +28,7 @@ ARMS = (
 
 @pytest.fixture(scope="module")
 def fitted() -> FittedPolicy:
-    return fit_pool([lab_path("lab:pool/calibration")])
+    return fit([read_pool(lab_path("lab:pool/calibration"))])
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from apportion.difficulty.fit import fit_pool
+from apportion.difficulty.fit import fit
 from apportion.difficulty.fitted import KNOWN_DEVIATION, FittedArm, load
 from apportion.difficulty.grid import PASS
+from apportion.difficulty.pools import read_pool
 from apportion.errors import ConfigError, DataError
 from apportion.policies.arm import Arm
 from apportion.policies.beam_search import BeamSearch
@@ -52,7 +53,7 @@ def pool(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def policy(pool):
-    return fit_pool([pool])
+    return fit([read_pool(pool)])
 
 
 def test_it_finds_the_lift_the_calibration_and_the_prior(policy):
@@ -126,22 +127,22 @@ def test_files_that_cannot_be_used_are_named(policy, tmp_path):
 
 def test_pools_that_cannot_be_fitted_on_are_named(pool, tmp_path):
     with pytest.raises(DataError, match=r"no candidates\.parquet"):
-        fit_pool([tmp_path])
+        fit([read_pool(tmp_path)])
     table = pq.read_table(pool / "candidates.parquet")
     pq.write_table(table.drop_columns(["correct"]), tmp_path / "candidates.parquet")
     with pytest.raises(DataError, match="lacks the columns correct"):
-        fit_pool([tmp_path])
+        fit([read_pool(tmp_path)])
     unknown = pa.nulls(len(table), pa.bool_())
     blank = table.set_column(table.column_names.index("correct"), "correct", unknown)
     pq.write_table(blank, tmp_path / "candidates.parquet")
     with pytest.raises(DataError, match="have no `correct`"):
-        fit_pool([tmp_path])
+        fit([read_pool(tmp_path)])
 
 
 def test_without_texts_there_is_no_text_prior(pool, tmp_path):
     table = pq.read_table(pool / "candidates.parquet")
     pq.write_table(table, tmp_path / "candidates.parquet")
-    policy = fit_pool([tmp_path])
+    policy = fit([read_pool(tmp_path)])
     assert policy.text is None
     assert policy.start((arm("small"),), ["?"]).text is None
     assert replace(policy, calibration=None).start((arm("small"),), ["?"]).calibration.gap > 0

@@ -10,11 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apportion.difficulty.grid import PASS, beta_on_grid
-from apportion.difficulty.objectives import Objective, coverage_value, pairs_value, quota_value
+from apportion.difficulty.objectives import Objective, value
 
 AMOUNTS = [0, 1, 2, 3, 5, 7]
 rates = st.lists(st.floats(0.01, 0.99), min_size=1, max_size=3)
 few = st.integers(0, 4)
+
+
+def expected(goal, accepted, rejected, amounts, weights, passing):
+    """The objective of prompts with so many of each after each amount, [rows, amounts]."""
+    state = goal.state(np.array(accepted), np.array(rejected))
+    return value(goal.table(amounts, passing), state, weights)
 
 
 def enumerated(goal, accepted, rejected, n, rate):
@@ -34,11 +40,7 @@ def test_values_are_those_of_every_outcome_counted(name, k, accepted, rejected, 
     goal = Objective(name, k)
     weights = np.random.default_rng(seed).dirichlet(np.ones(len(passing)), 1)
     a, b, p = np.array([accepted]), np.array([rejected]), np.array(passing)
-    found = {
-        "quota": lambda: quota_value(a, AMOUNTS, k, weights, p),
-        "pairs": lambda: pairs_value(a, b, AMOUNTS, k, weights, p),
-        "coverage": lambda: coverage_value(a, AMOUNTS, weights, p),
-    }[name]()
+    found = expected(goal, a, b, AMOUNTS, weights, p)
     for column, n in enumerate(AMOUNTS):
         exact = sum(
             w * enumerated(goal, accepted, rejected, n, rate) for w, rate in zip(weights[0], passing, strict=True)
@@ -50,7 +52,7 @@ def test_values_are_those_of_every_outcome_counted(name, k, accepted, rejected, 
 @given(st.integers(1, 8), st.integers(0, 8), st.floats(0.02, 0.98), st.floats(0.2, 20.0))
 def test_a_quota_rises_and_each_candidate_adds_less_than_the_one_before(k, accepted, mean, strength):
     weights = beta_on_grid(mean, strength)[None]
-    curve = quota_value(np.array([accepted]), range(40), k, weights, PASS)[0]
+    curve = expected(Objective("quota", k), [accepted], [0], range(40), weights, PASS)[0]
     gains = np.diff(curve)
     assert (gains >= -1e-12).all()
     assert (np.diff(gains) <= 1e-12).all()
@@ -60,30 +62,31 @@ def test_a_quota_rises_and_each_candidate_adds_less_than_the_one_before(k, accep
 @given(st.integers(1, 4), few, few, st.floats(0.02, 0.98))
 def test_pairs_rise_with_every_candidate(k, accepted, rejected, mean):
     weights = beta_on_grid(mean, 2.0)[None]
-    curve = pairs_value(np.array([accepted]), np.array([rejected]), range(40), k, weights, PASS)[0]
+    curve = expected(Objective("pairs", k), [accepted], [rejected], range(40), weights, PASS)[0]
     assert (np.diff(curve) >= -1e-12).all()
 
 
 def test_a_pair_needs_two_so_its_curve_is_not_concave():
     weights = beta_on_grid(0.5, 2.0)[None]
-    fresh = pairs_value(np.array([0]), np.array([0]), range(4), 1, weights, PASS)[0]
+    fresh = expected(Objective("pairs"), [0], [0], range(4), weights, PASS)[0]
     assert fresh[0] == fresh[1] == 0.0
     assert fresh[2] > 0.2
     # With one side in hand it is a matter of the other, and concave again.
-    half = pairs_value(np.array([3]), np.array([0]), range(20), 1, weights, PASS)[0]
+    half = expected(Objective("pairs"), [3], [0], range(20), weights, PASS)[0]
     assert (np.diff(half, 2) <= 1e-12).all()
 
 
 def test_large_amounts_stay_exact():
     weights = beta_on_grid(0.5, 1.0)[None]
-    curve = coverage_value(np.array([0]), [1, 256, 100_000], weights, PASS)[0]
+    curve = expected(Objective("coverage"), [0], [0], [1, 256, 100_000], weights, PASS)[0]
     assert curve == pytest.approx([weights[0] @ (1 - (1 - PASS) ** n) for n in (1, 256, 100_000)], rel=1e-12)
 
 
 def test_prompts_in_different_states_each_get_their_own_curve():
     weights = np.repeat(beta_on_grid(0.3, 3.0)[None], 3, axis=0)
-    together = quota_value(np.array([0, 2, 9]), [1, 4], 3, weights, PASS)
-    apart = [quota_value(np.array([a]), [1, 4], 3, weights[:1], PASS)[0] for a in (0, 2, 9)]
+    quota = Objective("quota", 3)
+    together = expected(quota, [0, 2, 9], [0, 0, 0], [1, 4], weights, PASS)
+    apart = [expected(quota, [a], [0], [1, 4], weights[:1], PASS)[0] for a in (0, 2, 9)]
     assert together == pytest.approx(np.array(apart))
     assert together[2] == pytest.approx([1.0, 1.0])
 
@@ -106,5 +109,5 @@ def test_who_stops_with_enough_buys_what_drawing_says(goal, state, rate, seed):
     enough = goal.reached(yes, no) >= 1.0
     needed = np.where(enough.any(axis=1), enough.argmax(axis=1), max(amounts))
     for amount, one in zip(amounts, said, strict=True):
-        expected = np.minimum(needed, amount)
-        assert one == pytest.approx(expected.mean(), abs=0.01 * amount + 4 * expected.std() / 4000**0.5)
+        bought = np.minimum(needed, amount)
+        assert one == pytest.approx(bought.mean(), abs=0.01 * amount + 4 * bought.std() / 4000**0.5)
