@@ -16,10 +16,7 @@ spending is what the journal's replies cost plus what lost work was charged.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -29,17 +26,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
+from books import audit, events_in
 from rich.console import Console
 from rich.table import Table
+from workers import Workers
 
-from apportion.codec import decode_reply
 from apportion.scheduler.plain import dumps
 
 POLICY, SCORER = "small", "prm"
-WORKERS = 3
 LONGEST_S = 900.0
 """No job here takes so long; one that does hangs."""
 LATEST = 0.75
@@ -88,82 +84,6 @@ def write_job(folder: Path, address: str, prompts: int, budget: float = 4.0e9) -
     return path
 
 
-class Workers:
-    """A cluster of several nodes on this machine, of which workers can be killed. Use as a context manager."""
-
-    def __init__(self, workers: int = WORKERS, cpus: int = 2, gpus: int = 0) -> None:
-        self._count = workers
-        self._size = {"num_cpus": cpus, "num_gpus": gpus}
-
-    def __enter__(self) -> Workers:
-        import ray
-        from ray.cluster_utils import Cluster
-
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        self.address = self.cluster.address
-        for _ in range(self._count):
-            self.add()
-        ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        import ray
-
-        ray.shutdown()
-        self.cluster.shutdown()
-
-    def add(self) -> None:
-        """One more worker node."""
-        self.cluster.add_node(**self._size)
-
-    def actors(self, model: str) -> list[dict[str, Any]]:
-        """The living replicas of a model, as Ray has them."""
-        from ray._private.state import actors
-
-        return [one for one in actors().values() if one["State"] == "ALIVE" and one["Name"].startswith(f"{model}/")]
-
-    def kill_actor(self, model: str, order: random.Random) -> bool:
-        """Kill a replica's process. False where there is none at this moment."""
-        found = self.actors(model)
-        if found:
-            os.kill(order.choice(sorted(found, key=lambda one: str(one["ActorID"])))["Pid"], signal.SIGKILL)
-        return bool(found)
-
-    def kill_node(self, order: random.Random) -> bool:
-        """Kill a worker node that runs replicas, with all its processes, and let another one join."""
-        busy = {one["Address"]["NodeID"] for model in (POLICY, SCORER) for one in self.actors(model)}
-        nodes = [node for node in self.cluster.worker_nodes if node.node_id in busy]
-        if not nodes:
-            return False
-        node = order.choice(sorted(nodes, key=lambda node: str(node.node_id)))
-        raylet = node.all_processes["raylet"][0].process.pid
-        for pid in (raylet, *below(raylet)):
-            os.kill(pid, signal.SIGKILL)
-        self.cluster.remove_node(node, allow_graceful=False)
-        self.add()
-        return True
-
-
-def below(pid: int) -> list[int]:
-    """All processes that descend from one."""
-    listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = [(int(child), int(parent)) for child, parent in map(str.split, listing.splitlines())]
-    found, frontier = [], [pid]
-    while frontier:
-        frontier = [child for child, parent in parents if parent in frontier]
-        found += frontier
-    return found
-
-
-def events_in(folder: Path) -> int:
-    """How many events a job's journal holds by now."""
-    try:
-        with sqlite3.connect(f"file:{folder / 'run' / 'journal.sqlite'}?mode=ro", uri=True, timeout=5) as db:
-            return int(db.execute("SELECT COUNT(*) FROM events").fetchone()[0])
-    except sqlite3.OperationalError:
-        return 0  # not made yet
-
-
 @contextmanager
 def running(config: Path) -> Iterator[subprocess.Popen[str]]:
     """The job as its own process; killed where the block is left by an error."""
@@ -203,32 +123,6 @@ def run_job(config: Path, moments: list[int], kill: Callable[[], bool] | None) -
                 return time.monotonic() - began, kills
 
 
-def audit(folder: Path, prompts: int) -> tuple[dict[str, Any], list[str]]:
-    """A finished job's summary, and what is wrong with its books."""
-    faults = []
-    run = folder / "run"
-    summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
-    rows = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
-    names = [row["prompt_id"] for row in rows]
-    if len(set(names)) != prompts:
-        faults.append(f"{prompts - len(set(names))} prompts lost")
-    if len(names) != len(set(names)):
-        faults.append(f"{len(names) - len(set(names))} prompts answered twice")
-    if errors := [row["error"] for row in rows if row["error"] is not None]:
-        faults.append(f"{len(errors)} prompts failed, such as: {errors[0]}")
-    with sqlite3.connect(run / "journal.sqlite") as db:
-        replies = db.execute("SELECT request, body FROM events WHERE kind = 'replied'").fetchall()
-    if len({request for request, _ in replies}) != len(replies):
-        faults.append("a request was paid for twice")
-    usages = [decode_reply(body).usage for _, body in replies]
-    tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in usages) + summary["lost"]["tokens"]
-    if abs(tokens - summary["spent"]["tokens"]) > 1e-6 * tokens:
-        faults.append(f"{summary['spent']['tokens']:.0f} tokens charged, {tokens:.0f} used")
-    if summary["budget"]["spent"] > summary["budget"]["amount"]:
-        faults.append("over the budget")
-    return summary, faults
-
-
 def measure(
     kind: str, workers: Workers, folder: Path, prompts: int, moments: list[int], order: random.Random
 ) -> Outcome:
@@ -238,7 +132,7 @@ def measure(
     kills: dict[str, Callable[[], bool] | None] = {
         "engine": lambda: workers.kill_actor(POLICY, order),
         "scorer": lambda: workers.kill_actor(SCORER, order),
-        "node": lambda: workers.kill_node(order),
+        "node": lambda: workers.kill_node((POLICY, SCORER), order),
         "driver": None,
         "none": lambda: False,
     }

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import barrier
 import pytest
+import simulation
 
 from apportion.actors.inline import InlineBackend
 from apportion.configs.build import load_job
 from apportion.scheduler.assemble import prepare
 from apportion.types import Generate, Generated, Message, Reply, Request, Sampling, Usage
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ASKED = (Message("user", "q"),)
-
-
-@pytest.fixture
-def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Import by name, as the commands themselves do."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in ("barrier", "simulation"):
-        if name not in before:
-            sys.modules.pop(name, None)
 
 
 def write_job(tmp_path: Path) -> Any:
@@ -49,8 +36,8 @@ def write_job(tmp_path: Path) -> Any:
     return prepare(load_job(config, [], True), rows)
 
 
-def test_both_ways_write_and_answer_the_same(tmp_path: Path, benchmarks: Any) -> None:
-    barrier, prepared = benchmarks("barrier"), write_job(tmp_path)
+def test_both_ways_write_and_answer_the_same(tmp_path: Path) -> None:
+    prepared = write_job(tmp_path)
 
     async def run(mode: Any) -> Any:
         backend = InlineBackend(list(prepared.spec.models.values()))
@@ -67,39 +54,37 @@ def test_both_ways_write_and_answer_the_same(tmp_path: Path, benchmarks: Any) ->
     assert 0.0 < theirs.straggling < 1.0
 
 
-def test_gaps_are_the_time_with_nothing_and_with_less_than_half_of_the_most(benchmarks: Any) -> None:
+def test_gaps_are_the_time_with_nothing_and_with_less_than_half_of_the_most() -> None:
     # Seconds 0-4: four at once; 4-6: one; 6-8: none; 8-10: two.
     spans = [(0.0, 4.0)] * 3 + [(0.0, 6.0)] + [(8.0, 10.0)] * 2
-    idle, half = benchmarks("barrier")._gaps(spans, 10.0)
+    idle, half = barrier._gaps(spans, 10.0)
     assert idle == pytest.approx(0.2)
     assert half == pytest.approx(0.4)
 
 
-def test_simulated_time_passes_without_waiting(benchmarks: Any) -> None:
+def test_simulated_time_passes_without_waiting() -> None:
     async def sleep() -> float:
         begun = asyncio.get_running_loop().time()
         await asyncio.gather(asyncio.sleep(3600), asyncio.sleep(7200))
         return asyncio.get_running_loop().time() - begun
 
     begun = time.monotonic()
-    slept = benchmarks("simulation").run_simulated(sleep())
+    slept = simulation.run_simulated(sleep())
     assert 7200.0 <= slept < 7300.0
     assert time.monotonic() - begun < 600.0
 
 
-def test_a_simulated_replica_never_runs_more_than_its_slots_and_answers_everything(benchmarks: Any) -> None:
-    simulated = benchmarks("simulation")
-
+def test_a_simulated_replica_never_runs_more_than_its_slots_and_answers_everything() -> None:
     def answer(request: Request) -> Reply:
         return Generated((), Usage(1, len(request.seeds) if isinstance(request, Generate) else 0))
 
     async def work() -> Any:
-        backend = simulated.SimulatedBackend({"small": 6}, 2, answer, lambda request, reply: 1.0)
+        backend = simulation.SimulatedBackend({"small": 6}, 2, answer, lambda request, reply: 1.0)
         requests = [Generate("small", ASKED, tuple(range(size)), Sampling()) for size in (4, 1, 3, 9, 2, 6, 5) * 3]
         replies = await asyncio.gather(*(backend.submit(one, 0) for one in requests))
         return backend, [reply.usage.completion_tokens for reply in replies]
 
-    backend, sizes = simulated.run_simulated(work())
+    backend, sizes = simulation.run_simulated(work())
     assert sizes == [4, 1, 3, 9, 2, 6, 5] * 3
     taken = [count for _, count in backend.busy["small"]]
     assert 0 < max(taken) <= 12

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
+from failures import measure
+from workers import Workers
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -19,10 +20,10 @@ EARLIEST, LATEST = 5, 40
 
 
 @pytest.mark.parametrize("kind", ["engine", "scorer", "node", "driver"])
-def test_a_kill_costs_time_and_a_little_budget(kind: str, failures: Any, workers: Any, tmp_path: Path) -> None:
+def test_a_kill_costs_time_and_a_little_budget(kind: str, workers: Workers, tmp_path: Path) -> None:
     order = random.Random(kind)
     moments = [order.randrange(EARLIEST, LATEST)]
-    outcome = failures.measure(kind, workers, tmp_path / kind, PROMPTS, moments, order)
+    outcome = measure(kind, workers, tmp_path / kind, PROMPTS, moments, order)
     assert outcome.kills == 1
     assert outcome.answered == PROMPTS
     assert outcome.faults == ()

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 import yaml
 from actor_world import conversation, fake
+from books import audit
+from failures import run_job
+from workers import Workers
 
 from apportion.actors.ray_backend import RayBackend
 from apportion.actors.spec import ModelSpec, Role
@@ -48,7 +51,7 @@ def up(backend: RayBackend, model: str = "policy") -> int:
     return sum(entry.alive for entry in backend.health() if entry.model == model)
 
 
-def test_shares_of_a_gpu_split_models_and_tensor_parallel_replicas(workers: Any) -> None:
+def test_shares_of_a_gpu_split_models_and_tensor_parallel_replicas(workers: Workers) -> None:
     specs = [
         replace(fake("large"), gpus=2.0, tensor_parallel=2),
         replace(fake(replicas=3), gpus=0.6),
@@ -71,13 +74,13 @@ def test_shares_of_a_gpu_split_models_and_tensor_parallel_replicas(workers: Any)
     assert large.node not in {node for node, _ in homes}
 
 
-def test_what_the_nodes_can_never_hold_is_refused_with_what_they_have(workers: Any) -> None:
+def test_what_the_nodes_can_never_hold_is_refused_with_what_they_have(workers: Workers) -> None:
     specs = [replace(fake(), gpus=4.0, tensor_parallel=4)]
     with pytest.raises(CapacityError, match=r"1 of policy\. Asked: policy: 1 x \(1 CPUs, 4 GPUs\).*4 CPUs, 2 GPUs"):
         using(workers.address, specs, lambda backend: backend.submit(asked(1), 1))
 
 
-def test_nodes_that_come_late_are_waited_for_and_used_by_a_running_job(workers: Any) -> None:
+def test_nodes_that_come_late_are_waited_for_and_used_by_a_running_job(workers: Workers) -> None:
     # No node has eight CPUs yet: an autoscaler would add some for the room that is asked for.
     spec = replace(fake(latency=0.5), cpus=8.0, replicas=2, least_replicas=1)
     added: list[Any] = []
@@ -110,7 +113,7 @@ def test_nodes_that_come_late_are_waited_for_and_used_by_a_running_job(workers: 
             workers.cluster.remove_node(node, allow_graceful=False)
 
 
-def test_a_frozen_replica_is_noticed_and_replaced_and_its_work_is_answered_elsewhere(workers: Any) -> None:
+def test_a_frozen_replica_is_noticed_and_replaced_and_its_work_is_answered_elsewhere(workers: Workers) -> None:
     spec = replace(fake(replicas=2, latency=0.2), timeout_s=4.0)
 
     async def work(backend: RayBackend) -> tuple[list[Any], list[Any]]:
@@ -127,7 +130,7 @@ def test_a_frozen_replica_is_noticed_and_replaced_and_its_work_is_answered_elsew
     assert [(entry.restarts, "hangs" in str(entry.cause)) for entry in health] == [(1, True), (0, False)]
 
 
-def test_a_request_that_hangs_every_engine_is_set_aside_after_two_and_the_others_go_on(workers: Any) -> None:
+def test_a_request_that_hangs_every_engine_is_set_aside_after_two_and_the_others_go_on(workers: Workers) -> None:
     spec = replace(fake(replicas=2, hang_on="forever"), timeout_s=2.0)
 
     async def work(backend: RayBackend) -> list[Any]:
@@ -146,9 +149,7 @@ def test_a_request_that_hangs_every_engine_is_set_aside_after_two_and_the_others
     assert sum(entry.restarts for entry in health) <= 2
 
 
-def test_a_poison_prompt_is_set_aside_with_its_reason_and_the_job_goes_on(
-    failures: Any, workers: Any, tmp_path: Path
-) -> None:
+def test_a_poison_prompt_is_set_aside_with_its_reason_and_the_job_goes_on(workers: Workers, tmp_path: Path) -> None:
     prompts = 12
     rows = [{"id": f"q{n}", "q": f"How many boxes in {n}? p=0.5{' poison' * (n == 7)}"} for n in range(prompts)]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -162,8 +163,8 @@ def test_a_poison_prompt_is_set_aside_with_its_reason_and_the_job_goes_on(
         "cluster": {"address": workers.address},
     }
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(config))
-    failures.run_job(tmp_path / "job.yaml", [], lambda: False)
-    summary, faults = failures.audit(tmp_path, prompts)
+    run_job(tmp_path / "job.yaml", [], lambda: False)
+    summary, faults = audit(tmp_path, prompts)
     assert (summary["answered"], summary["failed"]) == (prompts - 1, 1)
     assert "replicas or more died while they ran it" in summary["first_error"]
     assert len(faults) == 1, faults
