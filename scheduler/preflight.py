@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -21,6 +22,9 @@ from apportion.scheduler.cautions import job_cautions
 from apportion.scheduler.dataset import SetAside
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.terminal import amount, count, safe
+
+VLLM = "vllm"
+"""The engine that needs a package of its name where its replicas run."""
 
 SHOWN_ROWS = 20
 """Rows set aside that are listed; a run writes them all to set_aside.jsonl."""
@@ -45,7 +49,7 @@ class ModelFacts:
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What `check` found. `nodes` is None for a job that uses no cluster; `shortage` says what does not fit and is not
-    waited for. `cautions` are about the fitted policy."""
+    waited for. `cautions` are about the fitted policy and about engines that are not installed here."""
 
     spec: JobSpec
     prompts: int
@@ -87,9 +91,19 @@ def check_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> Findings:
         with_reference=sum(prompt.reference is not None for prompt in prepared.dataset.prompts),
         models=facts,
         nodes=nodes,
-        cautions=job_cautions(prepared),
+        cautions=(*job_cautions(prepared), *_absent(spec.models.values())),
         shortage=None if nodes is None or spec.cluster_wait_s > 0 else shortage(needs, nodes),
     )
+
+
+def _absent(models: Iterable[ModelSpec]) -> Iterator[str]:
+    """What is not installed on this machine; no more than a caution, since replicas may run on others."""
+    names = [f"models.{model.name}" for model in models if model.engine == VLLM]
+    if names and find_spec(VLLM) is None:
+        yield (
+            f"vLLM, which is to run {' and '.join(names)}, is not installed here: it must be wherever their replicas "
+            "run; pip install 'apportion[vllm]' there"
+        )
 
 
 def _nodes(spec: JobSpec) -> tuple[Node, ...]:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from apportion.configs.build import load_job
 from apportion.errors import CapacityError, ConfigError
+from apportion.scheduler import preflight
 from apportion.scheduler.preflight import SHOWN_ROWS, check_job, render
 
 CONFIG: dict[str, Any] = {
@@ -45,6 +46,15 @@ def test_the_data_and_models_of_a_job_without_a_cluster() -> None:
     (small,) = findings.models
     assert (small.parameters, small.context) == (1e6, 4096)
     assert small.prompt_tokens > 0
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_an_engine_that_is_not_installed_here_is_a_caution(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "find_spec", lambda name: installed or None)
+    text = shown(check_job(job("models.small.engine=vllm", "models.small.model=lab:small"), ROWS))
+    said = "caution: vLLM, which is to run models.small, is not installed here" in text
+    assert said is not installed
+    assert "vLLM" not in shown(check_job(job(), ROWS))
 
 
 def test_a_long_list_of_bad_rows_is_cut_and_counted() -> None:
