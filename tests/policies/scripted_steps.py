@@ -100,6 +100,16 @@ def run(strategy: Strategy, world: Answers, n: int, cut_at: int | None = None) -
         at += 1
 
 
+def check_schedule(strategy: Strategy, table: str) -> None:
+    """A search of four goes as its table says, each round scores once what was written, and its finals have ended."""
+    script = Script(table)
+    drafts = run(strategy, script, 4)
+    assert script.asked == [{"": 4}, *[expanded for _, expanded in script.rows if expanded]]
+    assert script.scored == [written for written, _ in script.rows]
+    assert [(name(draft), draft.step_scores[-1]) for draft in drafts if draft.step_scores] == script.finals
+    assert all(draft.finish is Finish.END for draft in drafts)
+
+
 def name(draft: Draft) -> str:
     """The path of a final."""
     return "".join(draft.steps)

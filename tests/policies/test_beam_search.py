@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from scripted_steps import Script, name, run
+from scripted_steps import Script, check_schedule, name, run
 
 from apportion.errors import ConfigError
 from apportion.policies import conformance
@@ -58,12 +58,7 @@ finals: daa .95, a .9, b .8, c .7
     ],
 )
 def test_schedule(table: str) -> None:
-    script = Script(table)
-    drafts = run(BeamSearch(width=2), script, 4)
-    assert script.asked == [{"": 4}, *[expanded for _, expanded in script.rows if expanded]]
-    assert script.scored == [written for written, _ in script.rows], "each round scores what was written, once"
-    assert [(name(draft), draft.step_scores[-1]) for draft in drafts if draft.step_scores] == script.finals
-    assert all(draft.finish is Finish.END for draft in drafts)
+    check_schedule(BeamSearch(width=2), table)
 
 
 def test_last_round_writes_to_the_end() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scripted_steps import Script, last_scores, name, run
+from scripted_steps import Script, check_schedule, last_scores, name, run
 
 from apportion.policies import conformance
 from apportion.policies.beam_search import BeamSearch
@@ -32,12 +32,7 @@ finals: bb .7, baa .4, caa .9, caba .2
 
 @pytest.mark.parametrize("table", [EACH_TREE_KEEPS_ITS_BEST, A_TREE_THAT_ENDED_WAITS_FOR_NOBODY])
 def test_schedule(table: str) -> None:
-    script = Script(table)
-    drafts = run(DiverseTrees(width=2), script, 4)
-    assert script.asked == [{"": 4}, *[expanded for _, expanded in script.rows if expanded]]
-    assert script.scored == [written for written, _ in script.rows], "each round scores what was written, once"
-    assert [(name(draft), draft.step_scores[-1]) for draft in drafts if draft.step_scores] == script.finals
-    assert all(draft.finish is Finish.END for draft in drafts)
+    check_schedule(DiverseTrees(width=2), table)
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from even_world import check_prediction
 from hypothesis import example, given
 from hypothesis import strategies as st
-from scripted_steps import Script, last_scores, name, run
-from test_search_costs import PROMPT, STEP, STEPS, EvenWorld
+from scripted_steps import Script, check_schedule, last_scores, name, run
 
 from apportion.errors import ConfigError
 from apportion.policies import conformance
 from apportion.policies.particle_filter import ParticleFilter, multinomial, systematic
 from apportion.policies.registry import build_strategy
-from apportion.policies.strategy import Lengths
 from apportion.types import Draft, Finish, Generate
 
 # How to read a table: scripted_steps.py. A score of .75 has the odds 3, .5 has 1, .0 next to none: expected numbers of
@@ -49,12 +48,7 @@ finals: a .9, a .9, a .9, a .9
     [(THE_FINISHED_KEEP_THEIR_SLOT, False), (THE_FINISHED_COMPETE, True), (THE_FINISHED_TAKE_ALL, True)],
 )
 def test_schedule(table: str, compete: bool) -> None:
-    script = Script(table)
-    drafts = run(ParticleFilter(resample_finished=compete), script, 4)
-    assert script.asked == [{"": 4}, *[expanded for _, expanded in script.rows if expanded]]
-    assert script.scored == [written for written, _ in script.rows], "each round scores what was written, once"
-    assert [(name(draft), draft.step_scores[-1]) for draft in drafts if draft.step_scores] == script.finals
-    assert all(draft.finish is Finish.END for draft in drafts)
+    check_schedule(ParticleFilter(resample_finished=compete), table)
 
 
 def test_copies_weigh_less() -> None:
@@ -151,13 +145,7 @@ def test_conforms(strategy: ParticleFilter) -> None:
 @pytest.mark.parametrize("n", [2, 16])
 @pytest.mark.parametrize("strategy", [ParticleFilter(), ParticleFilter(resampling="multinomial", depth=2)], ids=str)
 def test_prediction_is_what_is_paid(strategy: ParticleFilter, n: int) -> None:
-    world = EvenWorld()
-    assert len(run(strategy, world, n)) == n
-    work = strategy.workload(n, Lengths(PROMPT, float(STEP * STEPS), float(STEPS)), verified=True)
-    assert work.completion_tokens == pytest.approx(world.completion_tokens)
-    assert work.policy_attended == pytest.approx(world.policy_attended)
-    assert work.verifier_tokens == pytest.approx(world.verifier_tokens)
-    assert work.verifier_attended == pytest.approx(world.verifier_attended)
+    check_prediction(strategy, n)
 
 
 @pytest.mark.parametrize(

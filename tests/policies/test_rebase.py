@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from even_world import check_prediction
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_steps import Script, last_scores, name, run
-from test_search_costs import PROMPT, STEP, STEPS, EvenWorld
+from scripted_steps import Script, check_schedule, last_scores, name, run
 
 from apportion.errors import ConfigError
 from apportion.policies import conformance
 from apportion.policies.population import softmax
 from apportion.policies.rebase import Rebase, balanced
 from apportion.policies.registry import build_strategy
-from apportion.policies.strategy import Lengths
 from apportion.types import Finish
 
 # How to read a table: scripted_steps.py. At T = 0.2, .2 more of a score is worth e times as much. Round 0: a is worth
@@ -53,12 +52,7 @@ finals: ba .7, bb .3, ca .9, da .5
     ],
 )
 def test_schedule(table: str, temperature: float) -> None:
-    script = Script(table)
-    drafts = run(Rebase(temperature), script, 4)
-    assert script.asked == [{"": 4}, *[expanded for _, expanded in script.rows if expanded]]
-    assert script.scored == [written for written, _ in script.rows], "each round scores what was written, once"
-    assert [(name(draft), draft.step_scores[-1]) for draft in drafts if draft.step_scores] == script.finals
-    assert all(draft.finish is Finish.END for draft in drafts)
+    check_schedule(Rebase(temperature), table)
 
 
 def test_the_last_round_writes_to_the_end() -> None:
@@ -124,13 +118,7 @@ def test_conforms(strategy: Rebase) -> None:
 @pytest.mark.parametrize("n", [2, 16])
 @pytest.mark.parametrize("strategy", [Rebase(), Rebase(depth=2)], ids=str)
 def test_prediction_is_what_is_paid(strategy: Rebase, n: int) -> None:
-    world = EvenWorld()
-    assert len(run(strategy, world, n)) == n
-    work = strategy.workload(n, Lengths(PROMPT, float(STEP * STEPS), float(STEPS)), verified=True)
-    assert work.completion_tokens == pytest.approx(world.completion_tokens)
-    assert work.policy_attended == pytest.approx(world.policy_attended)
-    assert work.verifier_tokens == pytest.approx(world.verifier_tokens)
-    assert work.verifier_attended == pytest.approx(world.verifier_attended)
+    check_prediction(strategy, n)
 
 
 @pytest.mark.parametrize(
