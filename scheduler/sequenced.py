@@ -21,6 +21,7 @@ from apportion.difficulty.trial import Trial
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.ballots import Ballots
 from apportion.scheduler.forecasts import spread_of
+from apportion.scheduler.price_grid import PriceGrid
 from apportion.scheduler.reading import UNBOUNDED, Reading
 from apportion.types import Candidate, Purchase
 
@@ -28,8 +29,6 @@ Floats = NDArray[np.float64]
 
 MOST_FRUITLESS = 2
 """A prompt is given up after this many purchases in a row without a candidate."""
-BISECTIONS = 12
-"""Of the price, on the grid's logarithm: far finer than the grid."""
 LONG_ANSWERS = 0.5
 """Power to which a prompt's own cost counts in a plain vote: long answers cost more, and their prompts are more often
 open than the counts say. See benchmarks/greedy.py."""
@@ -88,9 +87,8 @@ class Sequenced:
         self._over = np.zeros(problem.prompts, dtype=bool)
         self._fruitless = [0] * problem.prompts
         self._openings = [self._reads.opening(book, arm) for arm in self._arms]
-        self._power = 1.0 if book.labelled else LONG_ANSWERS
-        # What a prompt costs is set against this, which stays what it was, as offers of different times are compared.
-        self._typical = float(self._ahead(np.arange(problem.prompts))[0].mean()) if problem.prompts else 1.0
+        typical = float(self._ahead(np.arange(problem.prompts))[0].mean()) if problem.prompts else 1.0
+        self._prices = PriceGrid(tables.prices, 1.0 if book.labelled else LONG_ANSWERS, typical)
         self._price = self._sure = 0.0
         self._level = 0
         self.reprice(problem.budget)
@@ -123,7 +121,7 @@ class Sequenced:
                 return Rest.WAIT
             cost = self._costs.predict_one(prompt, arm, n)
         scale = self._table_cost[step] / self._steps[step][1] * n / cost if cost > 0.0 else 1.0
-        scale = scale**self._power * self._typical ** (self._power - 1.0)
+        scale = self._prices.eased(scale)
         if critical * scale <= self._price:
             return Rest.WAIT
         if self._single[arm]:
@@ -174,8 +172,8 @@ class Sequenced:
     def reprice(self, available: float) -> None:
         active = np.flatnonzero(~self._over)
         ratio, spend, _ = self._ahead(active)
-        self._price, self._sure = self._prices_for(ratio, spend, max(0.0, available))
-        typical = self._price * float(self._felt(ratio).mean()) if len(active) else 0.0
+        self._price, self._sure = self._prices.prices_for(ratio, spend, max(0.0, available))
+        typical = self._price * float(self._prices.felt(ratio).mean()) if len(active) else 0.0
         self._level = min(int(np.searchsorted(self._tables.prices, typical)), len(self._tables.prices) - 1)
 
     def difficulty(self, prompt: int) -> float:
@@ -206,15 +204,17 @@ class Sequenced:
             # Where not even the best purchase can be made for all, some prompts make it.
             opened = min(1.0, budget / opening) if opening > 0.0 else 1.0
             each = max(0.0, budget) / opened if opened > 0.0 else 0.0
-            price = float(np.sqrt(np.prod(self._prices_for(ratio, spend, each))))
-            wanted = self._spending(spend, price, ratio)
+            price = float(np.sqrt(np.prod(self._prices.prices_for(ratio, spend, each))))
+            wanted = self._prices.spending(spend, price, ratio)
             spent = min(budget, max(wanted, opening) * opened)
             value = done.copy()
             part = opened * (each / wanted if wanted > each else 1.0)
-            value[active] += part * (_at(reach, self._place(price, ratio)) - value[active])
+            value[active] += part * (self._prices.read(reach, price, ratio) - value[active])
             mean = float(value.mean())
             if self._trial is not None and len(active):
-                mean += self._excess(price * float(self._felt(ratio).mean())) * len(active) / self._problem.prompts
+                mean += (
+                    self._excess(price * float(self._prices.felt(ratio).mean())) * len(active) / self._problem.prompts
+                )
             mean = min(max(mean, 0.0), 1.0)
             low, high = spread_of(mean, self._problem.prompts, self._trial, int(self._step.astype(bool).sum()))
             found.append(Forecast(budget, spent, mean, low, high))
@@ -241,41 +241,6 @@ class Sequenced:
         tables = self._tables
         return ratio, tables.spend[step, cell].astype(np.float64), tables.reach[step, cell].astype(np.float64)
 
-    def _felt(self, ratio: Floats) -> Floats:
-        """Real cost by table cost as far as it counts in what a prompt buys; see LONG_ANSWERS."""
-        return np.asarray(ratio**self._power * self._typical ** (1.0 - self._power))
-
-    def _place(self, price: float, ratio: Floats) -> Floats:
-        """Where a price lies in the grid for prompts that cost `ratio` times what the tables say."""
-        prices = self._tables.prices
-        scale = np.log(prices[1] / prices[0])
-        place = np.log(np.maximum(price * self._felt(ratio) / prices[0], 1e-12)) / scale
-        return np.asarray(np.clip(place, 0.0, len(prices) - 1.0), dtype=np.float64)
-
-    def _spending(self, spend: Floats, price: float, ratio: Floats) -> float:
-        return float(_at(spend, self._place(price, ratio)) @ ratio)
-
-    def _prices_for(self, ratio: Floats, spend: Floats, available: float) -> tuple[float, float]:
-        """The prices at which the expected spending surely exceeds `available`, and surely is within it.
-
-        Many prompts at one state make it jump, anywhere between two prices of the grid. Below the jump they all may
-        buy, the best first, as long as there is money; above it what is bought can be bought for all.
-        """
-        if not len(ratio) or float(spend[:, 0] @ ratio) <= available:
-            return 0.0, 0.0
-        prices = self._tables.prices
-        low, high = float(np.log(prices[0])), float(np.log(prices[-1]))
-        felt = self._felt(ratio)
-        low, high = low - float(np.log(felt.max())), high - float(np.log(felt.min()))
-        for _ in range(BISECTIONS):
-            middle = 0.5 * (low + high)
-            if self._spending(spend, float(np.exp(middle)), ratio) > available:
-                low = middle
-            else:
-                high = middle
-        step = float(prices[1] / prices[0])
-        return float(np.exp(low)) / step, float(np.exp(high)) * step
-
     def _excess(self, price: float) -> float:
         """By how much the trial differed from the tables at this price, per unit of the tables' cost."""
         trial, tables = self._trial, self._tables
@@ -290,11 +255,3 @@ class Sequenced:
 def _never_less(reach: NDArray[np.floating]) -> Floats:
     """What each price reaches, [..., prices], where a cheaper one reaches no less: beyond noise it does not."""
     return np.maximum.accumulate(reach[..., ::-1], axis=-1)[..., ::-1].astype(np.float64)
-
-
-def _at(rows: Floats, place: Floats) -> Floats:
-    """Rows interpolated at their places, [rows]."""
-    low = np.minimum(place.astype(np.int64), rows.shape[1] - 2)
-    line = np.arange(len(rows))
-    part = place - low
-    return np.asarray((1.0 - part) * rows[line, low] + part * rows[line, low + 1], dtype=np.float64)
