@@ -64,9 +64,9 @@ class Member:
         # Seen in Ray's dashboard. A name is free again only some time after its actor's death, and other jobs of the
         # same program have models of this name: each life has its own.
         name = f"{self._spec.name}/{self.index}.{uuid.uuid4().hex[:NAME_DIGITS]}"
-        self._actor = ray.remote(Replica).options(name=name, **self._options).remote(self._spec)
+        actor = self._actor = ray.remote(Replica).options(name=name, **self._options).remote(self._spec)
         try:
-            facts = await self._actor.load.remote()
+            facts = await actor.load.remote()
         except ray.exceptions.RayError as error:
             self._kill()
             raise ReplicaDiedError(
@@ -76,10 +76,12 @@ class Member:
         if isinstance(facts, Refused):
             self._kill()
             raise ConfigError(facts.message) if facts.config else ModelError(facts.message)
+        if actor is not self._actor:
+            raise ReplicaDiedError(f"replica {self.index} of model {self._spec.name!r} was given up while it loaded")
         self.facts = facts
         self.alive = True
         self.heard, self.longest = self._owner.now, 0.0
-        self._spawn(self._receive(self._actor))
+        self._spawn(self._receive(actor))
 
     def give(self, work: Work) -> None:
         """Send a request at the end of this tick of the event loop."""

@@ -64,6 +64,7 @@ class Played:
         self.lives = 0
         self.killed: list[int] = []
         self.causes: list[str | None] = []
+        self.alive: list[bool] = []
 
 
 def play(
@@ -98,6 +99,7 @@ def play(
         async with asyncio.timeout(10):
             played.outcomes = list(await asyncio.gather(*futures, return_exceptions=True))
         played.causes = [entry.cause for entry in models.health()]
+        played.alive = [entry.alive for entry in models.health()]
         models.stop()
 
     asyncio.run(run())

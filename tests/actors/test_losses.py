@@ -75,7 +75,10 @@ def test_a_cluster_that_is_gone_is_no_failure_of_its_requests(monkeypatch: pytes
     assert played.lives == DEATHS_IN_A_ROW
 
 
-def test_a_replica_that_is_given_up_while_it_loads_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("killed", [True, False], ids=["killed in time", "had just loaded"])
+def test_a_replica_that_is_given_up_while_it_loads_is_not_started_again(
+    monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
     pools: list[ModelPool] = []
 
     class Kept(ModelPool):
@@ -86,7 +89,8 @@ def test_a_replica_that_is_given_up_while_it_loads_is_not_started_again(monkeypa
     def load(life: int) -> None:
         if life == 2:
             pools[0].give_up_all("no node has room")
-            raise system_error()
+            if killed:
+                raise system_error()
 
     def script(life: int, texts: Sequence[str]) -> list[Outcome]:
         raise system_error()
@@ -94,6 +98,7 @@ def test_a_replica_that_is_given_up_while_it_loads_is_not_started_again(monkeypa
     monkeypatch.setattr(scripted, "ModelPool", Kept)
     played = play(monkeypatch, script, ["a"], load)
     assert played.lives == 2
+    assert played.alive == [False]
     assert played.causes == ["no node has room"]
     assert type(played.outcomes[0]) is ClusterLostError
 
