@@ -55,7 +55,9 @@ def doubts(first: int, second: int) -> tuple[float, float]:
     """Logarithms of the two chances that the first answer is not the more frequent of two."""
     tail = log(max(LEAST_ERROR, ahead(second, first)))
     ratio = -(first + second) * log(2.0) - float(betaln(first + 1.0, second + 1.0))
-    return tail, max(log(LEAST_ERROR), min(0.0, ratio))
+    # The second is so many times the first at most: also where the first is as small as it may be, and it not yet.
+    most = min(0.0, tail + log(2.0 * (first + second + 1)))
+    return tail, max(log(LEAST_ERROR), min(most, ratio))
 
 
 class Blend(Rule):

@@ -6,7 +6,7 @@ from math import comb, log
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from simulated import World, play, problem
 
@@ -54,6 +54,7 @@ def test_both_measures_are_what_they_are_called(first, second):
 
 
 @given(first=st.integers(0, 2000), second=st.integers(0, 2000), before=st.integers(0, 19))
+@example(first=11, second=1063, before=0)
 def test_urgencies_fall_as_the_budget_is_spent_so_that_no_queued_one_is_too_low(first, second, before):
     first, second = max(first, second), min(first, second)
     early, late = doubts(first, second)
