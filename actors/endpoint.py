@@ -66,7 +66,7 @@ class EndpointEngine:
             usage = _sum(usage, self._usage(one, prompt, limit))
         self._check_bound(request, usage, prompt, limit)
         troubles = [one.trouble for one in posted if one.trouble is not None]
-        if troubles and all(trouble is not None and self._is_full(request, trouble) for trouble in troubles):
+        if troubles and all(self._is_full(request, trouble) for trouble in troubles):
             posted = [one if one.trouble is None else _filled(one) for one in posted]
         elif troubles:
             raise self._error(troubles, usage)
