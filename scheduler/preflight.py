@@ -102,7 +102,7 @@ def _absent(models: Iterable[ModelSpec]) -> Iterator[str]:
     if names and find_spec(VLLM) is None:
         yield (
             f"vLLM, which is to run {' and '.join(names)}, is not installed here: it must be wherever their replicas "
-            "run; pip install 'apportion[vllm]' there"
+            "run; install apportion[vllm] there"
         )
 
 
