@@ -104,9 +104,8 @@ class EndpointSettings:
 
     def _check(self, key: str, spec: ModelSpec) -> None:
         _check_url(f"{key}.base_url", self.base_url)
-        # (setting, least value); seconds must be above 0, which the smallest float is.
-        least = {"concurrency": 1, "max_model_len": 2, "template_tokens": 0, "retries": 0, "charged_retries": 0}
-        least |= {"layers": 1, "attention_width": 1, "active_parameters": 1, "dollars_per_million_cached": 0}
+        least = {"max_model_len": 2, "template_tokens": 0, "retries": 0, "charged_retries": 0}
+        least |= {"layers": 1, "attention_width": 1, "active_parameters": 1}
         for name, bound in least.items():
             _within(f"{key}.{name}", getattr(self, name), bound, math.inf)
         _within(f"{key}.timeout_s", self.timeout_s, 1e-3, math.inf)
