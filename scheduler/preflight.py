@@ -17,14 +17,12 @@ from apportion.actors.cluster import connect, disconnect
 from apportion.actors.placement import Need, Node, cluster_nodes, shortage
 from apportion.actors.registry import kind_of
 from apportion.actors.spec import ModelSpec
+from apportion.configs.arms import VLLM
 from apportion.scheduler.assemble import build_costs, build_policy, in_flight, prepare
 from apportion.scheduler.cautions import job_cautions
 from apportion.scheduler.dataset import SetAside
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.terminal import amount, count, safe
-
-VLLM = "vllm"
-"""The engine that needs a package of its name where its replicas run."""
 
 SHOWN_ROWS = 20
 """Rows set aside that are listed; a run writes them all to set_aside.jsonl."""
