@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from apportion.actors.spec import ModelSpec
 
@@ -131,7 +132,11 @@ class Plan:
 
 def make_plan(needs: Sequence[Need], nodes: Sequence[Node]) -> Plan:
     """The best plan there is: one that leaves nothing required out, where that can be."""
-    plans = [_arrange(_slots(needs, together), nodes, spread) for together in (True, False) for spread in (True, False)]
+    plans: list[Plan] = []
+    for together, spread in product((True, False), repeat=2):
+        plans.append(_arrange(_slots(needs, together), nodes, spread))
+        if not plans[-1].missing:
+            break
     return min(plans, key=lambda plan: plan.missing.total())
 
 
