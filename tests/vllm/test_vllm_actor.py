@@ -20,6 +20,8 @@ psutil = pytest.importorskip("psutil", reason="it comes with vLLM, which is not 
 
 Run = Callable[[Any], Any]
 
+SPAWNED = "--multiprocessing-fork"
+"""What Python starts a process of its own with; vLLM gives its own another title, where it can."""
 ENOUGH = 60.0
 """Seconds until processes are gone."""
 
@@ -37,7 +39,7 @@ def engine_of(backend: RayBackend) -> tuple[int, list[Any]]:
     place = backend.places()["policy"][0]
     assert place is not None
     below = psutil.Process(place.pid).children(recursive=True)
-    return place.pid, [process for process in below if "VLLM" in process.name()]
+    return place.pid, [process for process in below if "VLLM" in process.name() or SPAWNED in process.cmdline()]
 
 
 def all_gone(processes: list[Any]) -> bool:
