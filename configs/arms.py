@@ -17,7 +17,7 @@ from apportion.policies.aggregate import AGGREGATES
 from apportion.policies.arm import Arm
 from apportion.policies.registry import SELECTORS, STRATEGIES
 from apportion.policies.settings import build
-from apportion.policies.strategy import Strategy
+from apportion.policies.strategy import Strategy, judges, needs_second
 from apportion.types import Sampling
 
 DEFAULT_SEPARATOR = "\n\n"
@@ -52,8 +52,9 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
             f"{key}.verifier: {config.strategy} needs a score for each step, and {config.verifier!r} is an outcome "
             "reward model, which scores a response as a whole; name a process reward model, or use best_of_n"
         )
+    _check_second(key, config, strategy, models)
     known_name(f"{key}.select", config.select, SELECTORS, "selector")
-    if config.verifier is None and config.select in _NEED_SCORES:
+    if config.verifier is None and not judges(strategy) and config.select in _NEED_SCORES:
         raise ConfigError(f"{key}.select: {config.select} needs scores, and the arm has no verifier; use majority")
     return Arm(
         name=name,
@@ -65,7 +66,24 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
         amounts=_amounts(key, config.n, strategy),
         sampling=_sampling(key, config),
         step_separator=_separator(key, config, models),
+        second=config.second,
     )
+
+
+def _check_second(key: str, config: ArmConfig, strategy: Strategy, models: Mapping[str, ModelConfig]) -> None:
+    """A strategy that asks two policy models has a second one, and no other has."""
+    if config.second is not None:
+        if not needs_second(strategy):
+            having = ", ".join(name for name, one in STRATEGIES.items() if getattr(one, "needs_second", False))
+            raise ConfigError(
+                f"{key}.second is {config.second!r}, but {config.strategy} asks one policy model; remove it, or use "
+                f"a strategy that asks two: {having}"
+            )
+        _model_of(f"{key}.second", config.second, Role.POLICY, models)
+    elif needs_second(strategy):
+        others = [one for one, model in models.items() if model.role == Role.POLICY.value and one != config.policy]
+        advice = f"add `second: {others[0]}`" if others else "add another policy model to models and name it here"
+        raise ConfigError(f"{key}.second is missing: {config.strategy} asks a second policy model; {advice}")
 
 
 def _model_of(key: str, name: str, role: Role, models: Mapping[str, ModelConfig]) -> None:

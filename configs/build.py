@@ -108,7 +108,7 @@ def _check_engines(models: Mapping[str, ModelSpec], arms: Sequence[Arm], unit: U
     for name, spec in models.items():
         check = ENGINES[spec.engine].check
         if check is not None:
-            check(spec, unit, any(arm.policy == name and continues_text(arm.strategy) for arm in arms))
+            check(spec, unit, any(name in (arm.policy, arm.second) and continues_text(arm.strategy) for arm in arms))
 
 
 def _check_prices(job: JobConfig, unit: Unit, used: set[str]) -> None:
@@ -186,4 +186,4 @@ def _address(address: str) -> str:
 
 def models_of(arms: Sequence[Arm]) -> set[str]:
     """Names of the models that some arm uses."""
-    return {name for arm in arms for name in (arm.policy, arm.verifier) if name is not None}
+    return {name for arm in arms for name in arm.models}

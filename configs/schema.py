@@ -101,6 +101,8 @@ class ArmConfig:
     """the amounts one purchase may have; a single number is one amount"""
     verifier: str | None = None
     """name of the model that scores"""
+    second: str | None = None
+    """name of another model that writes, for strategies that ask two: cascade, genrm, spec_reason"""
     select: str = "majority"
     aggregate: str | None = None
     temperature: float = 0.7

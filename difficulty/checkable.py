@@ -143,7 +143,7 @@ def is_accepted(candidate: Candidate, objective: Objective) -> bool:
 
 def check_scored(arms: Sequence[Arm], objective: Objective) -> None:
     """Raises ConfigError unless every arm has a verifier, whose scores say what is accepted."""
-    unscored = [arm.name for arm in arms if arm.verifier is None]
+    unscored = [arm.name for arm in arms if not arm.scored]
     if unscored:
         raise ConfigError(
             f"objective {objective.name!r} counts candidates whose score reaches {objective.accept:g}, and "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from apportion.policies.strategy import Strategy
+from apportion.policies.strategy import Strategy, judges
 from apportion.types import Candidate, Sampling
 
 
@@ -35,3 +35,15 @@ class Arm:
     amounts: tuple[int, ...]
     sampling: Sampling
     step_separator: str = "\n\n"
+    second: str | None = None
+    """the second policy model of strategies that ask two"""
+
+    @property
+    def scored(self) -> bool:
+        """Whether its candidates have scores."""
+        return self.verifier is not None or judges(self.strategy)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models it asks, each once."""
+        return tuple(dict.fromkeys(name for name in (self.policy, self.second, self.verifier) if name is not None))

@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from apportion.policies.strategy import CutOff, Lengths, Strategy, Task, Workload
+from apportion.policies.strategy import (
+    CutOff,
+    Lengths,
+    Strategy,
+    Task,
+    Workload,
+    extends_conversation,
+    judges,
+    needs_second,
+)
 from apportion.types import (
     Completion,
     Draft,
@@ -82,8 +91,16 @@ class World:
         return Scored(scores, Usage(sum(len(step) for steps in request.responses for step in steps), 0, 1))
 
 
-def task(n: int, *, drawn: int = 0, verified: bool, max_tokens: int = 1000) -> Task:
-    """A purchase in the scripted world."""
+def task(
+    n: int,
+    *,
+    drawn: int = 0,
+    verified: bool,
+    max_tokens: int = 1000,
+    second: bool = False,
+    earlier: tuple[Draft, ...] = (),
+) -> Task:
+    """A purchase in the scripted world; `second` says whether it has a second policy model."""
     return Task(
         messages=(Message("user", "What is it?"),),
         policy="policy",
@@ -93,6 +110,8 @@ def task(n: int, *, drawn: int = 0, verified: bool, max_tokens: int = 1000) -> T
         n=n,
         drawn=drawn,
         key="seed:prompt:arm",
+        second="second" if second else None,
+        earlier=earlier,
     )
 
 
@@ -132,7 +151,7 @@ def check_drafts(strategy: Strategy, n: int, verified: bool) -> None:
     """Exactly n drafts, the same each time, whose text, tokens, steps and scores agree; also where length runs out."""
     for max_tokens in (1000, 12, 1):
         where = f"{strategy.name}, n = {n}, max_tokens = {max_tokens}"
-        purchase = task(n, verified=verified, max_tokens=max_tokens)
+        purchase = task(n, verified=verified, max_tokens=max_tokens, second=needs_second(strategy))
         first, second = World(), World()
         drafts = drive(strategy, purchase, first)
         assert drafts == drive(strategy, purchase, second), f"{where}: the same replies gave other drafts"
@@ -145,8 +164,11 @@ def check_drafts(strategy: Strategy, n: int, verified: bool) -> None:
             assert "".join(draft.steps) == "".join(s.strip() for s in draft.text.split(SEPARATOR)), f"{where}: steps"
             assert 0.0 < draft.weight <= 1.0, f"{where}: weight {draft.weight} is not in (0, 1]"
             scored = draft.step_scores
-            assert (scored is not None) == verified, f"{where}: step_scores {scored} with verified = {verified}"
-            assert scored is None or len(scored) == len(draft.steps), f"{where}: {scored} for {draft.steps}"
+            if not judges(strategy):
+                assert (scored is not None) == verified, f"{where}: step_scores {scored} with verified = {verified}"
+                assert scored is None or len(scored) == len(draft.steps), f"{where}: {scored} for {draft.steps}"
+            elif scored:
+                assert all(0.0 <= one <= 1.0 for one in scored), f"{where}: scores {scored} are not in [0, 1]"
 
 
 def check_requests(strategy: Strategy, purchase: Task, world: World) -> None:
@@ -154,9 +176,13 @@ def check_requests(strategy: Strategy, purchase: Task, world: World) -> None:
     for requests in world.requests:
         assert requests, f"{strategy.name} yielded no request"
         for request in requests:
-            assert request.messages == purchase.messages, f"{strategy.name} lost the conversation"
+            second = purchase.second is not None and request.model == purchase.second
+            own = request.messages
+            if extends_conversation(strategy) and isinstance(request, Generate):
+                own = own[: len(purchase.messages)]
+            assert second or own == purchase.messages, f"{strategy.name} lost the conversation"
             if isinstance(request, Generate):
-                assert request.model == purchase.policy, f"{strategy.name} asked {request.model} to write"
+                assert second or request.model == purchase.policy, f"{strategy.name} asked {request.model} to write"
                 assert request.seeds, f"{strategy.name} asked for no completion"
                 room = purchase.sampling.max_tokens - len(request.prefix)
                 assert 0 < request.sampling.max_tokens <= room, f"{strategy.name}: no room for {request}"
@@ -168,8 +194,10 @@ def check_requests(strategy: Strategy, purchase: Task, world: World) -> None:
 def check_seeds(strategy: Strategy, n: int, verified: bool) -> None:
     """No seed is used twice, in one purchase or in the next one of the same arm."""
     world = World()
+    earlier: tuple[Draft, ...] = ()
     for drawn in (0, n):
-        drive(strategy, task(n, drawn=drawn, verified=verified), world)
+        purchase = task(n, drawn=drawn, verified=verified, second=needs_second(strategy), earlier=earlier)
+        earlier = drive(strategy, purchase, world)
     generates = [request for requests in world.requests for request in requests if isinstance(request, Generate)]
     uses = Counter(seed for request in generates for seed in request.seeds)
     repeated = [seed for seed, count in uses.items() if count > 1]
@@ -178,7 +206,7 @@ def check_seeds(strategy: Strategy, n: int, verified: bool) -> None:
 
 def check_cut_off(strategy: Strategy, n: int, verified: bool) -> None:
     """Cut off at any yield, it returns at most n drafts, each made of what was written."""
-    purchase = task(n, verified=verified)
+    purchase = task(n, verified=verified, second=needs_second(strategy))
     whole = World()
     drive(strategy, purchase, whole)
     for at in range(len(whole.requests)):
@@ -207,6 +235,9 @@ def check_workload(strategy: Strategy, ns: Sequence[int], verified: bool) -> Non
         arrays = strategy.workload(n, many, verified)
         for name in Workload.__slots__:
             one, both = getattr(work, name), np.asarray(getattr(arrays, name))
+            if name.startswith("second_") and not needs_second(strategy):
+                assert not np.any(both), f"{where}.{name} counts a second model, and there is none"
+                continue
             assert both.shape == (2,), f"{where}.{name} has shape {both.shape} for two prompts"
             assert np.isclose(both[0], one), f"{where}.{name}: {both[0]} in an array, {one} alone"
         before = work

@@ -28,8 +28,9 @@ class CutOff(Exception):
 class Task:
     """One purchase to carry out: `n` samples of a strategy on one conversation.
 
-    `drawn` is how many samples of the same arm this prompt already has. `step_separator` is what the policy model
-    writes between two steps; `verifier` is None where the arm has none.
+    `drawn` is how many samples of the same arm this prompt already has, and `earlier` are their drafts, in order: what
+    a chain goes on from. `step_separator` is what the policy model writes between two steps; `verifier` and `second`,
+    another policy model, are None where the arm has none.
     """
 
     messages: Messages
@@ -41,6 +42,8 @@ class Task:
     drawn: int
     key: str
     """job seed, prompt and arm in one string: the root of every seed of this task"""
+    second: str | None = None
+    earlier: tuple[Draft, ...] = ()
 
     def seed(self, *path: int) -> int:
         """A 63-bit seed for one place in the task, e.g. `seed(sample)` or `seed(sample, depth)`.
@@ -55,7 +58,8 @@ class Task:
 class Workload:
     """The expected work of one purchase, in tokens; each a number or an array over prompts.
 
-    `attended` sums attended positions as in `Usage`.
+    `attended` sums attended positions as in `Usage`. The `second_` fields are the work of the second policy model, its
+    prompt tokens as often as they are read.
     """
 
     prompt_tokens: Amount = 0.0
@@ -64,6 +68,9 @@ class Workload:
     verifier_tokens: Amount = 0.0
     verifier_attended: Amount = 0.0
     samples: Amount = 0.0
+    second_prompt_tokens: Amount = 0.0
+    second_completion_tokens: Amount = 0.0
+    second_attended: Amount = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,11 @@ def sampled_workload(n: int, lengths: Lengths, verified: bool) -> Workload:
 class Strategy(Protocol):
     """A way to spend compute on one prompt. An instance is a frozen dataclass whose fields are its settings.
 
-    One whose requests have prefixes also says `continues: ClassVar[bool] = True`: not every engine can do that.
+    What it says beside these where it is so, each a `ClassVar[bool]` that is False unless given:
+    - `continues`: its requests have prefixes, which not every engine can do;
+    - `needs_second`: it asks a second policy model, with conversations of its own;
+    - `judges`: it scores its drafts itself, without a verifier, each with one score;
+    - `extends`: its conversations hold earlier drafts of the prompt.
     """
 
     name: ClassVar[str]
@@ -117,6 +128,21 @@ class Strategy(Protocol):
 def continues_text(strategy: Strategy) -> bool:
     """Whether a strategy asks for continuations of text already written."""
     return bool(getattr(strategy, "continues", False))
+
+
+def needs_second(strategy: Strategy) -> bool:
+    """Whether a strategy needs a second policy model."""
+    return bool(getattr(strategy, "needs_second", False))
+
+
+def judges(strategy: Strategy) -> bool:
+    """Whether a strategy scores its drafts itself."""
+    return bool(getattr(strategy, "judges", False))
+
+
+def extends_conversation(strategy: Strategy) -> bool:
+    """Whether a strategy puts earlier drafts into the conversation."""
+    return bool(getattr(strategy, "extends", False))
 
 
 def generate(request: Generate) -> Generator[tuple[Request, ...], tuple[Reply, ...], Generated]:

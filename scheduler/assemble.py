@@ -74,7 +74,7 @@ def problem_of(prepared: Prepared, costs: CostModel) -> Problem:
         budget=spec.budget,
         goal=spec.goal,
         seed=spec.seed,
-        checked=all(arm.verifier is not None for arm in spec.arms),
+        checked=all(arm.scored for arm in spec.arms),
     )
 
 

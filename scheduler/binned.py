@@ -140,7 +140,7 @@ class Binned:
         arm = self._problem.arms[self._at]
         if not any(seen is not None and seen.score is not None for seen in self._seen):
             return SHARE
-        if self._problem.objective == "coverage" and arm.verifier is None:
+        if self._problem.objective == "coverage" and not arm.scored:
             return REWARD
         known = self._table.probe(self._names[self._at] or "", self._probe, SCORE)
         return SHARE if known is None else SCORE

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from apportion.costs import Amount, Unit
+from apportion.costs import Amount, ModelProfile, Unit
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import Lengths, Workload
 from apportion.scheduler.allocation import Floats
@@ -124,22 +124,26 @@ class ExpectedCosts:
         if self._unit is Unit.SAMPLES:
             return work.samples
         policy = self._meter.profiles[arm.policy]
-        prompt_tokens = work.prompt_tokens * work.samples if policy.prompt_each else work.prompt_tokens
-        tokens = prompt_tokens + work.completion_tokens
+        read = work.prompt_tokens * work.samples if policy.prompt_each else work.prompt_tokens
+        amount = self._work(policy, read, work.completion_tokens, work.policy_attended)
+        if arm.second is not None:
+            second = self._meter.profiles[arm.second]
+            wrote = work.second_completion_tokens
+            amount = amount + self._work(second, work.second_prompt_tokens, wrote, work.second_attended)
+        if arm.verifier is not None:
+            verifier = self._meter.profiles[arm.verifier]
+            amount = amount + self._work(verifier, work.verifier_tokens, 0.0, work.verifier_attended)
+        return amount
+
+    def _work(self, model: ModelProfile, read: Amount, wrote: Amount, reach: Amount) -> Amount:
+        """Tokens read and written by one model, in the budget's unit."""
+        tokens = read + wrote
         if self._unit is Unit.TOKENS:
-            return tokens + work.verifier_tokens
-        verifier = self._meter.profiles[arm.verifier] if arm.verifier is not None else None
+            return tokens
         if self._unit is Unit.FLOPS:
-            flops = policy.flops(tokens, work.policy_attended)
-            return flops + (verifier.flops(work.verifier_tokens, work.verifier_attended) if verifier else 0.0)
-        seconds = tokens * self._meter.seconds_per_token(policy.name)
-        checked = work.verifier_tokens * self._meter.seconds_per_token(verifier.name) if verifier else 0.0
+            return model.flops(tokens, reach)
+        seconds = tokens * self._meter.seconds_per_token(model.name)
         if self._unit is Unit.GPU_SECONDS:
-            return seconds * policy.gpus + (checked * verifier.gpus if verifier else 0.0)
-        by_token = prompt_tokens * policy.dollars_per_million_input
-        by_token = (by_token + work.completion_tokens * policy.dollars_per_million_output) / 1e6
-        dollars = seconds * policy.dollars_per_hour / 3600.0 + by_token
-        if verifier is not None:
-            dollars = dollars + checked * verifier.dollars_per_hour / 3600.0
-            dollars = dollars + work.verifier_tokens * verifier.dollars_per_million_input / 1e6
-        return dollars
+            return seconds * model.gpus
+        by_token = read * model.dollars_per_million_input + wrote * model.dollars_per_million_output
+        return seconds * model.dollars_per_hour / 3600.0 + by_token / 1e6

@@ -29,7 +29,7 @@ def interval(outlook: Outlook, value: Floats, budget: float, spent: float) -> Fo
     seen = int((outlook.purchases > 0).sum())
     trained = outlook.difficulty.start.trained
     unknown = 0.0 if trained else PRIOR_DEVIATION**2 / (1.0 + seen)
-    scored = outlook.difficulty.scored or any(arm.verifier for arm in outlook.problem.arms)
+    scored = outlook.difficulty.scored or any(arm.scored for arm in outlook.problem.arms)
     shared = LABEL_FREE_DEVIATION if scored or not trained else TRAINED_DEVIATION
     fit = fit_variance(mean, outlook.difficulty.start.prompts)
     deviation = float(np.sqrt(chance + unknown + fit + shared**2 * min(1.0, 4.0 * mean * (1.0 - mean))))

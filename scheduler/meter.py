@@ -54,7 +54,9 @@ class Meter:
         done about a request; without, it is taken to have as many tokens as it can have.
         """
         count = self._describers[request.model].count_text if exact else self._at_most(request.model)
-        prompt = self.prompt_tokens(request.model, request.messages)
+        # Conversations that strategies make themselves are not kept: nobody could say when they are done with.
+        known = self._prompt_tokens.get((request.model, request.messages))
+        prompt = self._describers[request.model].count_prompt(request.messages) if known is None else known
         response = 0
         if isinstance(request, Generate):
             prompt += count(request.prefix) if request.prefix else 0

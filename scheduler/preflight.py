@@ -171,7 +171,8 @@ def _arms_table(spec: JobSpec) -> Table:
         table.add_column(heading)
     for arm in spec.arms:
         amounts = ", ".join(map(str, arm.amounts))
-        row = (arm.name, arm.strategy.name, arm.policy, arm.verifier or "-", arm.select, amounts)
+        policies = arm.policy if arm.second is None else f"{arm.policy}, {arm.second}"
+        row = (arm.name, arm.strategy.name, policies, arm.verifier or "-", arm.select, amounts)
         table.add_row(*map(safe, row))
     return table
 

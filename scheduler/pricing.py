@@ -150,7 +150,7 @@ def _sources(problem: Problem, fitted: FittedPolicy | None) -> dict[str, _Source
 
 def _scores(problem: Problem, arm: Arm) -> bool:
     """Whether the arm's candidates may have scores: of a verifier, or as they were recorded (which are so many)."""
-    return arm.verifier is not None or problem.limits is not None
+    return arm.scored or problem.limits is not None
 
 
 def _named(pool: Pool, sources: Mapping[str, _Source], unscored: Sequence[str]) -> Pool:

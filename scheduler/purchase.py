@@ -99,5 +99,7 @@ def open_purchase(state: PromptState, arm: Arm, offer: Offer, seed: int) -> Open
         n=offer.purchase.n,
         drawn=state.drawn(arm.name),
         key=f"{seed}/{state.prompt.id}/{arm.name}",
+        second=arm.second,
+        earlier=tuple([one.draft for one in state.candidates if one.arm == arm.name]),
     )
     return OpenPurchase(state.index, len(state.purchases), offer.purchase, arm.strategy.plan(task), offer.cost)

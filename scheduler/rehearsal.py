@@ -80,7 +80,7 @@ class Cohort:
         difficulty = self.outlook.difficulty
         worth, calibration = float(difficulty.worth[arm]), difficulty.world.calibration
         passes = float(sigmoid(self._logit[prompt] + difficulty.world.lifts[arm]))
-        verified = self.outlook.problem.arms[arm].verifier is not None
+        verified = self.outlook.problem.arms[arm].scored
         draft = self._draft if worth == 1.0 else Draft("", (), 1, Finish.END, weight=worth)
         found: list[Candidate] = []
         independent = max(1, round(n * worth))
