@@ -1,8 +1,9 @@
 """What labelled pools say of amounts: the accuracy each arm reaches, by how a probe came out and by pass rate.
 
 Two tables, both of recorded prompts' mean curves (`apportion.difficulty.curves`):
-- by *bin* of predicted difficulty, as in Snell et al. 2024 (arXiv 2408.03314), section 3.2: five quantile bins of
-  what a few samples of one arm, the probe, show: their mean score, or without scores the leading answer's share;
+- by *bin* of difficulty, as in Snell et al. 2024 (arXiv 2408.03314), section 3.2: five quantile bins of what a few
+  samples of one arm, the probe, show: their mean score, or without scores the leading answer's share; and, as an oracle
+  knows it, of that arm's own pass@1, in quantile bins and in the bands of `apportion.difficulty.bins`;
 - by *pass rate* of the arm itself, at knots between which it is interpolated.
 
 Plain numbers, so that a fitted policy can hold it as JSON; no number is nan.
@@ -17,6 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apportion.difficulty.bins import (
+    ABSOLUTE,
+    BANDS,
+    BINS,
+    QUANTILE,
+    band_edges,
+    oracle_difficulty,
+    places,
+    quantile_edges,
+)
 from apportion.difficulty.curves import curves_of
 from apportion.difficulty.pools import Deck, Pool
 
@@ -24,8 +35,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Rows = tuple[tuple[float, ...], ...]
 
-BINS = 5
-"""Snell et al."""
 KNOTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 """Pass rates: closer at the ends, where votes are decided or hopeless."""
 SIZES = (1, 2, 4, 8)
@@ -47,6 +56,8 @@ EDGE_DIGITS = 9
 COVERAGE = "coverage"
 REWARD, SCORE, SHARE = "reward", "score", "share"
 """What a probe shows: how many candidates were right, their mean score, or the leading answer's share."""
+RATE = "rate"
+"""What no probe shows: the pass@1 of the arm, over all that was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +78,8 @@ class ArmTable:
 class ProbeTable:
     """What a probe of `size` samples of `arm` tells. `value` is [bins][amounts], by what chooses and by arm.
 
-    Bin i holds what is at most `edges[i]` and above the edge before; `shares` are the bins' shares of the prompts.
+    `shares` are the bins' shares of the prompts, `edges` lie between bins of the kind `bins` (see `bins.places`). Where
+    it shows `RATE` there was no probe: its size is 0.
     """
 
     arm: str
@@ -76,10 +88,11 @@ class ProbeTable:
     edges: tuple[float, ...]
     shares: tuple[float, ...]
     value: Mapping[str, Mapping[str, Rows]]
+    bins: str = QUANTILE
 
     def bin(self, seen: float) -> int:
         """The bin of what a probe showed."""
-        return int(np.searchsorted(np.array(self.edges), seen, side="left"))
+        return int(places(seen, self.edges, self.bins))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +106,10 @@ class Table:
         """The table for a probe: of its size, or of the next smaller one that there is."""
         fits = [one for one in self.probes if one.arm == arm and one.shows == shows and one.size <= size]
         return max(fits, key=lambda one: one.size, default=None)
+
+    def oracle(self, arm: str, bins: str) -> ProbeTable | None:
+        """The table by the arm's own pass@1, in bins of a kind; None where a fit of an older version has none."""
+        return next((one for one in self.probes if (one.arm, one.shows, one.bins) == (arm, RATE, bins)), None)
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Table:
@@ -123,6 +140,8 @@ def fit_table(pool: Pool) -> Table:
             if size <= int(deck.sizes.max(initial=0)):
                 rng = np.random.default_rng([size, at])
                 probes += _probe_tables(deck, size, told, rng)
+        if len(deck.answer):
+            probes += _oracle_tables(deck, told)
     return Table(arms, tuple(probes))
 
 
@@ -167,18 +186,39 @@ def _probe_tables(
     found = []
     for shows in (SHARE, REWARD, SCORE) if deck.scored else (SHARE, REWARD):
         seen = _seen(deck, drawn, shows)
-        edges = _edges(seen[full])
-        place = np.searchsorted(edges, seen, side="left")
+        edges = quantile_edges(seen[full])
+        place = places(seen, edges)
         weights = np.stack([(place == at).mean(axis=1) for at in range(BINS)], axis=1) * full[:, None]
-        value: dict[str, dict[str, Rows]] = {}
-        for arm, curves in told.items():
-            for kind, curve in curves.items():
-                if shows != REWARD or kind == COVERAGE:
-                    average = _mean(np.ones((len(curve), 1)) * full[:, None], curve, np.zeros((1, curve.shape[1])))
-                    value.setdefault(kind, {})[arm] = _mean(weights, curve, np.array(average))
+        value = _told(weights, full, told, only_coverage=shows == REWARD)
         shares = weights.sum(axis=0) / weights.sum()
         found.append(ProbeTable(deck.arm, size, shows, _short(edges, EDGE_DIGITS), _short(shares), value))
     return found
+
+
+def _oracle_tables(deck: Deck, told: Mapping[str, Mapping[str, Floats]]) -> list[ProbeTable]:
+    """The tables by the arm's own pass@1: quantile bins and absolute bands."""
+    rate = oracle_difficulty(deck)
+    known = np.isfinite(rate)
+    found = []
+    for kind, edges in ((QUANTILE, quantile_edges(rate[known])), (ABSOLUTE, band_edges())):
+        weights = np.eye(len(edges) + 1)[places(np.nan_to_num(rate), edges, kind)] * known[:, None]
+        shares = weights.sum(axis=0) / weights.sum()
+        value = _told(weights, known, told, only_coverage=False)
+        found.append(ProbeTable(deck.arm, 0, RATE, _short(edges, EDGE_DIGITS), _short(shares), value, kind))
+    return found
+
+
+def _told(
+    weights: Floats, full: NDArray[np.bool_], told: Mapping[str, Mapping[str, Floats]], only_coverage: bool
+) -> dict[str, dict[str, Rows]]:
+    """The bins' mean curves, by what chooses and by arm; `weights` are the prompts' shares in the bins."""
+    value: dict[str, dict[str, Rows]] = {}
+    for arm, curves in told.items():
+        for kind, curve in curves.items():
+            if kind == COVERAGE or not only_coverage:
+                average = _mean(np.ones((len(curve), 1)) * full[:, None], curve, np.zeros((1, curve.shape[1])))
+                value.setdefault(kind, {})[arm] = _mean(weights, curve, np.array(average))
+    return value
 
 
 def _draw(deck: Deck, size: int, rng: np.random.Generator) -> Ints:
@@ -200,16 +240,6 @@ def _seen(deck: Deck, drawn: Ints, shows: str) -> Floats:
     answers = deck.answer[drawn]
     same = (answers[..., :, None] == answers[..., None, :]) & (answers[..., None] >= 0)
     return np.asarray(same.sum(axis=3).max(axis=2) / drawn.shape[2])
-
-
-def _edges(seen: Floats) -> Floats:
-    """Four edges between values that were seen, nearest to the quintiles: values that are alike stay together."""
-    values, counts = np.unique(seen, return_counts=True)
-    if len(values) < 2:
-        return np.full(BINS - 1, values[0] if len(values) else 0.0)
-    below = np.cumsum(counts)[:-1] / counts.sum()
-    nearest = np.abs(below[None] - np.arange(1, BINS)[:, None] / BINS).argmin(axis=1)
-    return np.asarray((values[nearest] + values[nearest + 1]) / 2.0)
 
 
 def _mean(weights: Floats, curve: Floats, expected: Floats) -> Rows:
@@ -235,11 +265,16 @@ def _rows(raw: Any, rows: int, columns: int) -> Rows:
 
 
 def _probe_from(raw: Mapping[str, Any], arms: Mapping[str, ArmTable]) -> ProbeTable:
+    kind = str(raw.get("bins", QUANTILE))
+    count = {QUANTILE: BINS, ABSOLUTE: len(BANDS)}[kind]
     value = {
-        str(kind): {str(arm): _rows(rows, BINS, len(arms[arm].amounts)) for arm, rows in by.items()}
-        for kind, by in raw["value"].items()
+        str(one): {str(arm): _rows(rows, count, len(arms[arm].amounts)) for arm, rows in by.items()}
+        for one, by in raw["value"].items()
     }
     edges, shares = tuple(map(float, raw["edges"])), tuple(map(float, raw["shares"]))
-    if len(edges) != BINS - 1 or len(shares) != BINS or list(edges) != sorted(edges):
-        raise ValueError(f"a probe has {len(edges)} edges and {len(shares)} shares; it must have 4, ascending, and 5")
-    return ProbeTable(str(raw["arm"]), int(raw["size"]), str(raw["shows"]), edges, shares, value)
+    if len(edges) != count - 1 or len(shares) != count or list(edges) != sorted(edges):
+        raise ValueError(
+            f"a probe has {len(edges)} edges and {len(shares)} shares; of {kind} bins it must have {count - 1}, "
+            f"ascending, and {count}"
+        )
+    return ProbeTable(str(raw["arm"]), int(raw["size"]), str(raw["shows"]), edges, shares, value, kind)

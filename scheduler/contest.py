@@ -133,7 +133,8 @@ class Contest:
         return Game(prompts, budget * len(prompts), self.terms.goal, part.lengths, self.terms.in_flight)
 
     def _make(self, entry: Entry, part: Part, prompts: Ints) -> Make:
-        truth = self._truth(prompts) if entry.policy in NEED_TRUTH else None
+        needed = entry.policy in NEED_TRUTH or entry.settings.get("difficulty") == "oracle"
+        truth = self._truth(prompts) if needed else None
 
         def make(problem: Problem) -> Allocation:
             return build_allocation(entry.policy, entry.settings, problem, PROBE, part.fitted, truth)

@@ -15,16 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from apportion.costs import ZERO_COST, Cost, Unit
+from apportion.difficulty.bins import BANDS, band_of
 from apportion.difficulty.objectives import Objective
 from apportion.scheduler.results import PromptResult
 from apportion.scheduler.terminal import amount, count, duration, percent, safe, spending
-
-DIFFICULTY_BANDS: tuple[tuple[str, float, float], ...] = (
-    ("hard", 0.0, 0.1),
-    ("medium", 0.1, 0.5),
-    ("easy", 0.5, 1.0),
-)
-"""Bands of pass@1, each from its lower edge up to, not including, its upper one (Liu et al. 2025, arXiv 2502.06703)."""
 
 
 def build_summary(
@@ -77,11 +71,6 @@ def build_summary(
         "by_kind": {kind: cost.as_dict() for kind, cost in by_kind.items()},
         "by_reason": dict(Counter(result.reason for result in results)),
     }
-
-
-def band_of(difficulty: float) -> str:
-    """The band of a posterior mean of pass@1 in [0, 1]."""
-    return next((name for name, low, high in DIFFICULTY_BANDS if low <= difficulty < high), DIFFICULTY_BANDS[-1][0])
 
 
 def closing(summary: Mapping[str, Any], output: str) -> RenderableType:
@@ -146,7 +135,7 @@ def _objective_line(reached: Mapping[str, Any], prompts: int) -> str:
 
 def _by_difficulty(results: Sequence[PromptResult], unit: Unit) -> dict[str, Any]:
     rows: dict[str, Any] = {}
-    for name, low, high in DIFFICULTY_BANDS:
+    for name, low, high in BANDS:
         inside = [result for result in results if band_of(result.difficulty) == name]
         rows[name] = {
             "pass_at_1": [low, high],

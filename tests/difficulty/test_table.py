@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+from apportion.difficulty.bins import ABSOLUTE, BINS, QUANTILE
 from apportion.difficulty.pools import Deck, Pool
-from apportion.difficulty.table import BINS, KNOTS, REWARD, SCORE, SHARE, Table, amounts_to, fit_table
+from apportion.difficulty.table import KNOTS, REWARD, SCORE, SHARE, Table, amounts_to, fit_table
 
 
 def two_kinds(prompts: int = 200, size: int = 16, seed: int = 0, scored: bool = False) -> Pool:
@@ -70,6 +71,18 @@ def test_a_probe_of_another_size_uses_the_next_smaller_one():
     assert [getattr(table.probe("cheap", size, SHARE), "size", None) for size in (1, 3, 4, 7, 100)] == [1, 2, 4, 4, 8]
     assert table.probe("cheap", 0, SHARE) is None
     assert table.probe("other", 4, SHARE) is None
+
+
+def test_an_oracle_s_bins_are_by_pass_rate():
+    table = fit_table(two_kinds())
+    for kind, count in ((QUANTILE, 5), (ABSOLUTE, 3)):
+        found = table.oracle("cheap", kind)
+        assert found is not None
+        assert len(found.shares) == len(found.value["majority"]["dear"]) == count
+        assert found.value["majority"]["cheap"][found.bin(1.0)][0] == pytest.approx(1.0, abs=0.02)
+    assert found.edges == (0.1, 0.5)
+    assert found.shares[2] == pytest.approx(0.5, abs=0.02)
+    assert found.value["majority"]["cheap"][found.bin(0.2)][0] == pytest.approx(0.2, abs=0.06)
 
 
 def test_knots_follow_the_pass_rate():

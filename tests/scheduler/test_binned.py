@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pooled import Lengths
 from simulated import PerSample, World, arm, play, problem
 
+from apportion.difficulty.curves import grid
 from apportion.difficulty.fit import fit
 from apportion.difficulty.pools import Deck, Pool
 from apportion.errors import ConfigError
 from apportion.scheduler.allocation import Offer, Problem, Rest
 from apportion.scheduler.allocations import build_allocation
 from apportion.scheduler.binned import binned
-from apportion.scheduler.known import Known
+from apportion.scheduler.known import Known, Truth
 from apportion.types import Purchase
 
 
@@ -110,6 +113,45 @@ def test_each_bin_gets_the_arm_that_is_best_there():
     assert dear
     assert all(prompt % 2 for prompt in dear)
     assert len(dear) >= 8
+
+
+def test_bands_mix_their_curves_by_what_the_probe_leads_one_to_believe():
+    fitted = fit([kinds(120, 32, {"vote": (1.0, 1 / 3)})])
+    played = play(
+        build_allocation("binned", {"probe": 4, "bins": "absolute"}, problem(40, 400.0), 2, fitted), world(40), 400.0
+    )
+    assert [offer.purchase for _, offer in played.offers[:40]] == [Purchase("vote", 4)] * 40
+    assert played.spent <= 400.0
+    assert played.costs[1::2].mean() >= 2 * played.costs[::2].mean()
+    assert played.right().mean() > 0.9
+
+
+def test_the_oracle_pays_no_probe_and_gives_each_bin_what_is_best_there():
+    fitted = fit([kinds(120, 32, {"vote": (1.0, 1 / 3)})])
+    amounts = grid(32)
+    rates = np.where(np.arange(40) % 2 == 0, 1.0, 1 / 3)
+    truth = Truth({"vote": amounts}, {"vote": np.repeat(rates[:, None], len(amounts), axis=1)})
+    for bins in ("quantile", "absolute"):
+        settings = {"difficulty": "oracle", "bins": bins}
+        policy = build_allocation("binned", settings, problem(40, 300.0), 4, fitted, truth)
+        played = play(policy, world(40), 300.0)
+        assert played.costs[::2].max() <= 2.0
+        assert played.costs[1::2].mean() >= 10.0
+        assert policy.difficulty(1) == pytest.approx(1 / 3)
+
+
+def test_settings_that_cannot_be_honoured_are_refused():
+    fitted = fit([kinds(60, 8, {"vote": (1.0, 0.2)})])
+    with pytest.raises(ConfigError, match=r"allocation\.bins is 'absolut'.*absolute"):
+        build_allocation("binned", {"bins": "absolut"}, problem(4, 30.0), 2, fitted)
+    with pytest.raises(ConfigError, match=r"allocation\.difficulty is 'guess'"):
+        build_allocation("binned", {"difficulty": "guess"}, problem(4, 30.0), 2, fitted)
+    with pytest.raises(ConfigError, match="only a replay"):
+        build_allocation("binned", {"difficulty": "oracle"}, problem(4, 30.0), 2, fitted)
+    assert fitted.table is not None
+    older = replace(fitted.table, probes=tuple(one for one in fitted.table.probes if one.size))
+    with pytest.raises(ConfigError, match=r"older version.*apportion fit"):
+        build_allocation("binned", {"bins": "absolute"}, problem(4, 30.0), 2, replace(fitted, table=older))
 
 
 def test_it_needs_a_table_of_the_jobs_arms():

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from apportion.costs import ZERO_COST, Cost, Unit
+from apportion.difficulty.bins import band_of
 from apportion.scheduler.results import PromptResult
-from apportion.scheduler.summary import band_of, build_summary, closing
+from apportion.scheduler.summary import build_summary, closing
 from apportion.types import Purchase
 
 
