@@ -151,6 +151,7 @@ class Draft:
 
     `tokens` counts the tokens of this response itself, not those of others tried on the way to it.
     `weight` is its worth as independent evidence: responses that share a beam are worth less than one each.
+    `group` numbers the chain it belongs to, over all purchases of its arm; None where responses form no chains.
     """
 
     text: str
@@ -160,6 +161,7 @@ class Draft:
     stats: LogprobStats | None = None
     step_scores: tuple[float, ...] | None = None
     weight: float = 1.0
+    group: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from apportion.policies.steps import split_steps
 from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate, sampled_workload, score
-from apportion.types import Draft, Generate, Score
+from apportion.types import Completion, Draft, Generate, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +28,30 @@ class BestOfN:
             written = yield from generate(Generate(task.policy, task.messages, seeds, task.sampling))
         except CutOff:
             return ()
-        drafts = tuple(
-            Draft(c.text, split_steps(c.text, task.step_separator), c.tokens, c.finish, c.stats)
-            for c in written.completions
-        )
-        # A verifier has nothing to read in an empty response, and the same response twice is read once.
-        distinct = tuple(dict.fromkeys(draft.steps for draft in drafts if draft.steps))
-        if task.verifier is None or not distinct:
-            return drafts
-        try:
-            scored = yield from score(Score(task.verifier, task.messages, distinct))
-        except CutOff:
-            return drafts
-        scores = dict(zip(distinct, scored.scores, strict=True))
-        return tuple(replace(draft, step_scores=scores.get(draft.steps, ())) for draft in drafts)
+        return (yield from scored_drafts(task, tuple(draft_of(one, task) for one in written.completions)))
 
     def check(self, n: int) -> str | None:
         return None if n >= 1 else f"n is {n}, and best_of_n draws at least 1 sample; use n: 1 or more"
 
     def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
         return sampled_workload(n, lengths, verified)
+
+
+def draft_of(completion: Completion, task: Task) -> Draft:
+    """A whole response as a draft, not scored yet."""
+    steps = split_steps(completion.text, task.step_separator)
+    return Draft(completion.text, steps, completion.tokens, completion.finish, completion.stats)
+
+
+def scored_drafts(task: Task, drafts: tuple[Draft, ...]) -> Plan:
+    """The drafts with the scores of the task's verifier, where it has one and the purchase is not cut off before."""
+    # A verifier has nothing to read in an empty response, and the same response twice is read once.
+    distinct = tuple(dict.fromkeys(draft.steps for draft in drafts if draft.steps))
+    if task.verifier is None or not distinct:
+        return drafts
+    try:
+        scored = yield from score(Score(task.verifier, task.messages, distinct))
+    except CutOff:
+        return drafts
+    scores = dict(zip(distinct, scored.scores, strict=True))
+    return tuple(replace(draft, step_scores=scores.get(draft.steps, ())) for draft in drafts)

@@ -19,6 +19,7 @@ from apportion.policies.dvts import DiverseTrees
 from apportion.policies.lookahead import Lookahead
 from apportion.policies.particle_filter import ParticleFilter
 from apportion.policies.rebase import Rebase
+from apportion.policies.revise import Revise
 from apportion.policies.selectors import majority, max_score, weighted
 from apportion.policies.settings import build
 from apportion.policies.strategy import Strategy
@@ -30,6 +31,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "lookahead": Lookahead,
     "particle_filter": ParticleFilter,
     "rebase": Rebase,
+    "revise": Revise,
 }
 
 SELECTORS: dict[str, Selector] = {

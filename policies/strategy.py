@@ -30,7 +30,8 @@ class Task:
 
     `drawn` is how many samples of the same arm this prompt already has, and `earlier` are their drafts, in order: what
     a chain goes on from. `step_separator` is what the policy model writes between two steps; `verifier` and `second`,
-    another policy model, are None where the arm has none.
+    another policy model, are None where the arm has none. `room` is how many tokens the policy model's context holds
+    beyond the conversation, None where that is not known.
     """
 
     messages: Messages
@@ -44,6 +45,7 @@ class Task:
     """job seed, prompt and arm in one string: the root of every seed of this task"""
     second: str | None = None
     earlier: tuple[Draft, ...] = ()
+    room: int | None = None
 
     def seed(self, *path: int) -> int:
         """A 63-bit seed for one place in the task, e.g. `seed(sample)` or `seed(sample, depth)`.
@@ -59,7 +61,8 @@ class Workload:
     """The expected work of one purchase, in tokens; each a number or an array over prompts.
 
     `attended` sums attended positions as in `Usage`. The `second_` fields are the work of the second policy model, its
-    prompt tokens as often as they are read.
+    prompt tokens as often as they are read. `unshared_prompt_tokens` are what the policy model reads where every
+    completion is a call of its own; None is the prompt for each sample.
     """
 
     prompt_tokens: Amount = 0.0
@@ -71,6 +74,7 @@ class Workload:
     second_prompt_tokens: Amount = 0.0
     second_completion_tokens: Amount = 0.0
     second_attended: Amount = 0.0
+    unshared_prompt_tokens: Amount | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,9 @@ class ExpectedCosts:
         if self._unit is Unit.SAMPLES:
             return work.samples
         policy = self._meter.profiles[arm.policy]
-        read = work.prompt_tokens * work.samples if policy.prompt_each else work.prompt_tokens
+        read = work.prompt_tokens
+        if policy.prompt_each:
+            read = read * work.samples if work.unshared_prompt_tokens is None else work.unshared_prompt_tokens
         amount = self._work(policy, read, work.completion_tokens, work.policy_attended)
         if arm.second is not None:
             second = self._meter.profiles[arm.second]

@@ -36,6 +36,10 @@ class Meter:
             self._prompt_tokens[key] = self._describers[model].count_prompt(messages)
         return self._prompt_tokens[key]
 
+    def room(self, model: str, messages: Messages) -> int:
+        """Tokens that a model's context holds beyond a conversation."""
+        return max(0, self.profiles[model].context - self.prompt_tokens(model, messages))
+
     def forget(self, messages: Messages) -> None:
         """Drop the counts of a conversation that is done with."""
         for model in self.profiles:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from apportion.costs import ZERO_COST, Cost, Unit
 from apportion.policies.arm import Arm
-from apportion.policies.strategy import CutOff, Plan, Task
+from apportion.policies.strategy import CutOff, Plan, Task, extends_conversation
 from apportion.scheduler.allocation import Offer
 from apportion.scheduler.bounds import Bounds
 from apportion.scheduler.events import RequestId
+from apportion.scheduler.meter import Meter
 from apportion.scheduler.prompt_state import PromptState
 from apportion.types import Draft, Purchase, Reply, Request
 
@@ -88,10 +89,15 @@ class OpenPurchase:
         self.bounds = Bounds(self.requests)
 
 
-def open_purchase(state: PromptState, arm: Arm, offer: Offer, seed: int) -> OpenPurchase:
-    """The prompt's next purchase, up to its first requests; `seed` is the job's."""
+def open_purchase(state: PromptState, arm: Arm, offer: Offer, seed: int, meter: Meter | None = None) -> OpenPurchase:
+    """The prompt's next purchase, up to its first requests; `seed` is the job's.
+
+    A strategy that makes the conversation longer is told how much the `meter` says there is room for.
+    """
+    messages = state.prompt.messages
+    room = meter.room(arm.policy, messages) if meter is not None and extends_conversation(arm.strategy) else None
     task = Task(
-        messages=state.prompt.messages,
+        messages=messages,
         policy=arm.policy,
         verifier=arm.verifier,
         sampling=arm.sampling,
@@ -101,5 +107,6 @@ def open_purchase(state: PromptState, arm: Arm, offer: Offer, seed: int) -> Open
         key=f"{seed}/{state.prompt.id}/{arm.name}",
         second=arm.second,
         earlier=tuple([one.draft for one in state.candidates if one.arm == arm.name]),
+        room=room,
     )
     return OpenPurchase(state.index, len(state.purchases), offer.purchase, arm.strategy.plan(task), offer.cost)

@@ -13,6 +13,7 @@ from apportion.policies.best_of_n import BestOfN
 from apportion.policies.dvts import DiverseTrees
 from apportion.policies.lookahead import Lookahead
 from apportion.policies.registry import STRATEGIES
+from apportion.policies.revise import Revise
 from apportion.policies.strategy import CutOff, Lengths, Plan, Strategy, Task, Workload, generate
 from apportion.types import Generate
 
@@ -27,6 +28,8 @@ VARIANTS: list[Strategy] = [
     Lookahead(k=0),
     Lookahead(k=3),
     Lookahead(k=2, width="sqrt", depth=3, aggregate_search="min"),
+    Revise(chain="all"),
+    Revise(chain=2, window=1, instruction=""),
 ]
 
 
