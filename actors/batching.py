@@ -13,52 +13,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from apportion.actors.decoding import Decoder, Row
+from apportion.actors.jobs import SEED_BITS, Job, Look
 from apportion.actors.kv import Known, Layers
 from apportion.actors.prefixes import PrefixCache
-from apportion.actors.replies import Outbox, Waiter, accelerator_broke
+from apportion.actors.replies import Outbox, accelerator_broke
 from apportion.actors.stops import StopTable
 from apportion.actors.tokens import ChatTokenizer, stop_end
-from apportion.costs import attended
 from apportion.errors import BatchError, EngineError
-from apportion.types import Completion, Finish, Generate, Generated, LogprobStats, Usage
+from apportion.types import Completion, Finish, LogprobStats
 
 ADMIT_SHARE = 8
 # While sequences run, new ones wait until this part of the batch is free: each prefill stops all that runs.
 
 PREFILL_TOKENS = 8192
 # Padded prompt tokens in one forward pass; bounds its memory.
-
-SEED_BITS = 2**63 - 1
-# Seeds are int64 in the batch; larger or negative ones are folded into it.
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One request on its way through the batch."""
-
-    request: Generate
-    prompt: list[int]
-    limit: int
-    waiter: Waiter[Generated]
-    layers: Layers | None = None
-    cached: int = 0
-    placed: int = 0
-    done: dict[int, Completion] = field(default_factory=dict)
-    busy_seconds: float = 0.0
-    abandoned: bool = False
-
-    def reply(self) -> Generated:
-        """All completions, in the order of their seeds, and what they cost."""
-        completions = tuple(self.done[index] for index in range(len(self.request.seeds)))
-        prompt, cached = len(self.prompt), self.cached
-        written = [completion.tokens for completion in completions]
-        reach = attended(cached, prompt - cached) + sum(attended(prompt, tokens) for tokens in written)
-        return Generated(completions, Usage(prompt - cached, sum(written), int(reach), cached, self.busy_seconds))
 
 
 class Batcher:
@@ -81,10 +54,11 @@ class Batcher:
         self._prefixes = prefixes
         self._max_batch = max_batch
         self._threads = threads
-        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Job | Look | None] = queue.SimpleQueue()
         self._waiting: deque[Job] = deque()
+        self._looks: list[Look] = []
         self._running: set[Job] = set()
-        self._outbox: Outbox[Generated] = Outbox()
+        self._outbox: Outbox[Any] = Outbox()
         self._row_seconds = 0.0
         """what one row would have been charged, had it been live since the start"""
         self._begun: dict[Row, float] = {}
@@ -95,13 +69,13 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="embedded-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job | Look) -> None:
         """Queue a job; its future is resolved in its own event loop."""
         if not self._thread.is_alive():
             raise EngineError("the engine was closed; build it again")
         self._inbox.put(job)
 
-    def abandon(self, job: Job) -> None:
+    def abandon(self, job: Job | Look) -> None:
         """Stop working on a job nobody waits for."""
         job.abandoned = True
         self._abandoned.set()
@@ -124,9 +98,8 @@ class Batcher:
                 self._turn()
                 self._outbox.deliver()
             while not self._inbox.empty():
-                job = self._inbox.get()
-                self._waiting.extend([] if job is None else [job])
-            for job in dict.fromkeys([*self._running, *self._waiting]):
+                self._put(self._inbox.get())
+            for job in self._unanswered():
                 self._outbox.add(job.waiter, EngineError("the engine was closed before it had answered"))
             self._outbox.deliver()
 
@@ -136,6 +109,7 @@ class Batcher:
             return
         try:
             self._drop_abandoned()
+            self._look()
             self._admit()
             if self._decoder.live and self._broken is None:
                 self._advance()
@@ -149,7 +123,7 @@ class Batcher:
 
     def _take(self) -> None:
         """Move what has come to the waiting line; block only where there is nothing to do."""
-        idle = not self._waiting and (self._broken is not None or not self._decoder.live)
+        idle = not self._waiting and not self._looks and (self._broken is not None or not self._decoder.live)
         while True:
             try:
                 job = self._inbox.get(block=idle)
@@ -158,8 +132,12 @@ class Batcher:
             if job is None:
                 self._closing = True
                 return
-            self._waiting.append(job)
+            self._put(job)
             idle = False
+
+    def _put(self, job: Job | Look | None) -> None:
+        line: list[Any] | deque[Any] = self._looks if isinstance(job, Look) else self._waiting
+        line.extend([] if job is None else [job])
 
     def _drop_abandoned(self) -> None:
         if not self._abandoned.is_set():
@@ -167,6 +145,7 @@ class Batcher:
         self._abandoned.clear()
         self._waiting = deque(job for job in self._waiting if not job.abandoned)
         self._running = {job for job in self._running if not job.abandoned}
+        self._looks = [look for look in self._looks if not look.abandoned]
         self._remove([slot for slot, row in enumerate(self._decoder.rows) if row.owner.abandoned])
 
     def _admit(self) -> None:
@@ -224,6 +203,24 @@ class Batcher:
             share = (time.perf_counter() - began) / sum(len(job.prompt) - job.cached for job, _ in group)
             for job, _ in group:
                 job.busy_seconds += share * (len(job.prompt) - job.cached)
+
+    def _look(self) -> None:
+        """Tell the hidden states that were asked for, alike lengths together, and keep what such a pass computes."""
+        self._looks.sort(key=lambda look: len(look.prompt))
+        while self._looks and self._broken is None:
+            group = self._looks[-max(1, min(self._max_batch, PREFILL_TOKENS // len(self._looks[-1].prompt))) :]
+            began = time.perf_counter()
+            try:
+                states, layers = self._decoder.look([look.prompt for look in group])
+            except Exception as error:
+                # What runs has its state elsewhere and goes on.
+                self._fail(group, error)
+                continue
+            del self._looks[-len(group) :]
+            share = (time.perf_counter() - began) / sum(len(look.prompt) for look in group)
+            for look, state, own in zip(group, states, layers, strict=True):
+                self._prefixes.keep(look.prompt[:-1], own)
+                self._outbox.add(look.waiter, look.reply(state, share * len(look.prompt)))
 
     def _place(self, job: Job, layers: Layers, count: int) -> None:
         sampling = job.request.sampling
@@ -285,13 +282,18 @@ class Batcher:
             row.owner.busy_seconds += self._row_seconds - self._begun.pop(row)
         self._decoder.remove(slots)
 
-    def _fail(self, jobs: list[Job], error: Exception) -> None:
+    def _unanswered(self) -> list[Job | Look]:
+        everyone: list[Job | Look] = [*self._running, *self._waiting, *self._looks]
+        return list(dict.fromkeys(everyone))
+
+    def _fail(self, jobs: Sequence[Job | Look], error: Exception) -> None:
         """Give up the jobs the model failed on; all of them where it can run no more."""
         if accelerator_broke(error):
             self._broken = error
-            jobs = list(dict.fromkeys([*jobs, *self._running, *self._waiting]))
+            jobs = list(dict.fromkeys([*jobs, *self._unanswered()]))
         why = f"the model failed on a batch of {len(jobs)} requests: {type(error).__name__}: {error}"
         for job in jobs:
             self._outbox.add(job.waiter, BatchError(why, len(jobs) == 1, self._broken is not None))
-        self._running.difference_update(jobs)
+        self._running = {job for job in self._running if job not in jobs}
         self._waiting = deque(job for job in self._waiting if job not in jobs)
+        self._looks = [look for look in self._looks if look not in jobs]

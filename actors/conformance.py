@@ -1,8 +1,9 @@
 """What every engine and scorer must do, as functions for tests: of ours and of a user's own.
 
-`await check_engine(engine, describer)` and `await check_scorer(scorer, describer)` raise AssertionError with the rule
-that was broken. An engine is anything with the methods of `protocols.Engine`; `over(backend)` makes one of a backend,
-so that the same suite checks a model in this process and behind a pool of actors.
+`await check_engine(engine, describer)`, `check_scorer`, and for engines that tell hidden states `check_embedder`, raise
+AssertionError with the rule that was broken. An engine is anything with the methods of `protocols.Engine`;
+`over(backend)` makes one of a backend, so that the same suite checks a model in this process and behind a pool of
+actors.
 """
 
 from __future__ import annotations
@@ -12,10 +13,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from apportion.actors.protocols import Backend, Describer, Engine, Scorer
+from apportion.actors.protocols import Backend, Describer, Embedder, Engine, Scorer
 from apportion.costs import ModelProfile, attended
 from apportion.errors import EngineError
-from apportion.types import Finish, Generate, Generated, Message, Messages, Sampling, Score, Scored, Usage
+from apportion.types import (
+    Embed,
+    Embedded,
+    Finish,
+    Generate,
+    Generated,
+    Message,
+    Messages,
+    Sampling,
+    Score,
+    Scored,
+    Usage,
+)
 
 CONVERSATION: Messages = (Message("user", "Ann wins many boxes. Ben loses them all. Now what?"),)
 """Without an answer: a model that was trained on such stories has many."""
@@ -44,6 +57,10 @@ class Over:
     async def score(self, request: Score) -> Scored:
         """Through `submit`."""
         return cast("Scored", await self._backend.submit(request, 0))
+
+    async def embed(self, request: Embed) -> Embedded:
+        """Through `submit`."""
+        return cast("Embedded", await self._backend.submit(request, 0))
 
     async def close(self) -> None:
         """The backend is closed by whoever started it."""
@@ -234,3 +251,22 @@ def _near(left: Sequence[Sequence[float]], right: Sequence[Sequence[float]]) -> 
     return [len(scores) for scores in left] == [len(scores) for scores in right] and all(
         abs(a - b) <= TOLERANCE for x, y in zip(left, right, strict=True) for a, b in zip(x, y, strict=True)
     )
+
+
+async def check_embedder(embedder: Embedder, describer: Describer, model: str = "policy") -> None:
+    """Run the whole suite against one engine that tells hidden states."""
+    alone = await embedder.embed(Embed(model, CONVERSATION))
+    mates = [Embed(model, messages) for messages in OTHERS]
+    first, again, other = await asyncio.gather(
+        embedder.embed(mates[0]), embedder.embed(Embed(model, CONVERSATION)), embedder.embed(mates[1])
+    )
+    _require(_near([again.vector], [alone.vector]), "the same conversation has the same state in any batch")
+    _require(len({len(one.vector) for one in (alone, first, other)}) == 1, "all states are equally wide")
+    _require(not _near([first.vector], [other.vector]), "another conversation has another state")
+    profile, usage = describer.profile(), alone.usage
+    prompt = describer.count_prompt(CONVERSATION)
+    _check_counts(profile, usage, prompt, [])
+    beyond = Embed(model, (Message("user", "many boxes " * profile.context),))
+    refused, answered = await asyncio.gather(embedder.embed(beyond), embedder.embed(mates[0]), return_exceptions=True)
+    _require(isinstance(refused, EngineError), "a conversation longer than the context raises EngineError")
+    _require(isinstance(answered, Embedded), "a refused request does not disturb others")

@@ -81,6 +81,17 @@ class Decoder:
         self._model(**run.inputs(self._mask), logits_to_keep=1)
         return run.layers()
 
+    def look(self, prompts: Sequence[Sequence[int]]) -> tuple[list[list[float]], list[Layers]]:
+        """Run whole prompts in one forward pass: the last hidden state at the end of each, rounded to 16-bit floats,
+        and the keys and values of all but its last token."""
+        run = Pass.of(prompts, [(0, ())] * len(prompts), self._device)
+        states = self._model.base_model(**run.inputs(self._mask)).last_hidden_state
+        last = states[torch.arange(len(prompts)), torch.tensor(run.new) - 1]
+        reach = torch.finfo(torch.float16).max
+        vectors: list[list[float]] = last.float().clamp(-reach, reach).half().float().tolist()
+        cut = [tuple((k[:, :-1], v[:, :-1]) for k, v in own) for own in run.layers()]
+        return vectors, cut
+
     def _mask(self, attends: torch.Tensor) -> torch.Tensor:
         """A mask as the model's attention takes it, from one that is True where a query attends."""
         if not self._additive_mask:

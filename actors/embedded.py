@@ -17,16 +17,17 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from apportion.actors.attention import GROUPED
-from apportion.actors.batching import Batcher, Job
+from apportion.actors.batching import Batcher
 from apportion.actors.decoding import Decoder
 from apportion.actors.describe import context_length, read_config, weight_files
+from apportion.actors.jobs import Job, Look
 from apportion.actors.prefixes import PrefixCache
 from apportion.actors.replies import Waiter
 from apportion.actors.spec import ModelSpec
 from apportion.actors.stops import StopTable
 from apportion.actors.tokens import ChatTokenizer, no_room
 from apportion.errors import ConfigError, EngineError, ModelError, nearest
-from apportion.types import Generate, Generated
+from apportion.types import Embed, Embedded, Generate, Generated
 
 ATTENTION_LAYERS = frozenset({"full_attention", "sliding_attention"})
 # Other kinds of layers carry a running state, which cannot be shared between samples or dropped by row.
@@ -100,6 +101,22 @@ class EmbeddedEngine:
             return await job.waiter.future
         except asyncio.CancelledError:
             self._batcher.abandon(job)
+            raise
+
+    async def embed(self, request: Embed) -> Embedded:
+        """The hidden state at the end of a conversation, read together with the others that are asked for."""
+        prompt = self._tokenizer.encode_prompt(request.messages)
+        if not 0 < len(prompt) < self._context:
+            raise EngineError(
+                f"model {self._name!r} was asked for the hidden state of a conversation of {len(prompt)} tokens, which "
+                f"must be at least 1 and leave room in a context of {self._context}: shorten the prompt"
+            )
+        look = Look(prompt, Waiter.here())
+        self._batcher.submit(look)
+        try:
+            return await look.waiter.future
+        except asyncio.CancelledError:
+            self._batcher.abandon(look)
             raise
 
     @property

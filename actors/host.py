@@ -8,11 +8,11 @@ from __future__ import annotations
 import traceback
 from typing import Self
 
-from apportion.actors.protocols import Engine, Scorer
+from apportion.actors.protocols import Embedder, Engine, Scorer
 from apportion.actors.registry import build_engine, build_scorer
 from apportion.actors.spec import ModelSpec, Role
 from apportion.errors import ApportionError, EngineError, ModelError
-from apportion.types import Generate, Reply, Request, Score
+from apportion.types import Embed, Generate, Reply, Request, Score
 
 
 class Host:
@@ -45,6 +45,8 @@ class Host:
                 return await self._engine.generate(request)
             if isinstance(request, Score) and self._scorer is not None:
                 return await self._scorer.score(request)
+            if isinstance(request, Embed) and isinstance(self._engine, Embedder):
+                return await self._engine.embed(request)
         except EngineError:
             raise
         except Exception as error:
@@ -55,7 +57,7 @@ class Host:
             ) from error
         raise EngineError(
             f"model {self._spec.name!r} has the role {self._spec.role.value} and was sent a {type(request).__name__}; "
-            "send Generate to policies and Score to scorers"
+            "send Generate to policies, Score to scorers, and Embed to policies of an engine that tells hidden states"
         )
 
     async def close(self) -> None:

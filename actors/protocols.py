@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from apportion.costs import ModelProfile
-from apportion.types import Generate, Generated, Messages, Reply, Request, Score, Scored
+from apportion.types import Embed, Embedded, Generate, Generated, Messages, Reply, Request, Score, Scored
 
 
 class Engine(Protocol):
@@ -28,6 +28,19 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Free the model."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """An engine that also tells the hidden state of its policy model. `EngineKind.embeds` says which do."""
+
+    async def embed(self, request: Embed) -> Embedded:
+        """The last hidden state at the end of a conversation, rounded to 16-bit floats.
+
+        The same request gives the same state whatever else is in the batch, up to the rounding of the model's type.
+        Raises as `Engine.generate` does.
+        """
         ...
 
 

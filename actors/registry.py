@@ -20,7 +20,7 @@ class EngineKind:
 
     `check` raises ConfigError for what a job's config alone shows to be wrong: the model, the budget's unit, and
     whether some strategy continues text already written. `reach` raises ModelError where a model that lies elsewhere
-    cannot be used; it may ask, and must cost next to nothing.
+    cannot be used; it may ask, and must cost next to nothing. `embeds` is whether its engine is an Embedder.
     """
 
     policy: Callable[[ModelSpec], Engine] | None
@@ -28,6 +28,7 @@ class EngineKind:
     describe: Callable[[ModelSpec], Describer]
     check: Callable[[ModelSpec, Unit, bool], None] | None = None
     reach: Callable[[ModelSpec], None] | None = None
+    embeds: bool = False
 
 
 def _embedded_engine(spec: ModelSpec) -> Engine:
@@ -115,7 +116,7 @@ def _describe_fake(spec: ModelSpec) -> Describer:
 
 
 ENGINES: Mapping[str, EngineKind] = {
-    "embedded": EngineKind(_embedded_engine, _embedded_scorer, _describe_folder),
+    "embedded": EngineKind(_embedded_engine, _embedded_scorer, _describe_folder, embeds=True),
     "vllm": EngineKind(_vllm_engine, _vllm_scorer, _describe_vllm, _check_vllm),
     "openai": EngineKind(_endpoint_engine, None, _describe_endpoint, _check_endpoint, _reach_endpoint),
     "fake": EngineKind(_fake_engine, _fake_scorer, _describe_fake),

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from apportion.types import Generate, Request
+from apportion.types import Embed, Generate, Request
 
 
 def load_of(request: Request) -> int:
     """Sequences a request occupies a replica with."""
+    if isinstance(request, Embed):
+        return 1
     return max(1, len(request.seeds) if isinstance(request, Generate) else len(request.responses))
 
 

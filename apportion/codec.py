@@ -1,14 +1,21 @@
-"""Replies as JSON text and back: what the journal stores. Exact: floats and text survive the trip unchanged."""
+"""Replies as JSON text and back: what the journal stores. Exact: floats and text survive the trip unchanged.
+
+A hidden state is written as base64 of its 16-bit floats: a fifth of its decimal digits, and there is one a prompt.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
+import numpy as np
 import orjson
 
 from apportion.errors import JournalError
-from apportion.types import Completion, Finish, Generated, LogprobStats, Reply, Scored, Usage
+from apportion.types import Completion, Embedded, Finish, Generated, LogprobStats, Reply, Scored, Usage
+
+VECTOR = np.dtype("<f2")
 
 
 def encode_reply(reply: Reply) -> str:
@@ -19,6 +26,9 @@ def encode_reply(reply: Reply) -> str:
             [c.text, c.tokens, c.finish.value, _encode_stats(c.stats) if c.stats else None] for c in reply.completions
         ]
         body: dict[str, Any] = {"generated": completions, "usage": usage}
+    elif isinstance(reply, Embedded):
+        packed = np.array(reply.vector, dtype=VECTOR).tobytes()
+        body = {"embedded": base64.b64encode(packed).decode(), "usage": usage}
     else:
         body = {"scored": [list(scores) for scores in reply.scores], "usage": usage}
     try:
@@ -34,6 +44,9 @@ def decode_reply(text: str) -> Reply:
         usage = Usage(*body["usage"])
         if "generated" in body:
             return Generated(tuple(_decode_completion(row) for row in body["generated"]), usage)
+        if "embedded" in body:
+            vector = np.frombuffer(base64.b64decode(body["embedded"], validate=True), dtype=VECTOR)
+            return Embedded(tuple(vector.astype(np.float64).tolist()), usage)
         return Scored(tuple(tuple(float(s) for s in scores) for scores in body["scored"]), usage)
     except (ValueError, KeyError, TypeError) as error:
         raise JournalError(

@@ -14,7 +14,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from apportion.types import Generate, Request, Usage
+from apportion.types import Embed, Generate, Request, Usage
 
 Amount = float | NDArray[np.float64]
 """A number, or an array over prompts."""
@@ -143,6 +143,9 @@ def worst_case(
         completion = length * writes
         reach = attended(0, prompt_tokens) * reads + attended(prompt_tokens, length) * writes
         prompt = prompt_tokens * reads
+    elif isinstance(request, Embed):
+        completion, prompt = 0, prompt_tokens * profile.attempts
+        reach = attended(0, prompt_tokens) * profile.attempts
     else:
         # A scorer may read the conversation again for each response, and each response within its context.
         completion = 0

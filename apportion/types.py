@@ -69,7 +69,16 @@ class Score:
     """The steps of each response, without separators."""
 
 
-Request = Generate | Score
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Ask a policy model for its last hidden state at the end of one conversation, where it would begin to answer."""
+
+    model: str
+    messages: Messages
+
+
+Request = Generate | Score | Embed
+"""Strategies yield the first two; a job asks for the third before any purchase (`apportion.scheduler.looking`)."""
 
 
 class Finish(StrEnum):
@@ -142,7 +151,15 @@ class Scored:
     usage: Usage
 
 
-Reply = Generated | Scored
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The reply to `Embed`. `vector` is as wide as the model; its numbers are those of a 16-bit float."""
+
+    vector: tuple[float, ...]
+    usage: Usage
+
+
+Reply = Generated | Scored | Embedded
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ A token is a character, so that what a draft claims to have cost can be counted 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -62,7 +63,11 @@ class World:
     def reply(self, requests: tuple[Request, ...]) -> tuple[Reply, ...]:
         """The replies to requests that were yielded together."""
         self.requests.append(requests)
-        return tuple(self.generated(r) if isinstance(r, Generate) else self.scored(r) for r in requests)
+        return tuple(self._answer(request) for request in requests)
+
+    def _answer(self, request: Request) -> Reply:
+        assert isinstance(request, Generate | Score), f"a strategy asked for a {type(request).__name__}"
+        return self.generated(request) if isinstance(request, Generate) else self.scored(request)
 
     def generated(self, request: Generate) -> Generated:
         """One completion a seed; it ends at a stop string, at max_tokens, or when its steps are written."""
@@ -139,7 +144,7 @@ def check_strategy(strategy: Strategy, ns: Sequence[int] = (1, 4, 16)) -> None:
     amounts = [n for n in ns if strategy.check(n) is None]
     assert amounts, f"{strategy.name} accepts none of n = {list(ns)}: {strategy.check(ns[0])}"
     assert strategy.check(0), f"{strategy.name}.check(0) must say why nothing cannot be bought"
-    for verified in (True,) if strategy.needs_verifier else (True, False):
+    for verified in (True,) if strategy.needs_verifier else (False,) if judges(strategy) else (True, False):
         for n in amounts:
             check_drafts(strategy, n, verified)
             check_seeds(strategy, n, verified)
@@ -184,9 +189,12 @@ def check_requests(strategy: Strategy, purchase: Task, world: World) -> None:
             if isinstance(request, Generate):
                 assert second or request.model == purchase.policy, f"{strategy.name} asked {request.model} to write"
                 assert request.seeds, f"{strategy.name} asked for no completion"
-                room = purchase.sampling.max_tokens - len(request.prefix)
+                # A question to the second model is answered at its own length.
+                bounded = not second or own == purchase.messages
+                room = purchase.sampling.max_tokens - len(request.prefix) if bounded else math.inf
                 assert 0 < request.sampling.max_tokens <= room, f"{strategy.name}: no room for {request}"
             else:
+                assert isinstance(request, Score), f"{strategy.name} asked for a {type(request).__name__}"
                 assert request.model == purchase.verifier, f"{strategy.name} asked {request.model} to score"
                 assert all(request.responses or [()]), f"{strategy.name} asked to score nothing"
 

@@ -32,6 +32,7 @@ class Kind(StrEnum):
 
     GENERATE = "generate"
     SCORE = "score"
+    EMBED = "embed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from apportion.actors.protocols import Describer
 from apportion.costs import Cost, ModelProfile, cost_of, samples_begun, worst_case
 from apportion.scheduler.ledger import Kind
-from apportion.types import Generate, Messages, Reply, Request, Usage
+from apportion.types import Embed, Generate, Messages, Reply, Request, Score, Usage
 
 DUMMY_PREFIX = 1
 """Tokenizers may put a blank of their own before a text."""
@@ -64,7 +64,7 @@ class Meter:
         response = 0
         if isinstance(request, Generate):
             prompt += count(request.prefix) if request.prefix else 0
-        else:
+        elif isinstance(request, Score):
             more = getattr(self._describers[request.model], "step_tokens", STEP_TOKENS)
             response = sum([count(step) + more for steps in request.responses for step in steps])
         slowest = self._slowest[request.model] * TIME_HEADROOM
@@ -92,4 +92,6 @@ class Meter:
 
 def kind_of(request: Request) -> Kind:
     """The kind of work a request asks for."""
+    if isinstance(request, Embed):
+        return Kind.EMBED
     return Kind.GENERATE if isinstance(request, Generate) else Kind.SCORE

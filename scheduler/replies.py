@@ -10,7 +10,19 @@ import math
 from dataclasses import replace
 
 from apportion.errors import EngineError
-from apportion.types import Completion, Generate, Generated, LogprobStats, Reply, Request, Score, Scored, Usage
+from apportion.types import (
+    Completion,
+    Embed,
+    Embedded,
+    Generate,
+    Generated,
+    LogprobStats,
+    Reply,
+    Request,
+    Score,
+    Scored,
+    Usage,
+)
 
 
 def checked(request: Request, reply: Reply) -> Reply:
@@ -43,6 +55,10 @@ def _sound(request: Request, reply: Reply) -> Reply:
                 raise _fault(request, f"gave {len(scores)} scores for {len(steps)} steps")
             if not all(0.0 <= score <= 1.0 for score in scores):
                 raise _fault(request, f"gave a score outside of [0, 1]: {scores}")
+        return reply
+    if isinstance(request, Embed) and isinstance(reply, Embedded):
+        if not reply.vector or not all(map(math.isfinite, reply.vector)):
+            raise _fault(request, f"gave a hidden state of {len(reply.vector)} numbers, not all of them finite")
         return reply
     raise _fault(request, f"answered a {type(request).__name__} with a {type(reply).__name__}")
 

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from actor_world import conversation, write_policy
 
-from apportion.actors.conformance import check_engine
-from apportion.actors.embedded import EmbeddedEngine, build_engine
+from apportion.actors.conformance import check_embedder, check_engine
+from apportion.actors.embedded import EmbeddedEngine, EmbeddedSettings, build_engine, load_model
 from apportion.actors.host import Host
 from apportion.actors.registry import describe
 from apportion.actors.spec import ModelSpec, Role
+from apportion.actors.tokens import ChatTokenizer
 from apportion.errors import BatchError, ConfigError, EngineError, ModelError
-from apportion.types import Finish, Generate, Generated, Sampling
+from apportion.types import Embed, Embedded, Finish, Generate, Generated, Sampling
 
 PROBLEMS = tuple(f"Ann has {number} boxes." + " She wins many." * (number % 5) for number in range(12))
 
@@ -54,6 +56,38 @@ def texts(replies: Sequence[Generated]) -> list[list[str]]:
 
 def test_conformance(policy: ModelSpec) -> None:
     using(policy, lambda engine: check_engine(engine, describe(policy)))
+    using(policy, lambda engine: check_embedder(engine, describe(policy)))
+
+
+def test_a_hidden_state_is_what_transformers_computes_and_its_pass_is_not_done_again(policy: ModelSpec) -> None:
+    """The state at the last token of the rendered conversation; a later completion finds the prompt run but for it."""
+    messages = conversation(PROBLEMS[3])
+
+    async def work(engine: EmbeddedEngine) -> tuple[Embedded, Generated]:
+        asked = [engine.embed(Embed("policy", conversation(problem))) for problem in PROBLEMS]
+        states = await asyncio.gather(*asked)
+        return states[3], await engine.generate(Generate("policy", messages, (1,), Sampling(max_tokens=4)))
+
+    told, after = using(policy, work)
+    model, _ = load_model(policy, EmbeddedSettings.of(policy))
+    prompt = ChatTokenizer(Path(policy.path), None).encode_prompt(messages)
+    with torch.inference_mode():
+        own = model(input_ids=torch.tensor([prompt]), output_hidden_states=True, use_cache=False).hidden_states[-1]
+    assert torch.allclose(torch.tensor(told.vector), own[0, -1].float(), atol=2e-3, rtol=2e-3)
+    assert (told.usage.prompt_tokens, told.usage.cached_tokens) == (len(prompt), 0)
+    assert (after.usage.prompt_tokens, after.usage.cached_tokens) == (1, len(prompt) - 1)
+
+
+def test_a_scorer_and_an_engine_without_states_refuse_to_tell_them(prm: ModelSpec) -> None:
+    async def work() -> None:
+        host = Host.load(prm)
+        try:
+            await host.run(Embed("prm", conversation(PROBLEMS[0])))
+        finally:
+            await host.close()
+
+    with pytest.raises(EngineError, match="Embed to policies of an engine that tells hidden states"):
+        asyncio.run(work())
 
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from apportion.codec import decode_reply, encode_reply
 from apportion.errors import JournalError
 from apportion.scheduler.events import Event, Failed, Granted, Lost, Replied, RequestId
 from apportion.scheduler.journal import Journal
-from apportion.types import Completion, Finish, Generated, LogprobStats, Purchase, Scored, Usage
+from apportion.types import Completion, Embedded, Finish, Generated, LogprobStats, Purchase, Reply, Scored, Usage
 
 floats = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.integers(0, 2**40)
@@ -23,12 +23,13 @@ completions = st.builds(
 )
 replies = st.one_of(
     st.builds(Generated, st.lists(completions, max_size=3).map(tuple), usages),
+    st.builds(Embedded, st.lists(st.floats(width=16, allow_nan=False, allow_infinity=False)).map(tuple), usages),
     st.builds(Scored, st.lists(st.lists(floats, max_size=3).map(tuple), max_size=3).map(tuple), usages),
 )
 
 
 @given(replies)
-def test_a_reply_survives_the_trip_unchanged(reply: Generated | Scored) -> None:
+def test_a_reply_survives_the_trip_unchanged(reply: Reply) -> None:
     assert decode_reply(encode_reply(reply)) == reply
 
 

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apportion.actors.protocols import Embedder
 from apportion.actors.registry import build_engine, build_scorer, describe
 from apportion.actors.spec import ModelSpec, Role
 from apportion.costs import Unit
 from apportion.lab import lab_path
 from apportion.scheduler.meter import Meter
-from apportion.types import Generate, Message, Request, Sampling, Score
+from apportion.types import Embed, Generate, Message, Request, Sampling, Score
 
 SMALL = ModelSpec("small", "fake", Role.POLICY, "fake", engine_args={"max_model_len": 160})
 PRM = ModelSpec("prm", "fake", Role.SCORER, "fake", engine_args={"max_model_len": 160})
@@ -32,6 +33,11 @@ def costs_no_more_than_its_bound(specs: tuple[ModelSpec, ModelSpec], request: Re
             reply = await engine.generate(request)
             await engine.close()
             charged = meter.charge(request, reply)
+        elif isinstance(request, Embed):
+            looking = build_engine(specs[0])
+            assert isinstance(looking, Embedder)
+            charged = meter.charge(request, await looking.embed(request))
+            await looking.close()
         else:
             scorer = build_scorer(specs[1])
             scored = await scorer.score(request)
@@ -74,6 +80,7 @@ def test_real_models(cache: int) -> None:
     for prefix, most in (("", 40), ("12 + 5 = 17\n", 12), ("", 1)):
         sampling = Sampling(temperature=1.0, max_tokens=most)
         costs_no_more_than_its_bound(real, Generate("small", asked, (1, 2, 3), sampling, prefix))
+    costs_no_more_than_its_bound(real, Embed("small", asked))
     steps = ("12 + 5 = 17", "17 - 3 = 14", "Answer: 14")
     costs_no_more_than_its_bound(real, Score("prm", asked, (steps, steps[:1], (*steps, "what? ~ é"))))
 

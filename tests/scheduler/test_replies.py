@@ -8,6 +8,8 @@ from apportion.errors import EngineError
 from apportion.scheduler.replies import checked
 from apportion.types import (
     Completion,
+    Embed,
+    Embedded,
     Finish,
     Generate,
     Generated,
@@ -24,6 +26,7 @@ ASKED = (Message("user", "q"),)
 GENERATE = Generate("small", ASKED, (1, 2), Sampling())
 SCORE = Score("prm", ASKED, (("a", "b"), ("c",)))
 THREE = Score("prm", ASKED, (("a", "b", "c"),))
+EMBED = Embed("small", ASKED)
 USAGE = Usage(3, 4, 5, 0, 0.1)
 DONE = Completion("x", 2, Finish.END, LogprobStats(-1.0, 1.0, 2.0))
 
@@ -35,6 +38,9 @@ DONE = Completion("x", 2, Finish.END, LogprobStats(-1.0, 1.0, 2.0))
         (GENERATE, Scored(((0.5,),), USAGE), "answered a Generate with a Scored"),
         (GENERATE, Generated((DONE, DONE), Usage(-1)), "usage that cannot be"),
         (GENERATE, Generated((DONE, DONE), Usage(busy_seconds=float("nan"))), "usage that cannot be"),
+        (EMBED, Scored(((0.5,),), USAGE), "answered a Embed with a Scored"),
+        (EMBED, Embedded((), USAGE), "hidden state of 0 numbers"),
+        (EMBED, Embedded((0.5, float("inf")), USAGE), "not all of them finite"),
         (SCORE, Scored(((0.5, 0.5),), USAGE), "scored 1 of 2 responses"),
         (THREE, Scored(((0.5, 0.5),), USAGE), "gave 2 scores for 3 steps"),
         (SCORE, Scored(((0.5, float("nan")), (0.5,)), USAGE), "outside of"),
