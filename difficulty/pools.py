@@ -2,14 +2,14 @@
 
 A pool is a folder with prompts.parquet (`prompt_id, text, reference`) and candidates.parquet (`prompt_id, arm, index,
 answer, correct, tokens, score, cost_usd`; null where unknown), and where `apportion calibrate` wrote it, what each
-candidate was charged (`cost_tokens, cost_flops`). An answer that is null was not parsed and agrees with nothing. Pools
+candidate was charged (`cost_tokens, cost_flops`). A pool may say what engines do once and keep (`Reuse`). An answer that is null was not parsed and agrees with nothing. Pools
 are fitted on (`apportion.difficulty.fit`) and replayed (`apportion.scheduler.frontier`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,28 @@ NEEDED = ("prompt_id", "arm", "answer", "correct")
 
 
 @dataclass(frozen=True, slots=True)
+class Reuse:
+    """What of an arm's FLOPs is paid once, in FLOPs: columns `prompt_flops, verify_flops, like` of a pool.
+
+    `prompt` is what reading the prompt costs beside the candidates, however many, [prompts]. `once` is the part of a
+    candidate's cost that is not paid again for an equal response, verification, and `like` numbers each prompt's
+    distinct responses, [candidates].
+    """
+
+    prompt: Floats
+    once: Floats
+    like: Ints
+
+
+@dataclass(frozen=True, slots=True)
 class Deck:
     """The candidates of one arm, prompt after prompt in the pool's order of prompts.
 
     Prompt i has the candidates `begin[i] : begin[i + 1]`. `answer` numbers each prompt's answers, the same in all
     decks of a pool, -1 where unparsed; `score` and `dollars` are nan where unknown; `tokens` is the length of the
     response itself, nan where unknown. `charged` (tokens) and `flops` are its share of what its purchase cost: prompt,
-    branches given up and verifier included; None where nothing was recorded.
+    branches given up and verifier included; None where nothing was recorded. Where `reuse` is known `flops` leaves the
+    prompt out and is what a response costs that no other is like.
     """
 
     arm: str
@@ -44,6 +59,7 @@ class Deck:
     dollars: Floats
     charged: Floats | None = None
     flops: Floats | None = None
+    reuse: Reuse | None = None
 
     def cost(self, unit: Unit) -> Floats:
         """What each candidate cost in a unit, [candidates]; nan where unknown. Its length, where no more is known."""
@@ -75,10 +91,14 @@ class Deck:
         sizes = self.sizes[prompts]
         begin = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         rows = np.arange(begin[-1]) - np.repeat(begin[:-1], sizes) + np.repeat(self.begin[prompts], sizes)
-        return self.taken(rows, begin)
+        chosen = self.taken(rows, begin)
+        if chosen.reuse is None:
+            return chosen
+        return replace(chosen, reuse=replace(chosen.reuse, prompt=chosen.reuse.prompt[prompts]))
 
     def taken(self, rows: Ints, begin: Ints) -> Deck:
-        """The deck of these candidates, which belong to prompts as `begin` says."""
+        """The deck of these candidates of the same prompts, which belong to them as `begin` says."""
+        reuse = self.reuse
         return Deck(
             self.arm,
             begin,
@@ -89,6 +109,7 @@ class Deck:
             self.dollars[rows],
             None if self.charged is None else self.charged[rows],
             None if self.flops is None else self.flops[rows],
+            None if reuse is None else Reuse(reuse.prompt, reuse.once[rows], reuse.like[rows]),
         )
 
 
@@ -180,7 +201,16 @@ def _deck(arm: str, columns: dict[str, list[Any]], numbers: Ints, rows: Ints, wh
         dollars=known("cost_usd"),
         charged=_whole(known("cost_tokens")),
         flops=_whole(known("cost_flops")),
+        reuse=_reuse(begin, *map(known, ("prompt_flops", "verify_flops", "like"))),
     )
+
+
+def _reuse(begin: Ints, prompt: Floats, once: Floats, like: Floats) -> Reuse | None:
+    """None where the columns are not there, or not whole; a prompt without candidates costs nothing to read."""
+    if not len(prompt) or not all(np.isfinite(column).all() for column in (prompt, once, like)):
+        return None
+    first = np.minimum(begin[:-1], len(prompt) - 1)
+    return Reuse(np.where(np.diff(begin) > 0, prompt[first], 0.0), once, like.astype(np.int64))
 
 
 def _whole(cost: Floats) -> Floats | None:

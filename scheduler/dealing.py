@@ -3,12 +3,15 @@
 Each repeat shuffles every prompt's candidates of every arm; a purchase of n takes the next n of the arm's deck. The
 seeds of a request are positions in the deck, so no candidate is dealt twice. Requests carry the length of the prompt's
 longest candidate as their max_tokens, so that the ledger's worst case is no looser than it must be.
+
+Where a pool tells what is paid once (`Reuse`) it is: the prompt with the first purchase of an arm, as engines keep what
+they have read, and the verification of equal responses with the first of them that is dealt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 from zlib import crc32
 
@@ -62,7 +65,11 @@ class Recorded:
         return f"n is {n}; deal at least 1" if self.size == 1 else f"n is {n}; a search of {self.size} is dealt whole"
 
     def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
-        return Workload(completion_tokens=n * lengths.completion_tokens, samples=n + 0.0 * lengths.completion_tokens)
+        return Workload(
+            prompt_tokens=lengths.prompt_tokens,
+            completion_tokens=n * lengths.completion_tokens,
+            samples=n + 0.0 * lengths.completion_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,9 +94,13 @@ class RecordedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RecordedModel:
-    """What the job knows of the model behind a deck: that a unit of length costs a grain of the budget's unit."""
+    """What the job knows of the model behind a deck: that a unit of length costs a grain of the budget's unit.
+
+    `prompts` are the lengths of prompts, by their text (its id).
+    """
 
     name: str
+    prompts: Mapping[str, int] = field(default_factory=dict)
 
     def profile(self) -> ModelProfile:
         return ModelProfile(
@@ -103,7 +114,7 @@ class RecordedModel:
         )
 
     def count_prompt(self, messages: Messages) -> int:
-        return 0
+        return self.prompts.get(messages[0].content, 0)
 
     def count_text(self, text: str) -> int:
         return 0
@@ -127,10 +138,12 @@ class Table:
         self.drafts: list[Draft] = []
         self.answers: list[str | None] = []
         self.offset: dict[str, int] = {}
+        self.lengths: dict[str, Ints] = {}
+        self.reading = {name: _reading(deck, unit) for name, deck in pool.decks.items()}
         arms, correct = [], []
         for name, deck in pool.decks.items():
             lengths = lengths_of(pool.name, deck, unit)
-            self.offset[name] = len(self.drafts)
+            self.offset[name], self.lengths[name] = len(self.drafts), lengths
             correct.append(deck.correct)
             self._add(deck, lengths, deck.correct.astype(np.float64) if revealed else deck.score)
             arms.append(self._arm(name, deck, lengths))
@@ -156,6 +169,13 @@ class Table:
         sampling = Sampling(max_tokens=int(longest.max(initial=1)))
         strategy = RecordedSearch(samplings, size) if is_search(name) else Recorded(samplings)
         return Arm(name, strategy, name, None, self.select[name], "last", amounts, sampling, "\n")
+
+
+def _reading(deck: Deck, unit: Unit) -> Ints:
+    """What reading each prompt takes of a budget in `unit`, beside the candidates, [prompts]."""
+    if unit is not Unit.FLOPS or deck.reuse is None:
+        return np.zeros(len(deck.sizes), dtype=np.int64)
+    return np.rint(deck.reuse.prompt / GRAINS[unit]).astype(np.int64)
 
 
 def lengths_of(pool: str, deck: Deck, unit: Unit) -> Ints:
@@ -184,10 +204,14 @@ class Dealer:
         self._drafts = table.drafts
         self._begin: dict[str, list[int]] = {}
         self._order: dict[str, list[int]] = {}
+        self._paid: dict[str, list[int]] = {}
+        self._reading = {name: reading.tolist() for name, reading in table.reading.items()}
         for name, deck in table.pool.decks.items():
             rng = np.random.default_rng([seed, repeat, crc32(name.encode())])
             order = np.lexsort((rng.random(len(deck.correct)), deck.owner))
             self._order[name] = (order + table.offset[name]).tolist()
+            paid = table.lengths[name][order] - _saved(deck, order, table.unit)
+            self._paid[name] = [0, *np.cumsum(paid).tolist()]
             self._begin[name] = deck.begin.tolist()
 
     def reply(self, prompt: int, request: Request) -> Dealt:
@@ -202,4 +226,17 @@ class Dealer:
                 f"{self._begin[request.model][prompt + 1] - begin}; it must honour Problem.limits"
             )
         drafts = tuple([self._drafts[row] for row in self._order[request.model][first : first + size]])
-        return Dealt((), Usage(completion_tokens=sum([draft.tokens for draft in drafts])), drafts)
+        paid = self._paid[request.model]
+        reading = 0 if request.seeds[0] else self._reading[request.model][prompt]
+        return Dealt((), Usage(reading, paid[first + size] - paid[first]), drafts)
+
+
+def _saved(deck: Deck, order: Ints, unit: Unit) -> Ints:
+    """What is not paid again of a deck's candidates dealt in this order, [candidates]: all but the first of equals."""
+    if unit is not Unit.FLOPS or deck.reuse is None:
+        return np.zeros(len(order), dtype=np.int64)
+    like = np.stack([deck.owner[order], deck.reuse.like[order]])
+    _, first = np.unique(like, axis=1, return_index=True)
+    again = np.ones(len(order), dtype=bool)
+    again[first] = False
+    return np.where(again, np.rint(deck.reuse.once[order] / GRAINS[unit]), 0.0).astype(np.int64)

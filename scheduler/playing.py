@@ -80,9 +80,11 @@ def play(table: Table, game: Game, make: Make, dealer: Dealer) -> Played:
 
 def problem_of(table: Table, game: Game) -> tuple[Problem, ExpectedCosts, Meter]:
     """What a policy is given, and the parts it shares with the machine."""
-    meter = Meter({name: RecordedModel(name) for name in table.names})
-    nothing = dict.fromkeys(table.names, np.zeros(len(game.prompts)))
-    costs = ExpectedCosts(table.arms, meter, table.unit, nothing, game.lengths)
+    ids = table.pool.ids
+    reading = {name: dict(zip(ids, table.reading[name].tolist(), strict=True)) for name in table.names}
+    meter = Meter({name: RecordedModel(name, reading[name]) for name in table.names})
+    prompts = {name: table.reading[name][game.prompts].astype(np.float64) for name in table.names}
+    costs = ExpectedCosts(table.arms, meter, table.unit, prompts, game.lengths)
     problem = Problem(
         texts=[table.pool.texts[at] for at in game.prompts.tolist()],
         arms=table.arms,
