@@ -17,7 +17,7 @@ from apportion.policies.aggregate import AGGREGATES
 from apportion.policies.arm import Arm
 from apportion.policies.registry import SELECTORS, STRATEGIES
 from apportion.policies.settings import build
-from apportion.policies.strategy import Strategy, judges, needs_second
+from apportion.policies.strategy import Strategy, judges, needs_second, needs_steps
 from apportion.types import Sampling
 
 DEFAULT_SEPARATOR = "\n\n"
@@ -47,7 +47,7 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
         advice = f"add `verifier: {scorers[0]}`" if scorers else "add a model with `role: scorer` and name it here"
         raise ConfigError(f"{key}.verifier is missing: {config.strategy} needs a verifier; {advice}")
     form = _format(config.verifier, models)
-    if form is not None and strategy.needs_verifier and not form.by_step:
+    if form is not None and needs_steps(strategy) and not form.by_step:
         raise ConfigError(
             f"{key}.verifier: {config.strategy} needs a score for each step, and {config.verifier!r} is an outcome "
             "reward model, which scores a response as a whole; name a process reward model, or use best_of_n"

@@ -13,6 +13,9 @@ from apportion.errors import ConfigError, nearest
 
 Aggregate = Callable[[Sequence[float]], float]
 
+LEAST = 1e-7
+"""Scores are taken to be this far from 0 and 1, where a logit has no value."""
+
 
 def _last(scores: Sequence[float]) -> float:
     return scores[-1]
@@ -35,3 +38,9 @@ def aggregate(name: str) -> Aggregate:
 def score_of(step_scores: Sequence[float] | None, name: str) -> float | None:
     """The score of a response, or None where it was not scored or has no steps."""
     return float(aggregate(name)(step_scores)) if step_scores else None
+
+
+def logit(score: float) -> float:
+    """The log odds of a score in [0, 1]."""
+    inside = min(max(score, LEAST), 1.0 - LEAST)
+    return math.log(inside / (1.0 - inside))

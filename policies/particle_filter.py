@@ -24,12 +24,11 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import ClassVar, Literal
 
+from apportion.policies.aggregate import logit
 from apportion.policies.beams import Beam, Ranking, Share
 from apportion.policies.population import check_population, check_size, populate, shared_out, softmax
 from apportion.policies.strategy import Lengths, Plan, Task, Workload, sampled_workload
 
-LEAST = 1e-7
-"""Scores are taken to be this far from 0 and 1, where a logit has no value."""
 CHANCE = 1
 """Ends the path of a seed that decides about slots; those that write a step end with the round."""
 
@@ -59,7 +58,7 @@ class ParticleFilter:
 
         def share(pool: Sequence[Beam], scores: Sequence[float], depth: int) -> list[Share]:
             among = [at for at, beam in enumerate(pool) if self.resample_finished or not beam.ended]
-            weights = softmax([_logit(scores[at]) for at in among], self.softmax_temperature)
+            weights = softmax([logit(scores[at]) for at in among], self.softmax_temperature)
             if self.resampling == "systematic":
                 children = systematic(weights, len(among), _chance(task, task.drawn, depth))
             else:
@@ -92,11 +91,6 @@ def multinomial(weights: Sequence[float], chances: Sequence[float]) -> list[int]
     ends = list(accumulate(weights))
     drawn = Counter(min(bisect_right(ends, chance * ends[-1]), len(ends) - 1) for chance in chances)
     return [drawn[at] for at in range(len(weights))]
-
-
-def _logit(score: float) -> float:
-    inside = min(max(score, LEAST), 1.0 - LEAST)
-    return math.log(inside / (1.0 - inside))
 
 
 def _chance(task: Task, slot: int, depth: int) -> float:

@@ -18,6 +18,7 @@ from apportion.policies.best_of_n import BestOfN
 from apportion.policies.dvts import DiverseTrees
 from apportion.policies.lookahead import Lookahead
 from apportion.policies.particle_filter import ParticleFilter
+from apportion.policies.qalign import QAlign
 from apportion.policies.rebase import Rebase
 from apportion.policies.revise import Revise
 from apportion.policies.selectors import majority, max_score, weighted
@@ -30,6 +31,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "dvts": DiverseTrees,
     "lookahead": Lookahead,
     "particle_filter": ParticleFilter,
+    "qalign": QAlign,
     "rebase": Rebase,
     "revise": Revise,
 }

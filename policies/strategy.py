@@ -104,6 +104,7 @@ class Strategy(Protocol):
     """A way to spend compute on one prompt. An instance is a frozen dataclass whose fields are its settings.
 
     What it says beside these where it is so, each a `ClassVar[bool]` that is False unless given:
+    - `scores_whole`: one score for a whole response is enough for it, so an outcome reward model will do;
     - `continues`: its requests have prefixes, which not every engine can do;
     - `needs_second`: it asks a second policy model, with conversations of its own;
     - `judges`: it scores its drafts itself, without a verifier, each with one score;
@@ -127,6 +128,11 @@ class Strategy(Protocol):
         Must broadcast: with lengths as arrays over prompts, the amounts are arrays over prompts.
         """
         ...
+
+
+def needs_steps(strategy: Strategy) -> bool:
+    """Whether a strategy needs a verifier that scores every step."""
+    return strategy.needs_verifier and not getattr(strategy, "scores_whole", False)
 
 
 def continues_text(strategy: Strategy) -> bool:
