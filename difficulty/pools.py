@@ -2,8 +2,9 @@
 
 A pool is a folder with prompts.parquet (`prompt_id, text, reference`) and candidates.parquet (`prompt_id, arm, index,
 answer, correct, tokens, score, cost_usd`; null where unknown), and where `apportion calibrate` wrote it, what each
-candidate was charged (`cost_tokens, cost_flops`). A pool may say what engines do once and keep (`Reuse`). An answer that is null was not parsed and agrees with nothing. Pools
-are fitted on (`apportion.difficulty.fit`) and replayed (`apportion.scheduler.frontier`).
+candidate was charged (`cost_tokens, cost_flops`). A pool may say what engines do once and keep (`Reuse`). An answer
+that is null was not parsed and agrees with nothing. Pools are fitted on (`apportion.difficulty.fit`) and replayed
+(`apportion.scheduler.frontier`).
 """
 
 from __future__ import annotations
