@@ -42,6 +42,11 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
     _model_of(f"{key}.policy", config.policy, Role.POLICY, models)
     if config.verifier is not None:
         _model_of(f"{key}.verifier", config.verifier, Role.SCORER, models)
+        if judges(strategy):
+            raise ConfigError(
+                f"{key}.verifier is {config.verifier!r}, but {config.strategy} scores its responses itself, and a "
+                "response has one score; remove it, or use best_of_n with this verifier"
+            )
     elif strategy.needs_verifier:
         scorers = [one for one, model in models.items() if model.role == Role.SCORER.value]
         advice = f"add `verifier: {scorers[0]}`" if scorers else "add a model with `role: scorer` and name it here"
@@ -80,6 +85,11 @@ def _check_second(key: str, config: ArmConfig, strategy: Strategy, models: Mappi
                 f"a strategy that asks two: {having}"
             )
         _model_of(f"{key}.second", config.second, Role.POLICY, models)
+        if config.second == config.policy and not judges(strategy):
+            raise ConfigError(
+                f"{key}.second is {config.second!r}, the arm's policy too: {config.strategy} saves by asking a dear "
+                "model only where a cheap one does not do; name another, or use best_of_n"
+            )
     elif needs_second(strategy):
         others = [one for one, model in models.items() if model.role == Role.POLICY.value and one != config.policy]
         advice = f"add `second: {others[0]}`" if others else "add another policy model to models and name it here"

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -52,6 +53,14 @@ def draw(seed: int, *parts: object) -> float:
     """A number in [0, 1) that depends on its arguments alone."""
     digest = hashlib.blake2b(repr((seed, parts)).encode(), digest_size=6).digest()
     return int.from_bytes(digest, "big") / 2.0**48
+
+
+class Answers(Protocol):
+    """What requests can be sent to."""
+
+    def reply(self, requests: tuple[Request, ...]) -> tuple[Reply, ...]:
+        """The replies to requests that were yielded together."""
+        ...
 
 
 @dataclass(slots=True)
@@ -120,7 +129,7 @@ def task(
     )
 
 
-def drive(strategy: Strategy, purchase: Task, world: World, cut_at: int | None = None) -> tuple[Draft, ...]:
+def drive(strategy: Strategy, purchase: Task, world: Answers, cut_at: int | None = None) -> tuple[Draft, ...]:
     """Carry a purchase out in a world; at the yield numbered `cut_at` the budget ends."""
     plan = strategy.plan(purchase)
     try:

@@ -16,6 +16,7 @@ from apportion.policies.arm import Selector
 from apportion.policies.beam_search import BeamSearch
 from apportion.policies.best_of_n import BestOfN
 from apportion.policies.dvts import DiverseTrees
+from apportion.policies.genrm import GenRM
 from apportion.policies.lookahead import Lookahead
 from apportion.policies.particle_filter import ParticleFilter
 from apportion.policies.qalign import QAlign
@@ -29,6 +30,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "beam_search": BeamSearch,
     "best_of_n": BestOfN,
     "dvts": DiverseTrees,
+    "genrm": GenRM,
     "lookahead": Lookahead,
     "particle_filter": ParticleFilter,
     "qalign": QAlign,

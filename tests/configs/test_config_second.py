@@ -1,0 +1,79 @@
+"""What a config may ask of strategies with two policy models; what cannot be is refused when it is read."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from apportion.configs.build import load_job
+from apportion.configs.load import PACKAGED
+from apportion.errors import ConfigError
+from apportion.scheduler.spec import JobSpec
+
+SETTINGS: dict[str, dict[str, object]] = {"genrm": {"verdicts": 2, "verdict_temperature": 1}}
+
+
+def job(strategy: str, *overrides: str) -> JobSpec:
+    """The quickstart with a second policy model and a strategy that asks it in the place of its beam search."""
+    written = yaml.safe_load((PACKAGED / "quickstart.yaml").read_text())
+    written["models"]["large"] = {**written["models"]["small"], "model": "lab:large"}
+    kept = {key: written["arms"]["beam"][key] for key in ("policy", "temperature", "max_tokens")}
+    written["arms"]["two"] = {**kept, "strategy": strategy, "second": "large", "n": [4, 8], **SETTINGS[strategy]}
+    del written["arms"]["beam"]
+    return load_job(written, list(overrides))
+
+
+@pytest.mark.parametrize("strategy", SETTINGS)
+def test_is_built_with_its_settings(strategy: str) -> None:
+    arm = job(strategy).arms[1]
+    assert (arm.strategy.name, arm.policy, arm.second) == (strategy, "small", "large")
+    assert arm.strategy == type(arm.strategy)(**SETTINGS[strategy])
+
+
+@pytest.mark.parametrize("strategy", SETTINGS)
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["arms.two.second=null"],
+            "arms.two.second is missing: STRATEGY asks a second policy model; add `second: large`",
+        ),
+        (["arms.two.second=larg"], "arms.two.second: no model is called 'larg' in models; did you mean 'large'?"),
+        (["arms.two.second=prm"], "arms.two.second: 'prm' has the role scorer, but this needs a policy"),
+        (["arms.two.width=4"], "unknown key 'arms.two.width' (value 4)"),
+        (["arms.two.n=0"], "arms.two.n is 0"),
+    ],
+)
+def test_what_cannot_be_is_named(strategy: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message.replace("STRATEGY", strategy))):
+        job(strategy, *overrides)
+
+
+def test_a_strategy_that_judges_its_responses_takes_no_verifier() -> None:
+    with pytest.raises(ConfigError, match=r"two\.verifier is 'prm', but genrm scores its responses itself.*remove it"):
+        job("genrm", "arms.two.verifier=prm")
+
+
+def test_a_strategy_that_judges_its_responses_may_vote_by_its_scores() -> None:
+    arm = job("genrm", "arms.two.select=weighted").arms[1]
+    assert (arm.select, arm.verifier, arm.scored) == ("weighted", None, True)
+
+
+def test_a_policy_may_judge_itself() -> None:
+    assert job("genrm", "arms.two.second=small").arms[1].second == "small"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["arms.two.verdicts=0"], "genrm.verdicts is 0; it must be 1 or more"),
+        (["arms.two.verdict_temperature=0"], "use verdicts: 1, or a temperature above 0"),
+        (["arms.two.question=right?"], "genrm.question lacks {problem} and {solution}"),
+        (["arms.two.verdict=2"], "did you mean 'verdicts'"),
+    ],
+)
+def test_genrm_refuses(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        job("genrm", *overrides)
