@@ -105,6 +105,11 @@ class World:
         return Scored(scores, Usage(sum(len(step) for steps in request.responses for step in steps), 0, 1))
 
 
+def answer_in(text: str) -> str | None:
+    """The answer in a scripted response."""
+    return text.rpartition("Answer: ")[2] if "Answer: " in text else None
+
+
 def task(
     n: int,
     *,
@@ -125,6 +130,7 @@ def task(
         drawn=drawn,
         key="seed:prompt:arm",
         second="second" if second else None,
+        read=answer_in,
         earlier=earlier,
     )
 

@@ -130,6 +130,7 @@ class GenRM:
         return replace(
             sampled_workload(n, lengths, verified),
             samples=n + judged + 0.0 * question,
+            unshared_prompt_tokens=n * lengths.prompt_tokens,
             second_prompt_tokens=n * question,
             second_completion_tokens=judged * verdict,
             second_attended=n * attended(0.0, question) + judged * attended(question, verdict),

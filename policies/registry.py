@@ -15,6 +15,7 @@ from apportion.policies.answers.text import ChoiceAnswer, TextAnswer
 from apportion.policies.arm import Selector
 from apportion.policies.beam_search import BeamSearch
 from apportion.policies.best_of_n import BestOfN
+from apportion.policies.cascade import Cascade
 from apportion.policies.dvts import DiverseTrees
 from apportion.policies.genrm import GenRM
 from apportion.policies.lookahead import Lookahead
@@ -29,6 +30,7 @@ from apportion.policies.strategy import Strategy
 STRATEGIES: dict[str, type[Strategy]] = {
     "beam_search": BeamSearch,
     "best_of_n": BestOfN,
+    "cascade": Cascade,
     "dvts": DiverseTrees,
     "genrm": GenRM,
     "lookahead": Lookahead,

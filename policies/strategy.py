@@ -10,7 +10,7 @@ Invariants every strategy keeps (checked by `apportion.policies.conformance`):
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -31,7 +31,8 @@ class Task:
     `drawn` is how many samples of the same arm this prompt already has, and `earlier` are their drafts, in order: what
     a chain goes on from. `step_separator` is what the policy model writes between two steps; `verifier` and `second`,
     another policy model, are None where the arm has none. `room` is how many tokens the policy model's context holds
-    beyond the conversation, None where that is not known.
+    beyond the conversation, None where that is not known. `read` gives the answer in a response as the job reads
+    it, equal answers as equal strings and None where there is none; it is None where nobody can say.
     """
 
     messages: Messages
@@ -46,6 +47,7 @@ class Task:
     second: str | None = None
     earlier: tuple[Draft, ...] = ()
     room: int | None = None
+    read: Callable[[str], str | None] | None = None
 
     def seed(self, *path: int) -> int:
         """A 63-bit seed for one place in the task, e.g. `seed(sample)` or `seed(sample, depth)`.

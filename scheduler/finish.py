@@ -32,18 +32,23 @@ class Finisher:
 
     def candidates(self, state: PromptState, arm: Arm, number: int, drafts: Sequence[Draft]) -> list[Candidate]:
         """New candidates of a prompt, numbered after those it has; equal answers become equal strings."""
-        known = state.canonical
-        if known is None:
-            known = state.canonical = {}
         prompt, index, new = state.prompt.id, len(state.candidates), []
         for draft in drafts:
-            answer = self._answers.extract(draft.text)
-            if answer is not None:
-                answer = known.get(answer) or self._first(known, answer)
+            answer = self.read(state, draft.text)
             score = score_of(draft.step_scores, arm.aggregate)
             new.append(Candidate(prompt, index, arm.name, number, draft, answer, score))
             index += 1
         return new
+
+    def read(self, state: PromptState, text: str) -> str | None:
+        """The answer in a response to a prompt, as the first answer of the prompt that equals it was written."""
+        answer = self._answers.extract(text)
+        if answer is None:
+            return None
+        known = state.canonical
+        if known is None:
+            known = state.canonical = {}
+        return known.get(answer) or self._first(known, answer)
 
     def _first(self, known: dict[str, str], answer: str) -> str:
         """An answer not yet seen, as the first answer of the prompt that equals it was written.

@@ -185,7 +185,8 @@ class Machine:
         """Open a purchase. False where its first requests must wait for refunds; it is then queued again."""
         state = self._states[prompt]
         while True:
-            opened = open_purchase(state, self._arms[offer.purchase.arm], offer, self._settings.seed, self.meter)
+            arm, seed = self._arms[offer.purchase.arm], self._settings.seed
+            opened = open_purchase(state, arm, offer, seed, self.meter, self._finisher.read)
             if opened.bounds.covered(self.ledger, self.meter) is not None:
                 break
             if self._open:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from apportion.costs import ZERO_COST, Cost, Unit
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import CutOff, Plan, Task, extends_conversation
@@ -11,6 +14,9 @@ from apportion.scheduler.events import RequestId
 from apportion.scheduler.meter import Meter
 from apportion.scheduler.prompt_state import PromptState
 from apportion.types import Draft, Purchase, Reply, Request
+
+Read = Callable[[PromptState, str], str | None]
+"""The answer in a response to a prompt."""
 
 
 class OpenPurchase:
@@ -89,10 +95,13 @@ class OpenPurchase:
         self.bounds = Bounds(self.requests)
 
 
-def open_purchase(state: PromptState, arm: Arm, offer: Offer, seed: int, meter: Meter | None = None) -> OpenPurchase:
+def open_purchase(
+    state: PromptState, arm: Arm, offer: Offer, seed: int, meter: Meter | None = None, read: Read | None = None
+) -> OpenPurchase:
     """The prompt's next purchase, up to its first requests; `seed` is the job's.
 
-    A strategy that makes the conversation longer is told how much the `meter` says there is room for.
+    A strategy that makes the conversation longer is told how much the `meter` says there is room for. `read` is how
+    answers are read.
     """
     messages = state.prompt.messages
     room = meter.room(arm.policy, messages) if meter is not None and extends_conversation(arm.strategy) else None
@@ -108,5 +117,6 @@ def open_purchase(state: PromptState, arm: Arm, offer: Offer, seed: int, meter: 
         second=arm.second,
         earlier=tuple([one.draft for one in state.candidates if one.arm == arm.name]),
         room=room,
+        read=None if read is None else partial(read, state),
     )
     return OpenPurchase(state.index, len(state.purchases), offer.purchase, arm.strategy.plan(task), offer.cost)

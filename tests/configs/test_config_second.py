@@ -12,7 +12,10 @@ from apportion.configs.load import PACKAGED
 from apportion.errors import ConfigError
 from apportion.scheduler.spec import JobSpec
 
-SETTINGS: dict[str, dict[str, object]] = {"genrm": {"verdicts": 2, "verdict_temperature": 1}}
+SETTINGS: dict[str, dict[str, object]] = {
+    "cascade": {"threshold": 1, "large": 2},
+    "genrm": {"verdicts": 2, "verdict_temperature": 1},
+}
 
 
 def job(strategy: str, *overrides: str) -> JobSpec:
@@ -77,3 +80,23 @@ def test_a_policy_may_judge_itself() -> None:
 def test_genrm_refuses(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         job("genrm", *overrides)
+
+
+@pytest.mark.parametrize("strategy", [name for name in SETTINGS if name != "genrm"])
+def test_a_dear_model_that_is_the_cheap_one_saves_nothing(strategy: str) -> None:
+    with pytest.raises(ConfigError, match=rf"two\.second is 'small', the arm's policy too: {strategy} saves by"):
+        job(strategy, "arms.two.second=small")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["arms.two.threshold=0"], "cascade.threshold is 0; it must be above 0 and at most 1"),
+        (["arms.two.large=8"], "arms.two.n: n is 4, and large is 8"),
+        (["arms.two.threshold=.2"], "arms.two.n: n is 4, where the most frequent answer always has a share of 0.2"),
+        (["arms.two.select=weighted"], "arms.two.select: weighted needs scores"),
+    ],
+)
+def test_cascade_refuses(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        job("cascade", *overrides)
