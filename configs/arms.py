@@ -25,7 +25,7 @@ DEFAULT_SEPARATOR = "\n\n"
 DEFAULT_AGGREGATE = "last"
 """What Snell et al. found best for process reward models trained on Monte-Carlo labels."""
 VLLM = "vllm"
-_NEED_SCORES = ("weighted", "max_score")
+_NEED_SCORES = ("weighted", "max_score", "hierarchical")
 """Selectors that are plain majority without a verifier: asking for them without one is a mistake in the config."""
 
 

@@ -19,6 +19,7 @@ from apportion.policies.cascade import Cascade
 from apportion.policies.dvts import DiverseTrees
 from apportion.policies.genrm import GenRM
 from apportion.policies.lookahead import Lookahead
+from apportion.policies.hierarchical import hierarchical
 from apportion.policies.particle_filter import ParticleFilter
 from apportion.policies.qalign import QAlign
 from apportion.policies.rebase import Rebase
@@ -42,6 +43,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
 
 SELECTORS: dict[str, Selector] = {
     "majority": majority,
+    "hierarchical": hierarchical,
     "max_score": max_score,
     "weighted": weighted,
 }
