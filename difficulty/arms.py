@@ -15,6 +15,7 @@ from apportion.difficulty.race import Weights
 from apportion.difficulty.response import ArmResponse, CoverageResponse, VoteResponse, VoteTables, check_objective
 from apportion.difficulty.standing import Scene
 from apportion.policies.arm import Arm
+from apportion.policies.selectors import predicted_as
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +48,7 @@ class ArmResponses:
             self._worth = worth.copy()
             self._races.clear()
             self._heights.clear()
-        self._selects = tuple(arm.select if scored else "majority" for arm in self._arms)
+        self._selects = tuple(predicted_as(arm.select) if scored else "majority" for arm in self._arms)
         self.responses = tuple(self._response(at, float(lifts[at])) for at in range(len(self._arms)))
 
     def value(self, scene: Scene) -> Floats:

@@ -1,8 +1,8 @@
 """Curves of recorded prompts: the mean objective after n of their recorded candidates, in random order.
 
-Coverage and max score have closed forms (pass@k, Chen et al. 2021, arXiv 2107.03374, and its like for ranks); majority
-and weighted votes are averaged over random orders, the same orders for all n. Ties are broken in expectation, which is
-what an order drawn at random does.
+Coverage and max score have closed forms (pass@k, Chen et al. 2021, arXiv 2107.03374, and its like for ranks). Votes,
+plain, weighted by scores or by rank of self-certainty, are averaged over random orders, the same orders for all n. Ties
+are broken in expectation, which is what an order drawn at random does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from scipy.special import gammaln
 
 from apportion.difficulty.pools import Deck
 from apportion.errors import ConfigError, nearest
+from apportion.policies.borda import exponent
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,7 +29,7 @@ EVERY_AMOUNT_TO = 16
 GROWTH = 1.25
 """Beyond, each amount is about this many times the one before."""
 OBJECTIVES = ("accuracy", "coverage")
-SELECTS = ("majority", "max_score", "weighted")
+SELECTS = ("borda", "majority", "max_score", "weighted")
 LEVEL = 1e-6
 """Sums of scores nearer than this share of a vote are a tie: single precision cannot tell them apart."""
 
@@ -65,7 +66,15 @@ def curves_of(
             reached = steps[steps <= size]
             found[prompt, : len(reached)] = _highest(deck.answer[rows], deck.correct[rows], deck.score[rows], reached)
         return found
-    weighed = select != "majority" and deck.scored
+    if select == "borda" and deck.certainty is not None:
+        for prompt, size in enumerate(deck.sizes.tolist()):
+            rows = slice(int(deck.begin[prompt]), int(deck.begin[prompt + 1]))
+            reached = steps[steps <= size]
+            votes, share = _ballots(deck.answer[rows], deck.correct[rows])
+            rng = np.random.default_rng([seed, prompt])
+            found[prompt, : len(reached)] = _ranked(votes, share, deck.certainty[rows], reached, orders, rng)
+        return found
+    weighed = select == "weighted" and deck.scored
     for at, (prompts, votes, share) in enumerate(_alike(deck, weighed)):
         reached = steps[steps <= len(votes)]
         many = min(orders * len(prompts), MOST_ORDERS)
@@ -125,6 +134,38 @@ def _vote(votes: Floats, right: Floats, steps: Ints, orders: int, rng: np.random
     curve = total / orders
     curve[steps == 1] = float(((votes > 0.0) @ right).sum()) / size
     return np.asarray(curve)
+
+
+def _ballots(answer: Ints, correct: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """One vote of each candidate, [candidates, answers], and how often each answer is right, [answers]."""
+    kinds, kind = np.unique(answer, return_inverse=True)
+    right = np.bincount(kind, weights=correct.astype(np.float64), minlength=len(kinds))
+    votes = np.eye(len(kinds))[kind]
+    known = np.flatnonzero(kinds >= 0)
+    return votes[:, known], right[known] / votes[:, known].sum(axis=0)
+
+
+def _ranked(
+    votes: Floats, right: Floats, certainty: Floats, steps: Ints, orders: int, rng: np.random.Generator
+) -> Floats:
+    """`_vote` where each candidate's vote goes by its rank among those drawn, the surest the most.
+
+    A candidate of unknown certainty is taken to be as sure as the mean of its prompt. Equal ones come in random order.
+    """
+    known = np.isfinite(certainty)
+    sure = np.where(known, certainty, certainty[known].mean() if known.any() else 0.0)
+    total = np.zeros(len(steps))
+    for begin in range(0, orders, CHUNK):
+        many = min(CHUNK, orders - begin)
+        order = rng.permuted(np.broadcast_to(np.arange(len(sure)), (many, len(sure))), axis=1)
+        for at, n in enumerate(steps.tolist()):
+            rank = np.argsort(sure[order[:, :n]], axis=1, kind="stable")
+            drawn = np.take_along_axis(order[:, :n], rank, axis=1)
+            sums = np.einsum("r,ora->oa", np.arange(1, n + 1) ** exponent(n), votes[drawn])
+            best = sums.max(axis=1, keepdims=True, initial=0.0)
+            leading = (sums >= best * (1.0 - LEVEL)) & (best > 0.0)
+            total[at] += ((leading @ right) / np.maximum(leading.sum(axis=1), 1)).sum()
+    return np.asarray(total / orders)
 
 
 def _highest(answer: Ints, correct: NDArray[np.bool_], score: Floats, steps: Ints) -> Floats:

@@ -1,10 +1,10 @@
 """Recorded candidates of many prompts: a pool folder read into arrays, one deck an arm.
 
 A pool is a folder with prompts.parquet (`prompt_id, text, reference`) and candidates.parquet (`prompt_id, arm, index,
-answer, correct, tokens, score, cost_usd`; null where unknown), and where `apportion calibrate` wrote it, what each
-candidate was charged (`cost_tokens, cost_flops`). A pool may say what engines do once and keep (`Reuse`). An answer
-that is null was not parsed and agrees with nothing. Pools are fitted on (`apportion.difficulty.fit`) and replayed
-(`apportion.scheduler.frontier`).
+answer, correct, tokens, score, self_certainty, cost_usd`; null where unknown), and where `apportion calibrate` wrote
+it, what each candidate was charged (`cost_tokens, cost_flops`). A pool may say what engines do once and keep (`Reuse`).
+An answer that is null was not parsed and agrees with nothing. Pools are fitted on (`apportion.difficulty.fit`) and
+replayed (`apportion.scheduler.frontier`).
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Deck:
     charged: Floats | None = None
     flops: Floats | None = None
     reuse: Reuse | None = None
+    certainty: Floats | None = None
+    """self-certainty of each candidate, nan where unknown; None where nothing was recorded"""
 
     def cost(self, unit: Unit) -> Floats:
         """What each candidate cost in a unit, [candidates]; nan where unknown. Its length, where no more is known."""
@@ -111,6 +113,7 @@ class Deck:
             None if self.charged is None else self.charged[rows],
             None if self.flops is None else self.flops[rows],
             None if reuse is None else Reuse(reuse.prompt, reuse.once[rows], reuse.like[rows]),
+            None if self.certainty is None else self.certainty[rows],
         )
 
 
@@ -203,6 +206,7 @@ def _deck(arm: str, columns: dict[str, list[Any]], numbers: Ints, rows: Ints, wh
         charged=_whole(known("cost_tokens")),
         flops=_whole(known("cost_flops")),
         reuse=_reuse(begin, *map(known, ("prompt_flops", "verify_flops", "like"))),
+        certainty=_some(known("self_certainty")),
     )
 
 
@@ -217,6 +221,11 @@ def _reuse(begin: Ints, prompt: Floats, once: Floats, like: Floats) -> Reuse | N
 def _whole(cost: Floats) -> Floats | None:
     """A column of costs that is there for every candidate; None otherwise."""
     return cost if len(cost) and np.isfinite(cost).all() else None
+
+
+def _some(values: Floats) -> Floats | None:
+    """A column that says something; None otherwise."""
+    return values if np.isfinite(values).any() else None
 
 
 def _texts(path: Path, ids: Sequence[str]) -> list[str]:

@@ -15,11 +15,12 @@ from apportion.policies.answers.text import ChoiceAnswer, TextAnswer
 from apportion.policies.arm import Selector
 from apportion.policies.beam_search import BeamSearch
 from apportion.policies.best_of_n import BestOfN
+from apportion.policies.borda import borda
 from apportion.policies.cascade import Cascade
 from apportion.policies.dvts import DiverseTrees
 from apportion.policies.genrm import GenRM
-from apportion.policies.lookahead import Lookahead
 from apportion.policies.hierarchical import hierarchical
+from apportion.policies.lookahead import Lookahead
 from apportion.policies.particle_filter import ParticleFilter
 from apportion.policies.qalign import QAlign
 from apportion.policies.rebase import Rebase
@@ -42,8 +43,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 
 SELECTORS: dict[str, Selector] = {
-    "majority": majority,
+    "borda": borda,
     "hierarchical": hierarchical,
+    "majority": majority,
     "max_score": max_score,
     "weighted": weighted,
 }

@@ -10,12 +10,16 @@ have one; where none has, or all scores are 0, the weighted vote and max score a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from apportion.policies.arm import Choice
 from apportion.types import Candidate
 
 NOTHING = Choice(answer=None, confidence=0.0)
+
+PREDICTED_AS: Mapping[str, str] = {"borda": "majority", "hierarchical": "weighted"}
+"""Selectors whose choice is predicted as another's, the nearest that beliefs have a form for: self-certainty is known
+of a candidate only once it is there."""
 
 
 def majority(candidates: Sequence[Candidate]) -> Choice:
@@ -49,6 +53,11 @@ def max_score(candidates: Sequence[Candidate]) -> Choice:
     tops = {answer: max(scores[c.index] for c in group) for answer, group in groups.items()}
     answer = min(groups, key=lambda a: (-tops[a], -shares[a], _first(groups[a])))
     return _choice(candidates, answer, shares[answer] / math.fsum(scores[c.index] for c in candidates))
+
+
+def predicted_as(name: str) -> str:
+    """The selector by which the choice of the selector of this name is predicted."""
+    return PREDICTED_AS.get(name, name)
 
 
 def choice_of(candidates: Sequence[Candidate], answer: str) -> Choice:

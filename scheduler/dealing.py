@@ -10,6 +10,7 @@ they have read, and the verification of equal responses with the first of them t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -24,7 +25,19 @@ from apportion.difficulty.pools import Deck, Pool
 from apportion.errors import BudgetError, DataError
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import Lengths, Plan, Task, Workload
-from apportion.types import Draft, Finish, Generate, Generated, Message, Messages, Prompt, Request, Sampling, Usage
+from apportion.types import (
+    Draft,
+    Finish,
+    Generate,
+    Generated,
+    LogprobStats,
+    Message,
+    Messages,
+    Prompt,
+    Request,
+    Sampling,
+    Usage,
+)
 
 Ints = NDArray[np.int64]
 
@@ -151,11 +164,14 @@ class Table:
         self.correct = np.concatenate(correct).tolist()
 
     def _add(self, deck: Deck, lengths: Ints, scores: NDArray[np.float64]) -> None:
-        rows = zip(deck.owner.tolist(), deck.answer.tolist(), lengths.tolist(), scores.tolist(), strict=True)
-        for prompt, answer, length, score in rows:
+        sure = np.full(len(scores), np.nan) if deck.certainty is None else deck.certainty
+        columns = (deck.owner, deck.answer, lengths, scores, sure)
+        for prompt, answer, length, score, certainty in zip(*(column.tolist() for column in columns), strict=True):
             text = str(len(self.drafts))
             known = (score,) if score == score else None
-            self.drafts.append(Draft(text, (text,), length, Finish.END, None, known))
+            # Of the statistics a pool keeps what a selector may ask for.
+            stats = LogprobStats(math.nan, math.nan, certainty) if certainty == certainty else None
+            self.drafts.append(Draft(text, (text,), length, Finish.END, stats, known))
             self.answers.append(self.pool.answers[prompt][answer] if answer >= 0 else None)
 
     def _arm(self, name: str, deck: Deck, lengths: Ints) -> Arm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, permutations
 
 import numpy as np
@@ -14,14 +15,15 @@ from apportion.difficulty.pools import Deck
 from apportion.errors import ConfigError
 
 
-def deck(*prompts: str, scores=None) -> Deck:
+def deck(*prompts: str, scores=None, certainty=None) -> Deck:
     """A letter a candidate: a capital is right, a dash unparsed, a star right but unparsed."""
     text = "".join(prompts)
     begin = np.concatenate([[0], np.cumsum([len(one) for one in prompts])]).astype(np.int64)
     answer = np.array([-1 if one in "-*" else ord(one) - 65 for one in text], dtype=np.int64)
     right = np.array([one.isupper() or one == "*" for one in text], dtype=bool)
     nothing = np.full(len(text), np.nan)
-    return Deck("vote", begin, answer, right, nothing, nothing if scores is None else np.array(scores), nothing)
+    made = Deck("vote", begin, answer, right, nothing, nothing if scores is None else np.array(scores), nothing)
+    return made if certainty is None else replace(made, certainty=np.array(certainty))
 
 
 def value(letters, scores, select: str) -> float:
@@ -30,12 +32,15 @@ def value(letters, scores, select: str) -> float:
         return float(any(one.isupper() or one == "*" for one in letters))
     known = [score for one, score in zip(letters, scores, strict=True) if one not in "-*"]
     kept = [one for one in letters if one not in "-*"]
+    if select == "borda":
+        # Scores are certainties here, of which the lowest has rank 1 from below.
+        known = [(1 + sum(other < score for other in scores)) ** 0.3 for score in known]
     votes: dict[str, float] = {}
     for one, score in zip(kept, known, strict=True):
         if select == "max_score":
             votes[f"{one}{len(votes)}"] = score
         else:
-            votes[one] = votes.get(one, 0.0) + (score if select == "weighted" else 1.0)
+            votes[one] = votes.get(one, 0.0) + (1.0 if select == "majority" else score)
     best = [one for one in votes if votes[one] >= max(votes.values()) - 1e-9]
     return sum(one[0].isupper() for one in best) / len(best) if best else 0.0
 
@@ -74,6 +79,21 @@ def test_votes_are_within_the_noise_of_their_orders(letters, select):
     exact = exactly(letters, scores, select)
     assert found[0][0] == pytest.approx(exact[0])
     assert found[0][-1] == pytest.approx(exact[-1])
+
+
+@pytest.mark.parametrize("letters", ["AAbb-c", "AAAbbb", "Abbbbb", "A-----", "------", "ABcc"])
+def test_votes_by_rank_of_certainty_are_within_the_noise_of_their_orders(letters):
+    sure = [(5.0, 1.0, 4.0, 2.0, 6.0, 3.0)[at] for at in range(len(letters))]
+    amounts = tuple(range(1, len(letters) + 1))
+    found = curves_of(deck(letters, certainty=sure), amounts, "accuracy", "borda", orders=2048)
+    exact = exactly(letters, sure, "borda")
+    assert found[0] == pytest.approx(exact, abs=0.035)
+    assert found[0][-1] == pytest.approx(exact[-1])
+
+
+def test_without_certainty_a_vote_by_rank_is_the_majority():
+    plain = curves_of(deck("AAbb-c", "AAbc"), (1, 2, 4), "accuracy", "majority")
+    assert np.array_equal(curves_of(deck("AAbb-c", "AAbc"), (1, 2, 4), "accuracy", "borda"), plain)
 
 
 def test_prompts_whose_votes_look_the_same_have_the_same_curve_and_short_ones_end_early():

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apportion.errors import ConfigError
+from apportion.policies.aggregate import AGGREGATES, score_of
 from apportion.policies.registry import SELECTORS, selector
 from apportion.policies.selectors import majority, max_score, weighted
 from apportion.types import Candidate, Draft, Finish
@@ -45,6 +46,27 @@ TABLE: list[tuple[list[Vote], str, str | None, float]] = [
 def test_known_votes(votes: list[Vote], name: str, answer: str | None, confidence: float) -> None:
     choice = SELECTORS[name](candidates(votes))
     assert (choice.answer, choice.confidence) == (answer, pytest.approx(confidence))
+
+
+# Step scores of five responses; a is the answer of two. Each way to make one score of them has its own best.
+STEPS = {"a": [(0.5, 0.5), (0.45, 0.5)], "b": [(0.1, 0.95)], "c": [(0.7, 0.7)], "d": [(0.99, 0.5)]}
+
+PRM_MATRIX = [
+    # aggregate, the answer of the highest score, the answer of the highest sum of scores
+    ("last", "b", "a"),
+    ("min", "c", "a"),
+    ("mean", "d", "a"),
+    ("product", "d", "d"),
+]
+
+
+@pytest.mark.parametrize(("aggregate", "highest", "voted"), PRM_MATRIX)
+def test_any_aggregate_of_step_scores_with_any_way_to_choose(aggregate: str, highest: str, voted: str) -> None:
+    assert {row[0] for row in PRM_MATRIX} == set(AGGREGATES)
+    votes = [(answer, score_of(steps, aggregate)) for answer, responses in STEPS.items() for steps in responses]
+    assert max_score(candidates(votes)).answer == highest
+    assert weighted(candidates(votes)).answer == voted
+    assert majority(candidates(votes)).answer == "a"
 
 
 @pytest.mark.parametrize("name", SELECTORS)

@@ -68,6 +68,10 @@ def write_pool(pool: Pool, folder: Path) -> Path:
                             ("tokens", deck.tokens),
                             ("score", deck.score),
                             ("cost_usd", deck.dollars),
+                            (
+                                "self_certainty",
+                                np.full(len(deck.answer), np.nan) if deck.certainty is None else deck.certainty,
+                            ),
                         )
                     },
                 }
@@ -82,6 +86,7 @@ def write_pool(pool: Pool, folder: Path) -> Path:
             ("tokens", pa.float64()),
             ("score", pa.float64()),
             ("cost_usd", pa.float64()),
+            ("self_certainty", pa.float64()),
         ]
     )
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "candidates.parquet")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from job_world import World, make_prompts
-from recorded import make_pool
+from recorded import make_pool, write_pool
 
 from apportion.costs import Unit
+from apportion.difficulty.curves import curves_of
 from apportion.difficulty.objectives import Objective
-from apportion.difficulty.pools import Deck, Pool
+from apportion.difficulty.pools import Deck, Pool, read_pool
 from apportion.errors import BudgetError, DataError
 from apportion.scheduler import contest
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
@@ -133,6 +135,24 @@ def test_uniform_reaches_what_its_votes_are_worth(n: int) -> None:
     found = replay(pool, ["small"], "uniform", [float(n)], repeats=60, unit=Unit.SAMPLES)
     assert found.cost == pytest.approx(n)
     assert found.accuracy.mean() == pytest.approx(expected, abs=0.012)
+
+
+def test_a_vote_by_self_certainty_is_replayed_as_it_was_recorded(tmp_path: Path) -> None:
+    made = make_pool(60, {"small": 9}, seed=3)
+    deck, rng = made.deck("small"), np.random.default_rng(0)
+    sure = replace(deck, certainty=np.where(deck.correct, 2.0, 1.0) + rng.uniform(0.0, 1.5, len(deck.correct)))
+    pool = read_pool(write_pool(replace(made, decks={"small": sure}), tmp_path / "pool"))
+    assert pool.deck("small").certainty == pytest.approx(sure.certainty)
+    by_rank = curves_of(pool.deck("small"), (3, 9), "accuracy", "borda").mean(axis=0)
+    for at, n in enumerate((3.0, 9.0)):
+        found = replay(pool, ["small"], "uniform", [n], repeats=20, unit=Unit.SAMPLES, select="borda")
+        assert found.accuracy.mean() == pytest.approx(by_rank[at], abs=0.02)
+        plain = replay(pool, ["small"], "uniform", [n], repeats=20, unit=Unit.SAMPLES)
+        assert found.accuracy.mean() > plain.accuracy.mean()
+    for policy in ("price", "oracle"):
+        assert (
+            replay(pool, ["small"], policy, [4.0], repeats=2, unit=Unit.SAMPLES, select="borda").accuracy.mean() > 0.5
+        )
 
 
 def test_coverage_is_the_share_of_prompts_with_a_right_candidate() -> None:
