@@ -24,6 +24,7 @@ from apportion.scheduler.finish import Finisher
 from apportion.scheduler.ledger import Ledger
 from apportion.scheduler.machine import Machine, Settings
 from apportion.scheduler.meter import Meter
+from apportion.scheduler.revisers import check_revisers
 from apportion.scheduler.spec import JobSpec
 
 SEQUENCES_PER_SLOT = 2.0
@@ -54,6 +55,7 @@ def prepare(spec: JobSpec, rows: Iterable[Any] | None = None) -> Prepared:
         name: np.array([meter.prompt_tokens(name, prompt.messages) for prompt in dataset.prompts], dtype=np.float64)
         for name in spec.models
     }
+    check_revisers(spec.arms, describers, dataset.prompts, counts)
     return Prepared(spec, dataset, meter, counts, fitted)
 
 
