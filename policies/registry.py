@@ -25,8 +25,10 @@ from apportion.policies.particle_filter import ParticleFilter
 from apportion.policies.qalign import QAlign
 from apportion.policies.rebase import Rebase
 from apportion.policies.revise import Revise
+from apportion.policies.rsd import RewardGuided
 from apportion.policies.selectors import majority, max_score, weighted
 from apportion.policies.settings import build
+from apportion.policies.spec_reason import SpecReason
 from apportion.policies.strategy import Strategy
 
 STRATEGIES: dict[str, type[Strategy]] = {
@@ -40,6 +42,8 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "qalign": QAlign,
     "rebase": Rebase,
     "revise": Revise,
+    "rsd": RewardGuided,
+    "spec_reason": SpecReason,
 }
 
 SELECTORS: dict[str, Selector] = {

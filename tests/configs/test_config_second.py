@@ -10,11 +10,14 @@ import yaml
 from apportion.configs.build import load_job
 from apportion.configs.load import PACKAGED
 from apportion.errors import ConfigError
+from apportion.policies.registry import STRATEGIES
 from apportion.scheduler.spec import JobSpec
 
 SETTINGS: dict[str, dict[str, object]] = {
     "cascade": {"threshold": 1, "large": 2},
     "genrm": {"verdicts": 2, "verdict_temperature": 1},
+    "rsd": {"threshold": 0.5},
+    "spec_reason": {"threshold": 5, "score_tokens": 2},
 }
 
 
@@ -24,6 +27,8 @@ def job(strategy: str, *overrides: str) -> JobSpec:
     written["models"]["large"] = {**written["models"]["small"], "model": "lab:large"}
     kept = {key: written["arms"]["beam"][key] for key in ("policy", "temperature", "max_tokens")}
     written["arms"]["two"] = {**kept, "strategy": strategy, "second": "large", "n": [4, 8], **SETTINGS[strategy]}
+    if STRATEGIES[strategy].needs_verifier:
+        written["arms"]["two"]["verifier"] = "prm"
     del written["arms"]["beam"]
     return load_job(written, list(overrides))
 
@@ -100,3 +105,23 @@ def test_a_dear_model_that_is_the_cheap_one_saves_nothing(strategy: str) -> None
 def test_cascade_refuses(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         job("cascade", *overrides)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "overrides", "message"),
+    [
+        ("spec_reason", ["arms.two.threshold=0.7"], "arms.two.threshold is 0.7; it must be an integer"),
+        ("spec_reason", ["arms.two.threshold=0"], "spec_reason.threshold is 0; it must be 1 to 9"),
+        ("spec_reason", ["arms.two.question=ok?"], "spec_reason.question lacks {problem} and {so_far} and {step}"),
+        ("rsd", ["arms.two.threshold=7"], "rsd.threshold is 7; it must be above 0 and at most 1"),
+        ("rsd", ["arms.two.verifier=null"], "arms.two.verifier is missing: rsd needs a verifier; add `verifier: prm`"),
+        (
+            "rsd",
+            ["models.prm.engine=vllm", "models.prm.engine_args.format=outcome"],
+            "arms.two.verifier: rsd needs a score for each step, and 'prm' is an outcome reward model",
+        ),
+    ],
+)
+def test_speculation_refuses(strategy: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        job(strategy, *overrides)

@@ -1,0 +1,126 @@
+"""SpecReason: a small model drafts each step, and a large one says with one digit whether it will do.
+
+Pan et al. 2025 (arXiv 2504.07891, "SpecReason: Fast and Accurate Inference-Time Compute via Speculative Reasoning"):
+the small model drafts a step (at most 512 tokens), the large model gives it 0 to 9 in one token, and at 7 or more it is
+kept; else the large model writes the step itself. A large model reads much faster than it writes, so judging is cheap,
+and small mistakes that do not change where a solution leads are let through.
+
+Choices beyond those of `apportion.policies.speculation`:
+- A step is asked about in a conversation of its own, `question`, whose beginning is that of the question before, so
+  that an engine that keeps beginnings reads only what is new. The authors ask within the large model's own response.
+- The digit is drawn at temperature 0. An answer without one keeps nothing: the large model writes the step.
+- A verifier, where the arm has one, scores the finished responses and decides nothing on the way; `rsd` lets it judge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from apportion.costs import attended
+from apportion.errors import ConfigError
+from apportion.policies.asking import ask, check_template, problem_of, template_tokens
+from apportion.policies.beams import Beam
+from apportion.policies.speculation import (
+    Asking,
+    check_chains,
+    check_draft_tokens,
+    speculate,
+    speculated_workload,
+)
+from apportion.policies.strategy import Lengths, Plan, Task, Workload, generate_all
+from apportion.types import Generate, Messages, Sampling
+
+QUESTION = """Here are a problem, the solution so far, and a proposal for its next step.
+
+Problem:
+{problem}
+
+Solution so far:
+{so_far}
+
+Proposed next step:
+{step}
+
+How good is this step, from 0 (wrong, or of no use) to 9 (certainly right)? Answer with one digit and nothing else."""
+
+NOTHING_YET = "(nothing yet)"
+
+
+@dataclass(frozen=True, slots=True)
+class SpecReason:
+    """n chains whose steps are kept where the second model gives `threshold` or more, and else written by it.
+
+    `draft_tokens` bounds a drafted step and `score_tokens` the answer that holds the digit: more than 1 for models that
+    begin with a space or a word. In `question`, `{problem}`, `{so_far}` and `{step}` are replaced.
+    """
+
+    name: ClassVar[str] = "spec_reason"
+    needs_verifier: ClassVar[bool] = False
+    needs_second: ClassVar[bool] = True
+    continues: ClassVar[bool] = True
+
+    threshold: int = 7
+    draft_tokens: int = 512
+    score_tokens: int = 1
+    question: str = QUESTION
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.threshold <= 9:
+            raise ConfigError(
+                f"spec_reason.threshold is {self.threshold}; it must be 1 to 9, the least digit that keeps a step: "
+                "0 would keep all, which is best_of_n by the small model"
+            )
+        if self.score_tokens < 1:
+            raise ConfigError(f"spec_reason.score_tokens is {self.score_tokens}; it must be 1 or more")
+        check_draft_tokens(self.name, self.draft_tokens)
+        check_template("spec_reason.question", self.question, ("problem", "so_far", "step"))
+
+    def plan(self, task: Task) -> Plan:
+        """n drafts; where cut off, chains as they stand, those that have not ended with finish LENGTH."""
+
+        def judge(before: Sequence[Beam], drafted: Sequence[Beam], seeds: Sequence[int]) -> Asking:
+            return self._judge(task, before, drafted, seeds)
+
+        return speculate(task, self.draft_tokens, judge, {})
+
+    def check(self, n: int) -> str | None:
+        return check_chains(self.name, n)
+
+    def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
+        """That of the chains, and a question for each step, expected to be read from its beginning."""
+        work = speculated_workload(n, lengths, verified)
+        asked = n * lengths.steps
+        question = lengths.prompt_tokens + lengths.completion_tokens / 2.0 + template_tokens(self.question)
+        return replace(
+            work,
+            samples=work.samples + asked,
+            second_prompt_tokens=work.second_prompt_tokens + asked * question,
+            second_completion_tokens=work.second_completion_tokens + asked * self.score_tokens,
+            second_attended=work.second_attended + asked * attended(0.0, question + self.score_tokens),
+        )
+
+    def keeps(self, answer: str) -> bool:
+        """Whether the first digit in an answer is high enough; an answer without one keeps nothing."""
+        digit = re.search(r"[0-9]", answer)
+        return digit is not None and int(digit[0]) >= self.threshold
+
+    def _judge(self, task: Task, before: Sequence[Beam], drafted: Sequence[Beam], seeds: Sequence[int]) -> Asking:
+        questions: dict[Messages, int] = {}
+        own = [self._question(task, old, new) for old, new in zip(before, drafted, strict=True)]
+        for question, seed in zip(own, seeds, strict=True):
+            questions.setdefault(question, seed)
+        sampling = Sampling(0.0, 1.0, self.score_tokens)
+        second = task.second or task.policy
+        asked = tuple(Generate(second, question, (seed,), sampling) for question, seed in questions.items())
+        replies = yield from generate_all(asked)
+        kept = [self.keeps(reply.completions[0].text) for reply in replies]
+        verdicts = dict(zip(questions, kept, strict=True))
+        return [verdicts[question] for question in own]
+
+    def _question(self, task: Task, before: Beam, drafted: Beam) -> Messages:
+        step = drafted.text[len(before.text) :].strip()
+        so_far = before.text.strip() or NOTHING_YET
+        return ask(self.question, problem=problem_of(task.messages), so_far=so_far, step=step)
