@@ -131,7 +131,11 @@ def fit_table(pool: Pool) -> Table:
     """The table of a labelled pool, all its arms."""
     curves = {name: _curves(deck) for name, deck in pool.decks.items()}
     arms = {name: _arm_table(deck, curves[name]) for name, deck in pool.decks.items()}
-    price = {name: (arm.tokens or 0.0, arm.dollars or 0.0, -arm.pass_rate) for name, arm in arms.items()}
+    known = all(deck.flops is not None for deck in pool.decks.values())
+    price = {
+        name: (_flops(pool.decks[name]) if known else 0.0, arm.tokens or 0.0, arm.dollars or 0.0, -arm.pass_rate)
+        for name, arm in arms.items()
+    }
     cheapest = sorted(arms, key=lambda name: price[name])[:PROBING]
     probes: list[ProbeTable] = []
     for at, (name, deck) in enumerate(pool.decks.items()):
@@ -143,6 +147,14 @@ def fit_table(pool: Pool) -> Table:
         if len(deck.answer):
             probes += _oracle_tables(deck, told)
     return Table(arms, tuple(probes))
+
+
+def _flops(deck: Deck) -> float:
+    """What the least purchase of an arm costs on average; of a search, the whole of it."""
+    # That module holds tables.
+    from apportion.difficulty.fitted import search_size
+
+    return 0.0 if deck.flops is None or not len(deck.flops) else float(deck.flops.mean()) * search_size(deck.arm)
 
 
 def amounts_to(most: int) -> tuple[int, ...]:

@@ -267,6 +267,9 @@ def _probing_order(
 ) -> tuple[float, int, float, int]:
     """The arm with the least is the probe: the cheapest; of equals the one that tells of most arms, then the best."""
     everyone, name = np.arange(problem.prompts), names[at] or ""
-    cost = float(problem.costs.predict(everyone, problem.arms[at].name, 1).mean())
+    arm = problem.arms[at]
+    # A search cannot be bought one candidate at a time.
+    least = 1 if arm.strategy.check(1) is None else min(arm.amounts)
+    cost = float(problem.costs.predict(everyone, arm.name, least).mean())
     told = next(one.value["coverage"] for one in table.probes if one.arm == name)
     return cost, -sum(other in told for other in names), -table.arms[name].pass_rate, at
