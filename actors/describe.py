@@ -27,6 +27,9 @@ LOOKUPS = ("embed_tokens.weight", "wte.weight", "wpe.weight", "word_embeddings.w
 
 HEADS = ("lm_head.weight", "embed_out.weight")
 
+SCORE_HEAD = "score.2.weight"
+# The last layer of a process reward model's head.
+
 Config = Mapping[str, Any]
 
 
@@ -76,6 +79,25 @@ def tensor_sizes(file: Path) -> Iterator[tuple[str, int]]:
                 yield tensor, math.prod(entry["shape"])
     except (struct.error, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise ModelError(f"{file} is no safetensors file ({error}); download the model again") from error
+
+
+def check_scorer(spec: ModelSpec) -> None:
+    """ModelError for a verifier of the embedded engine whose folder, read as far as it is here, scores no steps.
+
+    The embedded scorer runs the layout of Qwen2ForProcessRewardModel (`apportion.actors.prm`).
+    """
+    folder = Path(spec.path)
+    if spec.role is not Role.SCORER or not folder.is_dir():
+        return
+    config = read_config(folder, spec.name)
+    files = sorted(folder.glob("*.safetensors"))
+    tensors = {name for file in files for name, _ in tensor_sizes(file)}
+    if config.get("model_type") != "qwen2" or (files and SCORE_HEAD not in tensors):
+        raise ModelError(
+            f"models.{spec.name}: {folder} is no process reward model (model_type {config.get('model_type')!r}, "
+            f"{SCORE_HEAD} needed); the embedded scorer scores steps and runs the Qwen2ForProcessRewardModel layout: "
+            "give such a folder, for example lab:prm, or run an outcome reward model with engine: vllm"
+        )
 
 
 def _first(config: Config, *names: str) -> int | None:

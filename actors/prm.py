@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import Qwen2Config, Qwen2Model
 
 from apportion.actors.attention import GROUPED
-from apportion.actors.describe import context_length, read_config, weight_files
+from apportion.actors.describe import check_scorer, context_length, read_config, weight_files
 from apportion.actors.embedded import EmbeddedSettings, threads_of
 from apportion.actors.kv import Known, Layers
 from apportion.actors.passes import Pass
@@ -112,12 +112,8 @@ class EmbeddedScorer:
 def load_model(spec: ModelSpec, settings: EmbeddedSettings) -> ProcessRewardModel:
     """The model in its place; ModelError where a weight is missing, left over or of another shape."""
     folder = Path(spec.path)
-    config = read_config(folder, spec.name)
-    if config.get("model_type") != "qwen2" or "score.2.weight" not in (weights := _weights(spec, folder)):
-        raise ModelError(
-            f"models.{spec.name}: {folder} is no process reward model (model_type {config.get('model_type')!r}, "
-            "score.2.weight needed); the embedded scorer runs the Qwen2ForProcessRewardModel layout"
-        )
+    check_scorer(spec)
+    weights = _weights(spec, folder)
     shape = Qwen2Config.from_pretrained(folder)
     shape._attn_implementation = GROUPED
     device, dtype = settings.place()

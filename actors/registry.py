@@ -18,9 +18,10 @@ from apportion.errors import ConfigError, nearest
 class EngineKind:
     """How one kind of engine is built, by role, and how its models are described without loading them.
 
-    `check` raises ConfigError for what a job's config alone shows to be wrong: the model, the budget's unit, and
-    whether some strategy continues text already written. `reach` raises ModelError where a model that lies elsewhere
-    cannot be used; it may ask, and must cost next to nothing. `embeds` is whether its engine is an Embedder.
+    `check` raises ConfigError or ModelError for what a job's config, and a model's folder where it is here, show to be
+    wrong: the model, the budget's unit, and whether some strategy continues text already written. `reach` raises
+    ModelError where a model that lies elsewhere cannot be used; it may ask, and must cost next to nothing. `embeds` is
+    whether its engine is an Embedder.
     """
 
     policy: Callable[[ModelSpec], Engine] | None
@@ -41,6 +42,12 @@ def _embedded_scorer(spec: ModelSpec) -> Scorer:
     from apportion.actors.prm import build_scorer
 
     return build_scorer(spec)
+
+
+def _check_embedded(spec: ModelSpec, unit: Unit, prefixes: bool) -> None:
+    from apportion.actors.describe import check_scorer
+
+    check_scorer(spec)
 
 
 def _describe_folder(spec: ModelSpec) -> Describer:
@@ -116,7 +123,7 @@ def _describe_fake(spec: ModelSpec) -> Describer:
 
 
 ENGINES: Mapping[str, EngineKind] = {
-    "embedded": EngineKind(_embedded_engine, _embedded_scorer, _describe_folder, embeds=True),
+    "embedded": EngineKind(_embedded_engine, _embedded_scorer, _describe_folder, _check_embedded, embeds=True),
     "vllm": EngineKind(_vllm_engine, _vllm_scorer, _describe_vllm, _check_vllm),
     "openai": EngineKind(_endpoint_engine, None, _describe_endpoint, _check_endpoint, _reach_endpoint),
     "fake": EngineKind(_fake_engine, _fake_scorer, _describe_fake),

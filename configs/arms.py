@@ -27,6 +27,9 @@ DEFAULT_AGGREGATE = "last"
 VLLM = "vllm"
 _NEED_SCORES = ("weighted", "max_score", "hierarchical")
 """Selectors that are plain majority without a verifier: asking for them without one is a mistake in the config."""
+_NEED_STATISTICS = ("borda",)
+_LOGPROBS_ASKED = (VLLM, "openai")
+"""Engines that give a completion its statistics only where `engine_args.logprobs` says so."""
 
 
 def build_arms(job: JobConfig) -> tuple[Arm, ...]:
@@ -50,7 +53,8 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
     elif strategy.needs_verifier:
         scorers = [one for one, model in models.items() if model.role == Role.SCORER.value]
         advice = f"add `verifier: {scorers[0]}`" if scorers else "add a model with `role: scorer` and name it here"
-        raise ConfigError(f"{key}.verifier is missing: {config.strategy} needs a verifier; {advice}")
+        kind = "verifier" if needs_steps(strategy) else "reward, of a verifier that may score responses as a whole"
+        raise ConfigError(f"{key}.verifier is missing: {config.strategy} needs a {kind}; {advice}")
     form = _format(config.verifier, models)
     if form is not None and needs_steps(strategy) and not form.by_step:
         raise ConfigError(
@@ -61,6 +65,8 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
     known_name(f"{key}.select", config.select, SELECTORS, "selector")
     if config.verifier is None and not judges(strategy) and config.select in _NEED_SCORES:
         raise ConfigError(f"{key}.select: {config.select} needs scores, and the arm has no verifier; use majority")
+    if config.select in _NEED_STATISTICS:
+        _check_statistics(key, config, models)
     return Arm(
         name=name,
         strategy=strategy,
@@ -73,6 +79,16 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
         step_separator=_separator(key, config, models),
         second=config.second,
     )
+
+
+def _check_statistics(key: str, config: ArmConfig, models: Mapping[str, ModelConfig]) -> None:
+    """The policy's engine tells how sure it was: vLLM and endpoints do where they are asked to."""
+    policy = models[config.policy]
+    if policy.engine in _LOGPROBS_ASKED and not policy.engine_args.get("logprobs"):
+        raise ConfigError(
+            f"{key}.select: {config.select} ranks by self-certainty, and {config.policy!r} reports no "
+            f"log-probabilities; set models.{config.policy}.engine_args.logprobs, for example to 20, or use majority"
+        )
 
 
 def _check_second(key: str, config: ArmConfig, strategy: Strategy, models: Mapping[str, ModelConfig]) -> None:
