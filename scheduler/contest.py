@@ -5,7 +5,7 @@ Every policy and budget of a repeat is dealt the same shuffle. The halves are dr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from apportion.scheduler.curves import truth_of
 from apportion.scheduler.dealing import GRAINS, Dealer, Table, lengths_of
 from apportion.scheduler.known import Truth
 from apportion.scheduler.ledger import ROUNDING
-from apportion.scheduler.playing import Game, Make, play, problem_of
+from apportion.scheduler.playing import Game, Make, Played, play, problem_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -99,15 +99,27 @@ class Contest:
 
         The prompts come in a random order too, the same for all: how a pool is sorted is nobody's to know.
         """
+        value, cost = np.zeros((2, len(entry.budgets), len(self._pool.ids)))
+        for at, order, played in self._played(entry, repeat):
+            value[at, order], cost[at, order] = played.value, played.cost
+        return value, cost
+
+    def shares(self, entry: Entry, repeat: int) -> Floats:
+        """What each prompt spent on each arm in one repeat at every budget, [budgets, prompts, arms]."""
+        spent = np.zeros((len(entry.budgets), len(self._pool.ids), len(self._table.names)))
+        for at, order, played in self._played(entry, repeat):
+            spent[at, order] = played.by_arm
+        return spent
+
+    def _played(self, entry: Entry, repeat: int) -> Iterator[tuple[int, Ints, Played]]:
+        """One repeat, part by part: the budget's place, the part's prompts, and what came of it."""
         dealer = Dealer(self._table, self.terms.seed, repeat)
         rng = np.random.default_rng([self.terms.seed, repeat])
         orders = [part.prompts[rng.permutation(len(part.prompts))] for part in self._parts]
-        value, cost = np.zeros((2, len(entry.budgets), len(self._pool.ids)))
         for at, budget in enumerate(entry.budgets):
             for part, order in zip(self._parts, orders, strict=True):
-                played = play(self._table, self._game(part, order, budget), self._make(entry, part, order), dealer)
-                value[at, order], cost[at, order] = played.value, played.cost
-        return value, cost
+                game, make = self._game(part, order, budget), self._make(entry, part, order)
+                yield at, order, play(self._table, game, make, dealer)
 
     def forecast(self, entry: Entry) -> Floats:
         """What the policy says beforehand of each budget: value, low and high, [budgets, 3].

@@ -46,16 +46,19 @@ class Game:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of it: the objective each prompt reached and what each cost, [prompts]."""
+    """What came of it: the objective each prompt reached and what each cost, [prompts], and by arm, [prompts, arms]."""
 
     value: Floats
     cost: Floats
+    by_arm: Floats
 
 
 def play(table: Table, game: Game, make: Make, dealer: Dealer) -> Played:
     """Play one job to its end."""
     machine = build(table, game, make)
     value, cost = np.zeros(len(game.prompts)), np.zeros(len(game.prompts))
+    by_arm = np.zeros((len(game.prompts), len(table.names)))
+    arm_at = {name: at for at, name in enumerate(table.names)}
     places: list[int] = game.prompts.tolist()
     waiting: deque[Dispatch] = deque()
 
@@ -68,6 +71,8 @@ def play(table: Table, game: Game, make: Make, dealer: Dealer) -> Played:
                 at = committed.result.index
                 value[at] = reached(table, committed, game.goal)
                 cost[at] = committed.result.spent.of(table.unit)
+                for purchase, paid in zip(committed.result.purchases, committed.paid, strict=True):
+                    by_arm[at, arm_at[purchase.arm]] += paid.of(table.unit)
 
     take(machine.start())
     while waiting:
@@ -75,7 +80,7 @@ def play(table: Table, game: Game, make: Make, dealer: Dealer) -> Played:
         reply = dealer.reply(places[dispatch.id.prompt], dispatch.request)
         take(machine.handle(Replied(dispatch.id, reply)))
     machine.audit()
-    return Played(value, cost)
+    return Played(value, cost, by_arm)
 
 
 def problem_of(table: Table, game: Game) -> tuple[Problem, ExpectedCosts, Meter]:

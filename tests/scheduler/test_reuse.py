@@ -67,3 +67,10 @@ def test_a_part_of_a_pool_keeps_what_is_its_own(tmp_path: Path) -> None:
     assert isinstance(deck.reuse, Reuse)
     assert deck.reuse.like.tolist() == LIKE[1]
     assert deck.reuse.prompt.tolist() == [PROMPT]
+
+
+def test_what_a_prompt_spent_is_known_by_arm(tmp_path: Path) -> None:
+    contest = Contest(pool_at(tmp_path), ["vote"], Unit.FLOPS, Terms(repeats=1))
+    entry = Entry(("vote",), "uniform", Unit.FLOPS, (PROMPT + ALONE, 1e9))
+    _, cost = contest.repeat(entry, 0)
+    assert contest.shares(entry, 0).sum(axis=2).tolist() == cost.tolist()
