@@ -16,6 +16,8 @@ from apportion.errors import JournalError
 from apportion.types import Completion, Embedded, Finish, Generated, LogprobStats, Reply, Scored, Usage
 
 VECTOR = np.dtype("<f2")
+EMBEDDED = '{"embedded":'
+"""What the text of a hidden state begins with."""
 
 
 def encode_reply(reply: Reply) -> str:

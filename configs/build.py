@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from apportion.actors.registry import ENGINES
-from apportion.actors.spec import ModelSpec
+from apportion.actors.spec import ModelSpec, Role
 from apportion.configs.arms import build_arms
 from apportion.configs.load import (
     PACKAGED,
@@ -23,7 +23,7 @@ from apportion.configs.load import (
 from apportion.configs.models import build_model_spec, check_model, find_file
 from apportion.configs.objective import build_objective
 from apportion.configs.rules import at_least, known_name, known_settings, more_than_zero
-from apportion.configs.schema import CalibrationConfig, DatasetConfig, JobConfig
+from apportion.configs.schema import CalibrationConfig, DatasetConfig, DifficultyConfig, JobConfig
 from apportion.costs import Unit
 from apportion.errors import ConfigError, DataError, nearest
 from apportion.policies.answers import AnswerType
@@ -39,6 +39,9 @@ from apportion.scheduler.spec import FITTED_COPY, CalibrationSpec, DatasetSpec, 
 IN_MEMORY = "<rows>"
 """The dataset path of a job whose rows were handed over in Python."""
 
+HIDDEN = "hidden"
+FEATURES = ("text", HIDDEN)
+"""What a fitted policy predicts difficulty from before a prompt is tried."""
 _ADDRESS_WORDS = ("local", "auto", "inline")
 
 
@@ -84,6 +87,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
         arms=arms,
         answer=_answer(job),
         probe=job.difficulty.probe,
+        looks_at=_looks_at(job.difficulty, arms, models),
         fitted=_fitted(job.difficulty.fitted, output),
         allocation=job.allocation.policy,
         allocation_settings=dict(job.allocation.settings),
@@ -145,6 +149,28 @@ def _answer(job: JobConfig) -> AnswerType:
     kind = known_name("answer.kind", job.answer.kind, ANSWER_KINDS, "kind of answer")
     known_settings("answer", job.answer.settings, ANSWER_KINDS[kind], ["kind"])
     return build(ANSWER_KINDS[kind], job.answer.settings, "answer")
+
+
+def _looks_at(config: DifficultyConfig, arms: Sequence[Arm], models: Mapping[str, ModelSpec]) -> str | None:
+    """The model whose hidden states are asked for; None where difficulty goes by texts."""
+    features = known_name("difficulty.features", config.features, FEATURES, "kind of features")
+    if features != HIDDEN:
+        if config.model is not None:
+            raise ConfigError(
+                f"difficulty.model is {config.model!r}, but difficulty.features: {features} asks no model; leave it "
+                f"out, or set difficulty.features: {HIDDEN}"
+            )
+        return None
+    policies = {name: model for name, model in models.items() if model.role is Role.POLICY}
+    name = known_name("difficulty.model", config.model or arms[0].policy, policies, "policy model of an arm")
+    if not ENGINES[models[name].engine].embeds:
+        able = ", ".join(engine for engine, kind in ENGINES.items() if kind.embeds)
+        raise ConfigError(
+            f"difficulty.features: {HIDDEN} needs the hidden states of models.{name}, and the {models[name].engine} "
+            f"engine does not tell them; set difficulty.features: text, run the model with an engine that does "
+            f"({able}), or name such a model in difficulty.model"
+        )
+    return name
 
 
 def _fitted(text: str | None, output: Path) -> str | None:

@@ -122,6 +122,11 @@ class DifficultyConfig:
     """the first purchase of a prompt has at most so many samples, where its arm sells so few at once; at least 1"""
     fitted: str | None = None
     """a fitted policy file, or the name of one that ships with the package"""
+    features: str = "text"
+    """what a fitted policy goes by before a prompt is tried: its text, which is free, or hidden: a policy model's
+    hidden state at the end of the prompt, one pass over it, charged. `apportion calibrate` records the states so"""
+    model: str | None = None
+    """of features: hidden, the policy model whose state it is; the first arm's unless given"""
 
 
 @dataclass

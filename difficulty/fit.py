@@ -17,6 +17,7 @@ from apportion.difficulty.belief import World, base_prior, believe
 from apportion.difficulty.fiterror import FitError
 from apportion.difficulty.fitted import FittedArm, FittedPolicy, is_search
 from apportion.difficulty.grid import LOGIT, PASS
+from apportion.difficulty.hidden import fit_hidden
 from apportion.difficulty.keep import keep
 from apportion.difficulty.learn import LIFT_GRID, weights_of
 from apportion.difficulty.marks import marks
@@ -76,6 +77,8 @@ def fit_beliefs(pool: Pool, names: Sequence[str]) -> FittedPolicy:
     prior, posterior = _fit_prior(own, found)
     texts = [pool.texts[at] for at in known]
     told = fit_text(texts, found.right, found.tried, prior.sum(axis=1)) if any(texts) else None
+    states = pool.hidden
+    hidden = None if states is None else fit_hidden(states.part(known), found.right, found.tried, prior.sum(axis=1))
     calibration, weights = _fit_scores(own, posterior)
     if calibration is not None:
         calibration = _careful(own, prior, calibration)
@@ -97,6 +100,7 @@ def fit_beliefs(pool: Pool, names: Sequence[str]) -> FittedPolicy:
             "prompts": len(pool.ids),
             "candidates": sum(counts.values()),
         },
+        hidden=hidden,
         error=FitError() if told is None else FitError(told[2], told[1]),
     ).rounded()
 

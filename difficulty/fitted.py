@@ -19,6 +19,7 @@ from apportion.difficulty.belief import CONCENTRATIONS
 from apportion.difficulty.estimator import MODEL_DEVIATION, Start, default_start
 from apportion.difficulty.fiterror import FitError
 from apportion.difficulty.grid import POINTS
+from apportion.difficulty.hidden import HiddenPrior
 from apportion.difficulty.keep import kept
 from apportion.difficulty.race import Weights
 from apportion.difficulty.readable import dumps
@@ -67,8 +68,9 @@ class FittedArm:
 class FittedPolicy:
     """See the module. `prior` is [POINTS][concentrations] for the reference arm.
 
-    `table` says what amounts reach, by probe and by pass rate; `pool` is what playbooks are found on, as
-    `apportion.difficulty.keep` writes it; `marks` are of the prompts it was fitted on (`apportion.difficulty.marks`).
+    `hidden` is what hidden states say, None where that is nothing or the pools have none. `table` says what amounts
+    reach, by probe and by pass rate; `pool` is what playbooks are found on, as `apportion.difficulty.keep` writes it;
+    `marks` are of the prompts it was fitted on (`apportion.difficulty.marks`).
     """
 
     reference: str
@@ -83,6 +85,7 @@ class FittedPolicy:
     pool: Mapping[str, Any] | None = None
     table: Table | None = None
     marks: tuple[str, ...] = ()
+    hidden: HiddenPrior | None = None
 
     @property
     def prompts(self) -> int:
@@ -231,13 +234,15 @@ def _short(value: Any) -> Any:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
+def _tuples(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a linear model: lists are of numbers."""
+    return {name: tuple(map(float, one)) if isinstance(one, list | tuple) else one for name, one in raw.items()}
+
+
 def _parse(raw: Mapping[str, Any]) -> FittedPolicy:
     prior = np.array(raw["prior"], dtype=np.float64)
     if prior.shape != (POINTS, len(CONCENTRATIONS)) or not np.isfinite(prior).all() or (prior < 0).any():
         raise ValueError(f"prior has shape {prior.shape}; it must be {(POINTS, len(CONCENTRATIONS))}, none negative")
-    text: dict[str, Any] | None = raw["text"]
-    if text is not None:
-        text = {key: tuple(value) if isinstance(value, list) else float(value) for key, value in text.items()}
     return FittedPolicy(
         reference=str(raw["reference"]),
         arms={str(name): FittedArm(**arm) for name, arm in raw["arms"].items()},
@@ -245,10 +250,11 @@ def _parse(raw: Mapping[str, Any]) -> FittedPolicy:
         unparsed=float(raw["unparsed"]),
         calibration=None if raw["calibration"] is None else Calibration(**raw["calibration"]),
         weights=None if raw["weights"] is None else Weights(**raw["weights"]),
-        text=None if text is None else TextPrior(**text),
+        text=None if raw["text"] is None else TextPrior(**_tuples(raw["text"])),
         fitted_on=dict(raw["fitted_on"]),
         error=FitError.parse(raw["error"]),
         pool=_checked(raw["pool"]),
         table=None if raw["table"] is None else Table.from_json(raw["table"]),
         marks=tuple(map(str, raw.get("marks", ()))),
+        hidden=None if raw.get("hidden") is None else HiddenPrior(**_tuples(raw["hidden"])),
     )

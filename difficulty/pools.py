@@ -2,9 +2,10 @@
 
 A pool is a folder with prompts.parquet (`prompt_id, text, reference`) and candidates.parquet (`prompt_id, arm, index,
 answer, correct, tokens, score, self_certainty, cost_usd`; null where unknown), and where `apportion calibrate` wrote
-it, what each candidate was charged (`cost_tokens, cost_flops`). A pool may say what engines do once and keep (`Reuse`).
-An answer that is null was not parsed and agrees with nothing. Pools are fitted on (`apportion.difficulty.fit`) and
-replayed (`apportion.scheduler.frontier`).
+it, what each candidate was charged (`cost_tokens, cost_flops`). A pool may say what engines do once and keep (`Reuse`),
+and have hidden.parquet with the prompts' hidden states (`apportion.difficulty.hidden`). An answer that is null was not
+parsed and agrees with nothing. Pools are fitted on (`apportion.difficulty.fit`) and replayed
+(`apportion.scheduler.frontier`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.costs import Unit
+from apportion.difficulty.hidden import HiddenStates, read_hidden
 from apportion.errors import DataError, nearest
 
 Floats = NDArray[np.float64]
@@ -128,6 +130,7 @@ class Pool:
     answers: list[list[str]]
     """of each prompt: the distinct answers, in the order of their numbers"""
     decks: dict[str, Deck]
+    hidden: HiddenStates | None = None
 
     def deck(self, arm: str) -> Deck:
         """The deck of an arm. Raises DataError naming those there are."""
@@ -144,11 +147,12 @@ class Pool:
             [self.texts[at] for at in chosen],
             [self.answers[at] for at in chosen],
             {arm: deck.part(prompts) for arm, deck in self.decks.items()},
+            None if self.hidden is None else self.hidden.part(prompts),
         )
 
     def only(self, arms: Sequence[str]) -> Pool:
         """The pool with these arms, in this order. Raises DataError for one that is not there."""
-        return Pool(self.name, self.ids, self.texts, self.answers, {arm: self.deck(arm) for arm in arms})
+        return replace(self, decks={arm: self.deck(arm) for arm in arms})
 
 
 def read_pool(folder: str | Path) -> Pool:
@@ -182,7 +186,8 @@ def read_pool(folder: str | Path) -> Pool:
     for row, arm in enumerate(columns["arm"]):
         by_arm.setdefault(str(arm), []).append(row)
     decks = {arm: _deck(arm, columns, numbers, np.array(by_arm[arm]), where, len(ids)) for arm in sorted(by_arm)}
-    return Pool(path.name, ids, _texts(path, ids), [list(one) for one in answers], decks)
+    hidden = read_hidden(path, ids)
+    return Pool(path.name, ids, _texts(path, ids), [list(one) for one in answers], decks, hidden)
 
 
 def _deck(arm: str, columns: dict[str, list[Any]], numbers: Ints, rows: Ints, where: Ints, prompts: int) -> Deck:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from apportion.difficulty.hidden import HiddenStates
 from apportion.difficulty.pools import Deck, Floats, Ints, Pool
 from apportion.errors import DataError, nearest
 
@@ -39,7 +40,8 @@ def together(pools: Sequence[Pool]) -> Pool:
             parts.setdefault(arm, []).append((deck, place[owner], answer))
     decks = {arm: _join(arm, parts[arm], len(ids)) for arm in sorted(parts)}
     name = "+".join(dict.fromkeys(pool.name for pool in pools))
-    return Pool(name, list(ids), texts, [list(one) for one in answers], decks)
+    hidden = _hidden(pools, places, len(ids))
+    return Pool(name, list(ids), texts, [list(one) for one in answers], decks, hidden)
 
 
 def chosen(pools: Sequence[Pool], arms: Sequence[str] | None) -> list[Pool]:
@@ -104,3 +106,22 @@ def _join(arm: str, parts: Sequence[tuple[Deck, Ints, Ints]], prompts: int) -> D
         charged("charged"),
         charged("flops"),
     )
+
+
+def _hidden(pools: Sequence[Pool], places: Sequence[Ints], prompts: int) -> HiddenStates | None:
+    """The states of all prompts; None where no pool has any. Raises DataError for those of two models."""
+    there = [(pool.name, pool.hidden, place) for pool, place in zip(pools, places, strict=True) if pool.hidden]
+    if not there:
+        return None
+    first = there[0][1]
+    for name, own, _ in there:
+        if own.files != first.files:
+            raise DataError(
+                f"pools {there[0][0]} and {name} have hidden states of two models ({first.model}, {own.model}), which "
+                "nothing can be learned from together: fit them apart, or remove hidden.parquet from one"
+            )
+    vectors = np.full((prompts, first.vectors.shape[1]), np.nan, dtype=np.float32)
+    for _, own, place in there:
+        seen = np.isfinite(own.vectors).all(axis=1)
+        vectors[place[seen]] = own.vectors[seen]
+    return HiddenStates(first.model, first.files, vectors)

@@ -65,7 +65,8 @@ class Problem:
     `budget` is in the budget's unit. `texts` are the prompts', for a prior from the text. `goal` is the config's
     objective. `limits` says how many candidates each arm can give each prompt in all, [prompts, arms]; None: no bound.
     No offer may go beyond it. `checked` is whether every candidate has a score, which tells whether it is accepted.
-    The reference answers are not here, and cannot be.
+    `guessed` is the pass@1 that each prompt's hidden state says, [prompts], nan where none is known; None where nobody
+    looked. The reference answers are not here, and cannot be.
     """
 
     texts: Sequence[str]
@@ -76,6 +77,7 @@ class Problem:
     seed: int
     limits: Ints | None = None
     checked: bool = False
+    guessed: Floats | None = None
 
     @property
     def prompts(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +76,7 @@ def build_allocation(
         raise ConfigError("the job has no arms; name at least one under `arms`")
     policy = load(fitted) if isinstance(fitted, str | Path) else fitted
     start = estimate(problem.arms, problem.texts, policy)
+    if problem.guessed is not None and policy is not None and policy.hidden is not None:
+        # What a text says is in the state of a model that has read it.
+        start = replace(start, text=policy.hidden.weigh(problem.guessed))
     return ALLOCATIONS[name](settings, problem, Known(probe, start, policy, truth))

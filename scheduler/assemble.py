@@ -5,27 +5,33 @@ Shared by `run`, `plan` and `check`: nothing here loads a model or spends anythi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from apportion.actors.fingerprint import files_hash
 from apportion.actors.registry import describe
-from apportion.actors.spec import Role
+from apportion.actors.spec import ModelSpec, Role
+from apportion.costs import attended, cost_of
 from apportion.difficulty.fitted import FittedPolicy, load
-from apportion.errors import BudgetError
-from apportion.scheduler.allocation import Allocation, CostModel, Problem
+from apportion.errors import BudgetError, ConfigError
+from apportion.scheduler.allocation import Allocation, CostModel, Floats, Problem
 from apportion.scheduler.allocations import build_allocation
 from apportion.scheduler.dataset import Dataset, read_dataset, set_aside_too_long
 from apportion.scheduler.expected import ExpectedCosts
 from apportion.scheduler.finish import Finisher
 from apportion.scheduler.ledger import Ledger
+from apportion.scheduler.looking import Looking
 from apportion.scheduler.machine import Machine, Settings
 from apportion.scheduler.meter import Meter
 from apportion.scheduler.revisers import check_revisers
 from apportion.scheduler.spec import JobSpec
+from apportion.types import Prompt, Usage
 
 SEQUENCES_PER_SLOT = 2.0
 """Purchases kept under way for each sequence the policy replicas can run at once, divided by `TYPICAL_PURCHASE`: twice
@@ -66,42 +72,89 @@ def build_costs(prepared: Prepared) -> ExpectedCosts:
     return ExpectedCosts(spec.arms, prepared.meter, spec.unit, prepared.prompt_tokens, lengths)
 
 
-def problem_of(prepared: Prepared, costs: CostModel) -> Problem:
-    """What the job's allocation policy is given."""
+def problem_of(prepared: Prepared, costs: CostModel, guessed: Floats | None = None) -> Problem:
+    """What the job's allocation policy is given; what looks at the prompts cost is not its to spend."""
     spec = prepared.spec
     return Problem(
         texts=[prompt.text for prompt in prepared.dataset.prompts],
         arms=spec.arms,
         costs=costs,
-        budget=spec.budget,
+        budget=max(0.0, spec.budget - looks_cost(prepared)),
         goal=spec.goal,
         seed=spec.seed,
         checked=all(arm.scored for arm in spec.arms),
+        guessed=guessed,
     )
 
 
-def build_policy(prepared: Prepared, costs: ExpectedCosts) -> Allocation:
-    """The job's allocation policy.
+def build_policy(prepared: Prepared, costs: ExpectedCosts, guessed: Floats | None = None) -> Allocation:
+    """The job's allocation policy; `guessed` is what hidden states said, [prompts].
 
     Raises ConfigError for settings or a fitted file it cannot use, BudgetError for a budget that buys nothing.
     """
     spec = prepared.spec
+    _check_looks(prepared)
     _check_budget(prepared, costs)
-    problem = problem_of(prepared, costs)
+    problem = problem_of(prepared, costs, guessed)
     return build_allocation(spec.allocation, spec.allocation_settings, problem, spec.probe, prepared.fitted)
 
 
-def build_machine(prepared: Prepared) -> Machine:
-    """A fresh machine over a prepared job."""
+def build_machine(prepared: Prepared) -> Machine | Looking:
+    """A fresh machine over a prepared job, which looks at the prompts first where the config says so."""
+    spec = prepared.spec
+    ledger = Ledger(spec.budget, spec.unit)
+    if spec.looks_at is None:
+        return _machine(prepared, ledger, None)
+    # What the config has wrong is found before anything is spent.
+    build_policy(prepared, build_costs(prepared))
+    head = None if prepared.fitted is None else prepared.fitted.hidden
+    return Looking(
+        prompts=_unlabelled(prepared),
+        model=spec.looks_at,
+        ledger=ledger,
+        meter=prepared.meter,
+        most=looks_in_flight(spec.models[spec.looks_at]),
+        guess=_guess_nothing if head is None else head.guess,
+        make=lambda guessed: _machine(prepared, ledger, guessed),
+    )
+
+
+def looks_in_flight(model: ModelSpec) -> int:
+    """Looks asked for at once: as purchases are, what fills the replicas twice."""
+    return max(FEWEST_IN_FLIGHT, int(SEQUENCES_PER_SLOT * model.replicas * model.max_batch))
+
+
+def looks_cost(prepared: Prepared) -> float:
+    """What the looks at all prompts are expected to cost, in the budget's unit; 0 where there are none."""
+    spec, model = prepared.spec, prepared.spec.looks_at
+    if model is None:
+        return 0.0
+    profile = prepared.meter.profiles[model]
+    lengths, counts = np.unique(prepared.prompt_tokens[model], return_counts=True)
+    seconds = profile.seconds_per_token
+    usages = [Usage(int(n), 0, int(attended(0, n)), 0, float(n) * seconds) for n in lengths]
+    each = [cost_of(usage, profile).of(spec.unit) for usage in usages]
+    return float(np.dot(each, counts))
+
+
+def _guess_nothing(vector: Sequence[float]) -> float:
+    return math.nan
+
+
+def _unlabelled(prepared: Prepared) -> list[Prompt]:
+    """The prompts without their references: what decides must not be able to read them."""
+    return [replace(prompt, reference=None) for prompt in prepared.dataset.prompts]
+
+
+def _machine(prepared: Prepared, ledger: Ledger, guessed: Floats | None) -> Machine:
     spec = prepared.spec
     costs = build_costs(prepared)
     counted = spec.goal if problem_of(prepared, costs).counts else None
     return Machine(
-        # The machine decides, so it must not be able to read a reference.
-        prompts=[replace(prompt, reference=None) for prompt in prepared.dataset.prompts],
+        prompts=_unlabelled(prepared),
         arms=spec.arms,
-        allocation=build_policy(prepared, costs),
-        ledger=Ledger(spec.budget, spec.unit),
+        allocation=build_policy(prepared, costs, guessed),
+        ledger=ledger,
         meter=prepared.meter,
         costs=costs,
         finisher=Finisher(spec.answer, {arm.name: arm for arm in spec.arms}, counted),
@@ -109,16 +162,42 @@ def build_machine(prepared: Prepared) -> Machine:
     )
 
 
-def _check_budget(prepared: Prepared, costs: ExpectedCosts) -> None:
-    """A job must be able to buy its cheapest purchase at least once."""
+def _check_looks(prepared: Prepared) -> None:
+    """Hidden states need a head that was fitted on the same model's, but where they are only recorded."""
     spec = prepared.spec
-    everyone = np.arange(len(prepared.dataset.prompts))
+    if spec.looks_at is None or spec.allocation == "calibration":
+        return
+    record = (
+        "record a pool with difficulty.features=hidden (apportion calibrate), fit it (apportion fit) and name the file "
+        "under difficulty.fitted; or set difficulty.features: text"
+    )
+    if prepared.fitted is None:
+        raise ConfigError(f"difficulty.features: hidden says nothing without a fitted policy: {record}")
+    head = prepared.fitted.hidden
+    if head is None:
+        raise ConfigError(
+            f"difficulty.features: hidden, but {spec.fitted} learned nothing from hidden states: its pools have none, "
+            f"or they did not tell prompts apart; {record}"
+        )
+    if head.files != files_hash(Path(spec.models[spec.looks_at].path)):
+        raise ConfigError(
+            f"difficulty.features: hidden asks models.{spec.looks_at} ({spec.models[spec.looks_at].path}), and "
+            f"{spec.fitted} was fitted on the hidden states of another model, called {head.model!r} there, or of other "
+            f"files of it: name that model in difficulty.model, or {record}"
+        )
+
+
+def _check_budget(prepared: Prepared, costs: ExpectedCosts) -> None:
+    """A job must be able to look at its prompts, and to buy its cheapest purchase at least once."""
+    spec = prepared.spec
+    everyone, looks = np.arange(len(prepared.dataset.prompts)), looks_cost(prepared)
     offers = [(float(costs.predict(everyone, arm.name, arm.amounts[0]).min()), arm) for arm in spec.arms]
     cheapest, arm = min(offers, key=lambda offer: offer[0])
-    if cheapest > spec.budget:
+    beside = f", beside the hidden states of all prompts ({looks:g})" if looks else ""
+    if cheapest + looks > spec.budget:
         raise BudgetError(
             f"budget.amount {spec.budget:g} {spec.unit} is less than the cheapest purchase, {arm.amounts[0]} of arm "
-            f"{arm.name!r}, is expected to cost ({cheapest:g}); raise the budget, or lower max_tokens or n"
+            f"{arm.name!r}, is expected to cost ({cheapest:g}){beside}; raise the budget, or lower max_tokens or n"
         )
 
 

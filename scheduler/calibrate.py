@@ -1,27 +1,32 @@
 """`apportion calibrate`: every arm of a config on labelled prompts, recorded as a pool.
 
 It is a job like any other, with the allocation policy `calibration`: its run directory is POOL/run, and POOL holds
-prompts.parquet and candidates.parquet beside it, written when the job is done. Prompts are taken in seeded random
+prompts.parquet and candidates.parquet beside it, written when the job is done, and with `difficulty.features: hidden`
+hidden.parquet, the prompts' hidden states. Prompts are taken in seeded random
 order, so that where the budget ends, those that are complete are a fair sample of all.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from apportion.actors.fingerprint import files_hash
 from apportion.difficulty.fitted import AT
+from apportion.difficulty.hidden import HiddenStates, write_hidden
 from apportion.difficulty.objectives import Objective
 from apportion.errors import ConfigError, DataError, RunDirectoryError
 from apportion.scheduler.assemble import Prepared, prepare
 from apportion.scheduler.calibration import independent, script
 from apportion.scheduler.candidates import write_table
-from apportion.scheduler.outputs import CANDIDATES, CONFIG, read_summary
+from apportion.scheduler.journal import read_states
+from apportion.scheduler.outputs import CANDIDATES, CONFIG, JOURNAL, read_summary
 from apportion.scheduler.progress import Display
 from apportion.scheduler.solve import run_prepared
 from apportion.scheduler.spec import JobSpec
@@ -80,7 +85,7 @@ def _job(spec: JobSpec, pool: Path) -> JobSpec:
         "output": str(output),
         "objective": "accuracy",
         "budget": {"amount": budget, "unit": spec.unit.value},
-        "difficulty": {},
+        "difficulty": {} if spec.looks_at is None else {"features": "hidden", "model": spec.looks_at},
         "allocation": {"policy": "calibration", "samples": samples},
     }
     return replace(
@@ -179,11 +184,28 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
             *((name, pa.float64()) for name in _COSTS),
         ]
     )
+    if spec.looks_at is not None:
+        _write_states(pool, prepared, [place[prompt.id] for prompt in seen])
     write_table(pool / PROMPTS, pa.table(described, schema=prompt_schema))
     write_table(pool / CANDIDATES, pa.Table.from_pylist(rows, schema=schema))
     wanted = [(purchase.arm, purchase.n) for purchase in script(spec.arms, spec.allocation_settings["samples"])]
     complete = sum(all(_enough(found[one], one, dealt) for one in wanted) for found in bought.values())
     return dict(sorted(Counter(row["arm"] for row in rows).items())), complete
+
+
+def _write_states(pool: Path, prepared: Prepared, seen: Sequence[int]) -> None:
+    """Write the hidden states of some prompts from the job's journal, which is where their replies are kept."""
+    spec = prepared.spec
+    assert spec.looks_at is not None
+    vectors = {name.prompt: reply.vector for name, reply in read_states(spec.output / JOURNAL)}
+    width = max(map(len, vectors.values()), default=0)
+    unknown = (math.nan,) * width
+    states = HiddenStates(
+        spec.looks_at,
+        files_hash(Path(spec.models[spec.looks_at].path)),
+        np.array([vectors.get(at, unknown) for at in seen], dtype=np.float32).reshape(len(seen), width),
+    )
+    write_hidden(pool, [prepared.dataset.prompts[at].id for at in seen], states)
 
 
 def _enough(found: int, wanted: tuple[str, int], dealt: Mapping[str, bool]) -> bool:

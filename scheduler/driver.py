@@ -19,6 +19,7 @@ from apportion.actors.protocols import Backend, TellsLosses
 from apportion.errors import EngineError
 from apportion.scheduler.events import Commit, Dispatch, Event, Failed, Granted, Instruction, Lost, Replied, RequestId
 from apportion.scheduler.journal import Journal
+from apportion.scheduler.looking import Looking
 from apportion.scheduler.machine import Machine
 from apportion.scheduler.replies import checked
 from apportion.scheduler.results import Committed
@@ -58,7 +59,7 @@ class Driver:
     """
 
     def __init__(
-        self, machine: Machine, backend: Backend, journal: Journal, sink: Sink, watch: Watch, ordered: bool
+        self, machine: Machine | Looking, backend: Backend, journal: Journal, sink: Sink, watch: Watch, ordered: bool
     ) -> None:
         self._machine = machine
         self._backend = backend

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from apportion.codec import decode_reply, encode_reply, encode_usage
+from apportion.codec import EMBEDDED, decode_reply, encode_reply, encode_usage
 from apportion.errors import JournalError
 from apportion.scheduler.events import Event, Failed, Granted, Lost, Replied, RequestId
-from apportion.types import Purchase, Usage
+from apportion.types import Embedded, Purchase, Usage
 
 FORMAT = "1"
 """Raised whenever replaying an older journal would give other decisions or fail."""
@@ -144,6 +144,22 @@ class _Transaction:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def read_states(path: Path) -> Iterator[tuple[RequestId, Embedded]]:
+    """The hidden states of a journal, whatever job it is of. Raises JournalError where there is no journal."""
+    if not path.is_file():
+        raise JournalError(f"{path} is not there, and hidden states are kept nowhere else; record again, elsewhere")
+    db = sqlite3.connect(path)
+    try:
+        for request, body in db.execute(
+            "SELECT request, body FROM events WHERE kind = 'replied' AND body LIKE ? ORDER BY seq", (EMBEDDED + "%",)
+        ):
+            reply = decode_reply(body)
+            if isinstance(reply, Embedded):
+                yield RequestId.parse(request), reply
+    finally:
+        db.close()
 
 
 def _encode(event: Event) -> tuple[str, str, str]:

@@ -75,7 +75,8 @@ class Machine:
         self.flight = Flight(ledger, meter)
         self._stalled: deque[OpenPurchase] = deque()
         self._queue = OfferQueue(len(prompts), self._offer)
-        self._observed_cost = 0.0
+        # Looks at the prompts may have been paid for already.
+        self._observed_cost = ledger.spent
         self._under_way = 0.0
         self._highest_price = 0.0
         self._since_repricing = 0
@@ -86,6 +87,11 @@ class Machine:
     def done(self) -> bool:
         """Whether every prompt is committed."""
         return self.committed == len(self._states)
+
+    @property
+    def price(self) -> float:
+        """The allocation's."""
+        return self.allocation.price
 
     @property
     def running(self) -> int:
@@ -99,7 +105,7 @@ class Machine:
 
     def start(self) -> list[Instruction]:
         """The first instructions."""
-        self.allocation.reprice(self.ledger.budget)
+        self.allocation.reprice(self._left())
         self._advance()
         return self._flush()
 
@@ -144,6 +150,9 @@ class Machine:
 
     def _offer(self, prompt: int) -> Offer | Rest:
         return self.allocation.offer(prompt, self._uncommitted())
+
+    def _left(self) -> float:
+        return max(0.0, self.ledger.budget - self._observed_cost)
 
     def _uncommitted(self) -> float:
         """What is left once the purchases under way have cost what is expected of them."""
@@ -265,7 +274,7 @@ class Machine:
 
     def _reprice(self) -> None:
         self._since_repricing = 0
-        self.allocation.reprice(max(0.0, self.ledger.budget - self._observed_cost))
+        self.allocation.reprice(self._left())
         price = self.allocation.price
         reopen = price < self._highest_price * REOPENING_FALL
         self._highest_price = price if reopen else max(self._highest_price, price)

@@ -19,12 +19,14 @@ from typing import Any
 
 from apportion import __version__
 from apportion.actors.backends import INLINE, backend_for
+from apportion.actors.fingerprint import files_hash
 from apportion.actors.protocols import Backend, ReplicaHealth
 from apportion.configs.build import load_job
 from apportion.configs.load import ConfigSource
 from apportion.scheduler.assemble import Prepared, build_machine, prepare
 from apportion.scheduler.driver import Driver
 from apportion.scheduler.journal import Journal
+from apportion.scheduler.looking import Looking
 from apportion.scheduler.machine import Machine
 from apportion.scheduler.metrics import Metrics
 from apportion.scheduler.outputs import RunDirectory
@@ -34,8 +36,6 @@ from apportion.scheduler.results import Committed, PromptResult, is_correct, jud
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.summary import build_summary
 
-SMALL_FILE = 16 << 20
-"""Files up to this size are read to tell whether a model has changed."""
 OnResult = Callable[[PromptResult], None]
 
 
@@ -124,6 +124,8 @@ class _Job:
                         await backend.close()
             if complete is None:
                 complete = self._summary(machine)
+                if isinstance(machine, Looking):
+                    complete["hidden_states"] = machine.report()
                 if self._publisher is not None and self._publisher.taken_over:
                     complete["taken_over"] = self._publisher.taken_over
                 directory.finish(complete)
@@ -141,7 +143,7 @@ class _Job:
         if self._on_result is not None:
             self._on_result(result)
 
-    def _watch(self, machine: Machine, backend: Backend) -> None:
+    def _watch(self, machine: Machine | Looking, backend: Backend) -> None:
         """Called after every turn of the driver, so it must cost next to nothing."""
         now = time.monotonic()
         if now - self._looked >= LIVE_SECONDS:
@@ -150,7 +152,7 @@ class _Job:
                 self._publisher.check()
             self._look(machine, backend)
 
-    def _look(self, machine: Machine, backend: Backend, ended: bool = False) -> None:
+    def _look(self, machine: Machine | Looking, backend: Backend, ended: bool = False) -> None:
         if self._display is None and self._metrics is None:
             return
         health = backend.health()
@@ -160,7 +162,7 @@ class _Job:
         if self._metrics is not None:
             self._metrics(view, health, ended)
 
-    def _view(self, machine: Machine, health: Sequence[ReplicaHealth]) -> JobView:
+    def _view(self, machine: Machine | Looking, health: Sequence[ReplicaHealth]) -> JobView:
         total = machine.ledger.total.tokens
         if self._begun is None:
             # The first look comes before this session's first reply: what is there was replayed.
@@ -174,7 +176,7 @@ class _Job:
             budget=self._spec.budget,
             spent=machine.ledger.spent,
             unit=self._spec.unit.value,
-            price=machine.allocation.price,
+            price=machine.price,
             tokens=total,
             correct=self._correct,
             scored=self._scored,
@@ -187,7 +189,7 @@ class _Job:
             note="" if any(one.alive for one in health) else "starting models",
         )
 
-    def _summary(self, machine: Machine) -> dict[str, Any]:
+    def _summary(self, machine: Machine | Looking) -> dict[str, Any]:
         ledger = machine.ledger
         return build_summary(
             self._results,
@@ -208,19 +210,8 @@ class _Job:
 def _identity(spec: JobSpec, fingerprint: str) -> dict[str, str]:
     """What a journal's decisions depend on beside the config, which the run directory compares key by key."""
     fitted = hashlib.blake2b(Path(spec.fitted).read_bytes()).hexdigest()[:16] if spec.fitted is not None else "none"
-    models = {f"model {name}": _files(Path(model.path)) for name, model in spec.models.items()}
+    models = {f"model {name}": files_hash(Path(model.path)) for name, model in spec.models.items()}
     return {"dataset": fingerprint, "fitted": fitted, "version": __version__, **models}
-
-
-def _files(folder: Path) -> str:
-    """A hash of a model's files: the small ones (config, tokenizer) by content, the weights by size."""
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}:".encode())
-        if size <= SMALL_FILE:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 class BackgroundJob:

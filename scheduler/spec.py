@@ -52,6 +52,7 @@ class JobSpec:
     prefix caches off, and count the budget in tokens, flops or samples, which are not measured times.
     `cluster` is `local` (start Ray here), `auto`, a Ray address, or `inline` (no Ray: models in this process).
     `publish` is the URL that the run directory is copied to, where the config's `output` is one (see `publish.py`).
+    `looks_at` is the model whose hidden states tell how difficult prompts are; None where their texts do.
     `cluster_wait_s` is how long nodes that are not there yet are waited for.
     """
 
@@ -65,6 +66,7 @@ class JobSpec:
     answer: AnswerType
     probe: int = 4
     fitted: str | None = None
+    looks_at: str | None = None
     allocation: str = "price"
     allocation_settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0

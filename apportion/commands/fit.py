@@ -104,6 +104,8 @@ def _error_table(policy: FittedPolicy) -> RenderableType:
 
 def _closing(policy: FittedPolicy, output: str) -> str:
     text = "the text says nothing" if policy.text is None else f"a text is worth {policy.text.strength:g} candidates"
+    if policy.hidden is not None:
+        text += f", a hidden state of {policy.hidden.model} {policy.hidden.strength:g}"
     scores = "scores teach nothing within prompts"
     if policy.calibration is not None:
         apart = policy.calibration.gap / policy.calibration.noise
