@@ -43,6 +43,7 @@ CANDIDATE_SCHEMA = pa.schema(
         ("cost_gpu_seconds", pa.float64()),
         ("cost_usd", pa.float64()),
         ("accepted", pa.bool_()),
+        ("group", pa.int32()),
     ]
 )
 
@@ -102,6 +103,7 @@ def candidate_row(candidate: Candidate, correct: bool | None) -> dict[str, Any]:
         "finish": draft.finish.value,
         "text": draft.text,
         "weight": draft.weight,
+        "group": draft.group,
     }
 
 

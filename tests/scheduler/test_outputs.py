@@ -132,6 +132,7 @@ def test_every_candidate_is_kept_with_where_it_came_from(tmp_path: Path) -> None
         "cost_gpu_seconds": 0.5,
         "cost_usd": 0.25,
         "accepted": None,
+        "group": None,
     }
     assert (second["index"], second["answer"], second["correct"], second["score"]) == (1, None, None, None)
     assert (second["step_scores"], second["mean_logprob"], second["finish"]) == (None, None, "length")
