@@ -29,11 +29,13 @@ class Shape:
     kv_heads: int
     intermediate: int
     dtype: str
+    context: int = lab_tokenizer.CONTEXT
 
 
 SHAPES: Final = {
     "small": Shape(hidden=96, layers=4, heads=3, kv_heads=1, intermediate=256, dtype="float32"),
     "large": Shape(hidden=256, layers=6, heads=8, kv_heads=1, intermediate=736, dtype="bfloat16"),
+    "reviser": Shape(hidden=96, layers=4, heads=3, kv_heads=1, intermediate=256, dtype="float32", context=1280),
 }
 
 
@@ -49,7 +51,7 @@ def config_of(shape: Shape) -> dict[str, Any]:
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
         "num_key_value_heads": shape.kv_heads,
-        "max_position_embeddings": lab_tokenizer.CONTEXT,
+        "max_position_embeddings": shape.context,
         "max_window_layers": shape.layers,
         "hidden_act": "silu",
         "initializer_range": 0.02,
@@ -87,7 +89,7 @@ def write_folder(folder: Path, config: dict[str, Any], weights: dict[str, torch.
     stored = {name: weight.detach().to(dtype).contiguous() for name, weight in weights.items()}
     save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    lab_tokenizer.save(folder)
+    lab_tokenizer.save(folder, config["max_position_embeddings"])
 
 
 def export(model: Qwen2ForCausalLM, shape: Shape, folder: Path) -> None:

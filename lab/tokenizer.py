@@ -91,13 +91,13 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
     return int(found)
 
 
-def save(folder: Path) -> None:
-    """Write tokenizer.json and its configuration into a model folder."""
+def save(folder: Path, context: int = CONTEXT) -> None:
+    """Write tokenizer.json and its configuration into the folder of a model with this context."""
     folder.mkdir(parents=True, exist_ok=True)
     build().save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "Qwen2Tokenizer",
-        "model_max_length": CONTEXT,
+        "model_max_length": context,
         "eos_token": EOS,
         "pad_token": PAD,
         "bos_token": None,

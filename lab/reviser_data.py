@@ -1,0 +1,125 @@
+"""What the reviser is trained on: a problem, up to four attempts of `lab:small`, and the story's solution.
+
+Snell et al. 2024 (arXiv 2408.03314), section 6: the attempts are wrong ones, drawn at random but for the order, which
+puts the one nearest to the solution by edit distance last, so that it is worth starting from. A row's text is the
+conversation that `revise` makes of it with an empty instruction: the problem, a newline, each attempt and a newline.
+"""
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from apportion.lab import tokenizer as lab_tokenizer
+from apportion.lab.batches import Batch, pad_rows
+from apportion.lab.network import Network
+from apportion.lab.paths import lab_path
+from apportion.lab.prm_data import draw_stories
+from apportion.lab.sampling import complete
+from apportion.lab.tokenizer import EOS, PAD, token_id
+
+MAX_ATTEMPTS: Final = 4
+# In context, when trained and when used (Snell et al.).
+
+TEMPERATURE: Final = 0.8
+
+LONGEST_ATTEMPT: Final = 200
+# Tokens: more than any solution has; with four of them the longest story still fits the reviser's context.
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A story's problem and solution, and the distinct wrong attempts at it."""
+
+    problem: str
+    solution: str
+    wrong: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One training sequence: the loss is on the solution only."""
+
+    problem: str
+    attempts: tuple[str, ...]
+    solution: str
+
+    @property
+    def context(self) -> str:
+        """What stands before the solution."""
+        return conversation_text(self.problem, self.attempts)
+
+
+def conversation_text(problem: str, attempts: Sequence[str]) -> str:
+    """What the chat template makes of a problem and the attempts at it, each answered by an empty user turn."""
+    return "".join(f"{part}\n" for part in (problem, *attempts))
+
+
+def edit_distance(one: Sequence[int], other: Sequence[int]) -> int:
+    """Levenshtein's distance between two sequences of token ids."""
+    wide = np.asarray(other)
+    places = np.arange(len(wide) + 1)
+    row = places.copy()
+    for at, token in enumerate(one):
+        changed = np.empty_like(row)
+        changed[0] = at + 1
+        changed[1:] = np.minimum(row[1:] + 1, row[:-1] + (wide != token))
+        # Insertions run along the row: each costs its distance from where it starts.
+        row = np.minimum.accumulate(changed - places) + places
+    return int(row[-1])
+
+
+def make_row(tried: Tried, tokenizer: Tokenizer, rng: random.Random, right_share: float) -> Row:
+    """0 to 4 wrong attempts, as many as there are, the nearest last; by `right_share` the last one is right instead."""
+    count = min(rng.randint(0, MAX_ATTEMPTS), len(tried.wrong))
+    attempts = rng.sample(tried.wrong, count)
+    if count > 1:
+        truth = tokenizer.encode(tried.solution).ids
+        nearest = min(attempts, key=lambda text: edit_distance(tokenizer.encode(text).ids, truth))
+        attempts.remove(nearest)
+        attempts.append(nearest)
+    if count and rng.random() < right_share:
+        attempts[-1] = tried.solution
+    return Row(tried.problem, tuple(attempts), tried.solution)
+
+
+def attempts_of(stories: int, samples: int, seed: int, cache: Path) -> list[Tried]:
+    """`lab:small`'s wrong samples on training stories, drawn once and kept in the work folder."""
+    if cache.exists():
+        rows = [json.loads(line) for line in cache.read_text().splitlines()]
+        return [Tried(problem, solution, tuple(wrong)) for problem, solution, wrong in rows]
+    drawn = draw_stories(random.Random(f"reviser/{seed}"), "train", stories)
+    network, tokenizer = Network.load(lab_path("lab:small")), lab_tokenizer.build()
+    completions = complete(network, tokenizer, [story.problem for story in drawn], samples, TEMPERATURE, seed=seed)
+    tried = []
+    for story, texts in zip(drawn, completions, strict=True):
+        ended = (done for done in texts if done.finished and done.tokens <= LONGEST_ATTEMPT)
+        distinct = dict.fromkeys(done.text for done in ended if done.text)
+        wrong = tuple(text for text in distinct if text.split("\n")[-1] != f"Answer: {story.answer}")
+        tried.append(Tried(story.problem, story.solution, wrong))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    part = cache.with_suffix(".part")
+    part.write_text("".join(f"{json.dumps([one.problem, one.solution, one.wrong])}\n" for one in tried))
+    part.rename(cache)
+    return tried
+
+
+def row_batches(rows: Sequence[Row], tokenizer: Tokenizer, batch_tokens: int, rng: random.Random) -> Iterator[Batch]:
+    """The rows in batches of about `batch_tokens` tokens, neighbours of like length, in random order."""
+    contexts = tokenizer.encode_batch([row.context for row in rows])
+    solutions = tokenizer.encode_batch([f"{row.solution}{EOS}" for row in rows])
+    pairs = [(before.ids + after.ids, len(before.ids)) for before, after in zip(contexts, solutions, strict=True)]
+    groups: list[list[tuple[list[int], int]]] = [[]]
+    for pair in sorted(pairs, key=lambda pair: len(pair[0])):
+        if groups[-1] and len(pair[0]) * (len(groups[-1]) + 1) > batch_tokens:
+            groups.append([])
+        groups[-1].append(pair)
+    rng.shuffle(groups)
+    pad = token_id(tokenizer, PAD)
+    for group in groups:
+        yield pad_rows(group, pad)
