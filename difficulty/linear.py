@@ -25,6 +25,9 @@ FEWEST_PROMPTS = 10 * FOLDS
 LEAST_MEAN, MOST_MEAN = 0.02, 0.98
 """No prompt is taken to be solved or hopeless before it was tried."""
 
+LEAST_WEIGHT = 1e-30
+"""Nothing is ruled out beforehand, nor by the rounding of 32 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinearPrior:
@@ -47,7 +50,7 @@ class LinearPrior:
     def weigh(self, said: Floats) -> NDArray[np.float32]:
         """What each prediction multiplies the dataset's prior by, [rows, POINTS]; nan, which says nothing, by 1."""
         given = beta_on_grid(np.nan_to_num(said, nan=0.5), self.strength) / np.array(self.average)
-        return np.asarray(np.where(np.isnan(said)[:, None], 1.0, given), dtype=np.float32)
+        return np.asarray(np.where(np.isnan(said)[:, None], 1.0, np.maximum(given, LEAST_WEIGHT)), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from apportion.actors.fingerprint import files_hash
 from apportion.actors.registry import describe
 from apportion.actors.spec import ModelSpec, Role
 from apportion.costs import attended, cost_of
+from apportion.difficulty.bins import ABSOLUTE
 from apportion.difficulty.fitted import FittedPolicy, load
 from apportion.errors import BudgetError, ConfigError
 from apportion.scheduler.allocation import Allocation, CostModel, Floats, Problem
@@ -37,6 +38,8 @@ SEQUENCES_PER_SLOT = 2.0
 """Purchases kept under way for each sequence the policy replicas can run at once, divided by `TYPICAL_PURCHASE`: twice
 what fills them, so that a reply is always followed by work that is ready."""
 TYPICAL_PURCHASE = 4
+BY_BELIEFS = ("price", "damani", "binned")
+"""Allocation policies that begin with what is believed of each prompt; the others go by votes and probes alone."""
 FEWEST_IN_FLIGHT = 8
 
 
@@ -95,6 +98,8 @@ def build_policy(prepared: Prepared, costs: ExpectedCosts, guessed: Floats | Non
     spec = prepared.spec
     _check_looks(prepared)
     _check_budget(prepared, costs)
+    if spec.looks_at is not None and guessed is None:
+        guessed = np.full(len(prepared.dataset.prompts), np.nan)
     problem = problem_of(prepared, costs, guessed)
     return build_allocation(spec.allocation, spec.allocation_settings, problem, spec.probe, prepared.fitted)
 
@@ -167,6 +172,11 @@ def _check_looks(prepared: Prepared) -> None:
     spec = prepared.spec
     if spec.looks_at is None or spec.allocation == "calibration":
         return
+    if spec.allocation not in BY_BELIEFS or (spec.allocation == "binned" and not _by_bands(spec)):
+        raise ConfigError(
+            f"difficulty.features: hidden is paid for, and allocation.policy {spec.allocation!r} does not go by it; "
+            "use allocation.policy=price, damani, or binned with allocation.bins=absolute, or difficulty.features=text"
+        )
     record = (
         "record a pool with difficulty.features=hidden (apportion calibrate), fit it (apportion fit) and name the file "
         "under difficulty.fitted; or set difficulty.features: text"
@@ -185,6 +195,10 @@ def _check_looks(prepared: Prepared) -> None:
             f"{spec.fitted} was fitted on the hidden states of another model, called {head.model!r} there, or of other "
             f"files of it: name that model in difficulty.model, or {record}"
         )
+
+
+def _by_bands(spec: JobSpec) -> bool:
+    return spec.allocation_settings.get("bins") == ABSOLUTE
 
 
 def _check_budget(prepared: Prepared, costs: ExpectedCosts) -> None:

@@ -2,7 +2,8 @@
 
 A fitted policy that knows the job's arms offers playbooks, and the one that does best at this budget on trial is
 taken. Without labels a vote of a single arm has a playbook of its own. Several arms without labels, and searches, go by
-the beliefs; objectives that count candidates have closed forms of their own.
+the beliefs, and so does a job that looked at its prompts' hidden states; objectives that count candidates have closed
+forms of their own.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Alloca
     chosen = own_settings(PriceSettings, settings)
     if problem.counts:
         return Counted(problem, known.start)
-    if problem.objective == "accuracy" and problem.prompts:
+    # A playbook goes by votes alone; what was paid to be known of each prompt beforehand, beliefs take in.
+    if problem.objective == "accuracy" and problem.prompts and problem.guessed is None:
         sources = _sources(problem, known.fitted)
         courses = _courses(problem, sources, known.fitted) if sources and known.fitted is not None else []
         if courses:
