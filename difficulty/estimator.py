@@ -20,6 +20,7 @@ from apportion.difficulty.prior import PSEUDO_PROMPTS, TRAINED_PSEUDO_PROMPTS, f
 from apportion.difficulty.race import Weights
 from apportion.difficulty.scores import Calibration
 from apportion.policies.arm import Arm
+from apportion.policies.strategy import draws_independently
 from apportion.types import Candidate
 
 Floats = NDArray[np.float64]
@@ -164,7 +165,7 @@ class Difficulty:
 
 def _assumed_worth(arm: Arm) -> float:
     """One, for independent samples; 1 / width, for the finals of a search that share their beginnings."""
-    if arm.strategy.name == "best_of_n":
+    if arm.strategy.name == "best_of_n" or draws_independently(arm.strategy):
         return 1.0
     width = getattr(arm.strategy, "width", 2)
     # A width that follows n is taken at the middle of what the arm sells.

@@ -10,7 +10,8 @@ Choices:
   to answer, not how to judge.
 - A response is judged once however often it was drawn, and never again in a later purchase.
 - The last match of `says_yes` or `says_no` is the verdict. One that cannot be read does not count; a response with none
-  that can, and an empty one, has no score, and votes with the mean score of the others.
+  that can, an empty one, and one that the verifier's context does not hold have no score, and vote with the mean score
+  of the others.
 - Where cut off before the verdicts, the responses come back without scores.
 """
 
@@ -69,6 +70,7 @@ class GenRM:
     needs_verifier: ClassVar[bool] = False
     needs_second: ClassVar[bool] = True
     judges: ClassVar[bool] = True
+    independent: ClassVar[bool] = True
 
     verdicts: int = 4
     verdict_tokens: int = 1024
@@ -106,13 +108,14 @@ class GenRM:
         scores: dict[str, tuple[float, ...]] = {
             d.text: d.step_scores for d in task.earlier if d.step_scores is not None
         }
-        unread = _first_places(drafts, scores)
-        if unread:
+        asked = {text: self._ask(task, text, at) for text, at in _first_places(drafts, scores).items()}
+        asked = {text: request for text, request in asked.items() if task.second_reads(request.messages)}
+        if asked:
             try:
-                replies = yield from generate_all(tuple(self._ask(task, text, at) for text, at in unread.items()))
+                replies = yield from generate_all(tuple(asked.values()))
             except CutOff:
                 return tuple(replace(draft, step_scores=scores.get(draft.text)) for draft in drafts)
-            for text, reply in zip(unread, replies, strict=True):
+            for text, reply in zip(asked, replies, strict=True):
                 scores[text] = self.share_of_yes([completion.text for completion in reply.completions])
         return tuple(replace(draft, step_scores=scores.get(draft.text, ())) for draft in drafts)
 

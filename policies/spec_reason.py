@@ -8,7 +8,8 @@ and small mistakes that do not change where a solution leads are let through.
 Choices beyond those of `apportion.policies.speculation`:
 - A step is asked about in a conversation of its own, `question`, whose beginning is that of the question before, so
   that an engine that keeps beginnings reads only what is new. The authors ask within the large model's own response.
-- The digit is drawn at temperature 0. An answer without one keeps nothing: the large model writes the step.
+- The digit is drawn at temperature 0. An answer without one keeps nothing, nor does a question that the large model's
+  context does not hold: it writes the step.
 - A verifier, where the arm has one, scores the finished responses and decides nothing on the way; `rsd` lets it judge.
 """
 
@@ -61,6 +62,7 @@ class SpecReason:
     needs_verifier: ClassVar[bool] = False
     needs_second: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    independent: ClassVar[bool] = True
 
     threshold: int = 7
     draft_tokens: int = 512
@@ -114,10 +116,12 @@ class SpecReason:
             questions.setdefault(question, seed)
         sampling = Sampling(0.0, 1.0, self.score_tokens)
         second = task.second or task.policy
-        asked = tuple(Generate(second, question, (seed,), sampling) for question, seed in questions.items())
-        replies = yield from generate_all(asked)
-        kept = [self.keeps(reply.completions[0].text) for reply in replies]
-        verdicts = dict(zip(questions, kept, strict=True))
+        asked = [Generate(second, question, (seed,), sampling) for question, seed in questions.items()]
+        asked = [request for request in asked if task.second_reads(request.messages)]
+        replies = (yield from generate_all(tuple(asked))) if asked else ()
+        verdicts = dict.fromkeys(questions, False)
+        for request, reply in zip(asked, replies, strict=True):
+            verdicts[request.messages] = self.keeps(reply.completions[0].text)
         return [verdicts[question] for question in own]
 
     def _question(self, task: Task, before: Beam, drafted: Beam) -> Messages:

@@ -33,6 +33,7 @@ class Task:
     another policy model, are None where the arm has none. `room` is how many tokens the policy model's context holds
     beyond the conversation, None where that is not known. `read` gives the answer in a response as the job reads
     it, equal answers as equal strings and None where there is none; it is None where nobody can say.
+    `second_room` is how many tokens the second model's context holds beyond a conversation made for it.
     """
 
     messages: Messages
@@ -48,6 +49,7 @@ class Task:
     earlier: tuple[Draft, ...] = ()
     room: int | None = None
     read: Callable[[str], str | None] | None = None
+    second_room: Callable[[Messages], int] | None = None
 
     def seed(self, *path: int) -> int:
         """A 63-bit seed for one place in the task, e.g. `seed(sample)` or `seed(sample, depth)`.
@@ -56,6 +58,10 @@ class Task:
         """
         text = ":".join([self.key, *map(str, path)])
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+    def second_reads(self, messages: Messages) -> bool:
+        """Whether the second model can read a conversation and say something; True where nobody knows."""
+        return self.second_room is None or self.second_room(messages) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,8 @@ class Strategy(Protocol):
     - `continues`: its requests have prefixes, which not every engine can do;
     - `needs_second`: it asks a second policy model, with conversations of its own;
     - `judges`: it scores its drafts itself, without a verifier, each with one score;
-    - `extends`: its conversations hold earlier drafts of the prompt.
+    - `extends`: its conversations hold earlier drafts of the prompt;
+    - `independent`: its drafts share nothing, as those of best-of-n do.
     """
 
     name: ClassVar[str]
@@ -155,6 +162,11 @@ def judges(strategy: Strategy) -> bool:
 def extends_conversation(strategy: Strategy) -> bool:
     """Whether a strategy puts earlier drafts into the conversation."""
     return bool(getattr(strategy, "extends", False))
+
+
+def draws_independently(strategy: Strategy) -> bool:
+    """Whether each draft of a strategy is evidence of its own."""
+    return bool(getattr(strategy, "independent", False))
 
 
 def generate(request: Generate) -> Generator[tuple[Request, ...], tuple[Reply, ...], Generated]:

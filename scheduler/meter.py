@@ -40,6 +40,10 @@ class Meter:
         """Tokens that a model's context holds beyond a conversation."""
         return max(0, self.profiles[model].context - self.prompt_tokens(model, messages))
 
+    def room_beside(self, model: str, messages: Messages) -> int:
+        """`room` beyond a conversation that a strategy made itself, which is not kept."""
+        return max(0, self.profiles[model].context - self._describers[model].count_prompt(messages))
+
     def forget(self, messages: Messages) -> None:
         """Drop the counts of a conversation that is done with."""
         for model in self.profiles:

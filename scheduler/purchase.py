@@ -118,5 +118,6 @@ def open_purchase(
         earlier=tuple([one.draft for one in state.candidates if one.arm == arm.name]),
         room=room,
         read=None if read is None else partial(read, state),
+        second_room=None if meter is None or arm.second is None else partial(meter.room_beside, arm.second),
     )
     return OpenPurchase(state.index, len(state.purchases), offer.purchase, arm.strategy.plan(task), offer.cost)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from judged_world import TwoModels, carry_out
@@ -67,6 +69,14 @@ def test_a_later_purchase_asks_only_about_what_is_new() -> None:
     assert not set(first.seeds) & set(later.seeds)
     cut = carry_out(GenRM(question=SHORT), TwoModels({"policy": ["b", "a", "c"]}, judged), purchase, cut_at=1)
     assert [draft.step_scores for draft in cut] == [None, (2 / 3,), ()], "what was judged before is still known"
+
+
+def test_a_response_that_the_verifier_cannot_read_whole_has_no_score() -> None:
+    both = TwoModels({"policy": ["a", "b"]}, judged)
+    task = conformance.task(2, verified=False, second=True)
+    task = replace(task, second_room=lambda messages: 0 if "b?" in messages[-1].content else 1)
+    assert [draft.step_scores for draft in carry_out(GenRM(question=SHORT), both, task)] == [(2 / 3,), ()]
+    assert both.asked == ["policy()*2", "second(What is it? a?)*4"]
 
 
 def test_responses_that_were_cut_off_unjudged_are_judged_when_drawn_again() -> None:

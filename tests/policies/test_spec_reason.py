@@ -95,6 +95,14 @@ def test_a_draft_that_is_too_long_is_no_step() -> None:
     assert (draft.text, draft.tokens) == ("A.", TOKENS)
 
 
+def test_a_step_that_cannot_be_asked_about_is_written_by_the_second_model() -> None:
+    both = TwoModels({"policy": ["a\n"], "second": ["A."]}, judged)
+    purchase = replace(conformance.task(1, verified=False, second=True), second_room=lambda messages: 0)
+    (draft,) = carry_out(SpecReason(question=SHORT), both, purchase)
+    assert both.asked == ["policy()*1", "second()*1"]
+    assert draft.text == "A."
+
+
 def test_alike_chains_are_asked_about_once() -> None:
     both = TwoModels({"policy": ["a\n", "a\n", "c.", "c."]}, judged)
     assert len(carry_out(SpecReason(question=SHORT), both, 2)) == 2
