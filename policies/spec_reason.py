@@ -92,16 +92,23 @@ class SpecReason:
         return check_chains(self.name, n)
 
     def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
-        """That of the chains, and a question for each step, expected to be read from its beginning."""
+        """That of the chains, and a question for each step, of which engines keep the beginning.
+
+        Each step is read twice, as the proposal and as part of what there is, and the end of the template each time.
+        """
         work = speculated_workload(n, lengths, verified)
-        asked = n * lengths.steps
-        question = lengths.prompt_tokens + lengths.completion_tokens / 2.0 + template_tokens(self.question)
+        prompt, completion, asked = lengths.prompt_tokens, lengths.completion_tokens, n * lengths.steps
+        head = tail = template_tokens(self.question) / 2.0
+        again = 2.0 * n * completion + asked * tail
+        place = prompt + head + completion / 2.0
         return replace(
             work,
             samples=work.samples + asked,
-            second_prompt_tokens=work.second_prompt_tokens + asked * question,
+            second_prompt_tokens=work.second_prompt_tokens + prompt + head + again,
             second_completion_tokens=work.second_completion_tokens + asked * self.score_tokens,
-            second_attended=work.second_attended + asked * attended(0.0, question + self.score_tokens),
+            second_attended=work.second_attended
+            + attended(0.0, prompt + head)
+            + (again + asked * self.score_tokens) * place,
         )
 
     def keeps(self, answer: str) -> bool:

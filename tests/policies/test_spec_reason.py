@@ -153,8 +153,10 @@ def test_expected_work_counts_both_models() -> None:
     assert work.completion_tokens == n * response
     assert work.samples == pytest.approx(n * (1 + REJECTED) + n * steps)
     assert work.second_completion_tokens == pytest.approx(REJECTED * n * response + n * steps)
-    question = problem + response / 2 + len(QUESTION) / 4
-    assert work.second_prompt_tokens == pytest.approx(problem + (1 - REJECTED) * n * response + n * steps * question)
+    # Each question goes on from the one before: the step twice, and the half of the template that comes after it.
+    half = len(QUESTION) / 8
+    questions = problem + half + 2 * n * response + n * steps * half
+    assert work.second_prompt_tokens == pytest.approx(problem + (1 - REJECTED) * n * response + questions)
     both = SpecReason().workload(n, Lengths(np.array([40.0, 1.0]), np.array([60.0, 2.0]), np.ones(2)), verified=False)
     assert np.shape(both.second_attended) == (2,)
 
