@@ -35,7 +35,7 @@ class Shape:
 SHAPES: Final = {
     "small": Shape(hidden=96, layers=4, heads=3, kv_heads=1, intermediate=256, dtype="float32"),
     "large": Shape(hidden=256, layers=6, heads=8, kv_heads=1, intermediate=736, dtype="bfloat16"),
-    "reviser": Shape(hidden=96, layers=4, heads=3, kv_heads=1, intermediate=256, dtype="float32", context=1280),
+    "reviser": Shape(hidden=96, layers=4, heads=3, kv_heads=1, intermediate=256, dtype="bfloat16", context=1280),
 }
 
 

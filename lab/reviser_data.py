@@ -76,15 +76,16 @@ def edit_distance(one: Sequence[int], other: Sequence[int]) -> int:
 
 def make_row(tried: Tried, tokenizer: Tokenizer, rng: random.Random, right_share: float) -> Row:
     """0 to 4 wrong attempts, as many as there are, the nearest last; by `right_share` the last one is right instead."""
-    count = min(rng.randint(0, MAX_ATTEMPTS), len(tried.wrong))
-    attempts = rng.sample(tried.wrong, count)
-    if count > 1:
+    wanted = rng.randint(0, MAX_ATTEMPTS)
+    attempts = rng.sample(tried.wrong, min(wanted, len(tried.wrong)))
+    if len(attempts) > 1:
         truth = tokenizer.encode(tried.solution).ids
         nearest = min(attempts, key=lambda text: edit_distance(tokenizer.encode(text).ids, truth))
         attempts.remove(nearest)
         attempts.append(nearest)
-    if count and rng.random() < right_share:
-        attempts[-1] = tried.solution
+    if wanted and rng.random() < right_share:
+        # A story that is never got wrong has a right attempt alone.
+        attempts[-1:] = [tried.solution]
     return Row(tried.problem, tuple(attempts), tried.solution)
 
 

@@ -39,11 +39,13 @@ POOL_STORIES: Final = 2048
 class ReviserRecipe:
     """How the reviser is trained: on `samples` attempts at each of `stories`; `optimizer` is as for the policies.
 
-    `right_share` is how often the last attempt in context is right, which Snell's recipe leaves out.
+    From step `right_from` on, `right_share` of the rows with attempts have a right one last. Snell's recipe has none,
+    and what is trained by it alone takes every attempt for wrong.
     """
 
     stories: int
     samples: int
+    right_from: int
     right_share: float
     optimizer: Recipe
 
@@ -51,8 +53,9 @@ class ReviserRecipe:
 RECIPE: Final = ReviserRecipe(
     stories=8192,
     samples=16,
-    right_share=0.0,
-    optimizer=Recipe(seed=5, steps=1350, batch_tokens=8192, lr=3e-3, ramp_steps=0, decay_steps=1000, warmup_steps=50),
+    right_from=1350,
+    right_share=0.3,
+    optimizer=Recipe(seed=5, steps=1510, batch_tokens=8192, lr=3e-3, ramp_steps=0, decay_steps=1000, warmup_steps=50),
 )
 
 
@@ -77,7 +80,8 @@ def train(recipe: ReviserRecipe, work: Path) -> Qwen2ForCausalLM:
     while progress.step < recipe.optimizer.steps:
         rng = random.Random(f"reviser/{seed}/{progress.pool}")
         stories = tried[progress.pool % pools :: pools]
-        rows = [make_row(one, tokenizer, rng, recipe.right_share) for one in stories]
+        right_share = recipe.right_share if progress.step >= recipe.right_from else 0.0
+        rows = [make_row(one, tokenizer, rng, right_share) for one in stories]
         for batch in row_batches(rows, tokenizer, recipe.optimizer.batch_tokens, rng):
             if progress.step >= recipe.optimizer.steps:
                 break

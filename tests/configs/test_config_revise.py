@@ -42,3 +42,8 @@ def test_is_built_with_its_settings() -> None:
 def test_what_cannot_be_is_named(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         job(*overrides)
+
+
+def test_the_packaged_job_revises_as_the_lab_trained_it() -> None:
+    arm = load_job("revise").arms[1]
+    assert (arm.strategy, arm.policy, arm.select) == (Revise(instruction=""), "reviser", "hierarchical")

@@ -26,7 +26,7 @@ def test_sizes() -> None:
     assert large >= 10 * small
 
 
-@pytest.mark.parametrize("name", ["small", "large"])
+@pytest.mark.parametrize("name", ["small", "large", "reviser"])
 def test_loads_with_auto_classes(name: str) -> None:
     folder = lab_path(f"lab:{name}")
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -37,7 +37,7 @@ def test_loads_with_auto_classes(name: str) -> None:
     assert model.generation_config.temperature == 0.8
 
 
-@pytest.mark.parametrize("name", ["small", "large"])
+@pytest.mark.parametrize("name", ["small", "large", "reviser"])
 def test_sampler_agrees_with_transformers(name: str) -> None:
     folder = lab_path(f"lab:{name}")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -68,6 +68,6 @@ def test_models_answer_short_stories(name: str) -> None:
 
 
 def test_weights_are_finite() -> None:
-    for name in ("small", "large", "prm"):
+    for name in ("small", "large", "prm", "reviser"):
         weights = load_file(lab_path(f"lab:{name}") / "model.safetensors")
         assert all(bool(torch.isfinite(weight).all()) for weight in weights.values())

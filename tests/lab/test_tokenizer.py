@@ -25,7 +25,7 @@ def story_texts(count: int) -> list[str]:
     return [f"{story.problem}\n{story.solution}" for story, _ in zip(stream, range(count), strict=False)]
 
 
-@pytest.mark.parametrize("model", ["small", "large", "prm"])
+@pytest.mark.parametrize("model", ["small", "large", "prm", "reviser"])
 def test_shipped_tokenizer_is_the_one_the_models_were_trained_with(model: str) -> None:
     built = lab_tokenizer.build()
     shipped = AutoTokenizer.from_pretrained(lab_path(f"lab:{model}"))
