@@ -12,6 +12,7 @@ _RELATIVE = {
     "lab:small": "models/small",
     "lab:large": "models/large",
     "lab:prm": "models/prm",
+    "lab:weak-prm": "models/weak-prm",
     "lab:reviser": "models/reviser",
     "lab:test": "data/test.jsonl",
     "lab:calibration": "data/calibration.jsonl",

@@ -57,7 +57,8 @@ UNSEEN_IN_PROBLEM: Final = 20.0
 # How much the units and the gathering attention are held down in the problem, where nothing was predicted in earnest.
 
 
-def _widened(name: str, old: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+def widened(name: str, old: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """A weight of the small policy in the reward model's wider shape."""
     if name.endswith("norm.weight"):
         new = torch.ones(shape)
         # The same sum of squares is a smaller mean over more dimensions.
@@ -83,7 +84,7 @@ def _mark_tokens(embedding: torch.Tensor, tokenizer: Tokenizer) -> list[int]:
     return ids
 
 
-def _blank_layer(state: dict[str, torch.Tensor], layer: int) -> dict[str, torch.Tensor]:
+def blank_layer(state: dict[str, torch.Tensor], layer: int) -> dict[str, torch.Tensor]:
     """A layer that adds nothing yet, with random weights where it reads; its tensors by their short names."""
     prefix = f"model.layers.{layer}."
     own = {name.removeprefix(prefix): weight for name, weight in state.items() if name.startswith(prefix)}
@@ -175,13 +176,13 @@ def start_model(small: Path, seed: int, attention: str = "sdpa") -> ProcessRewar
     old = load_file(small / "model.safetensors")
     norm, embedding = old.pop("model.norm.weight"), old["model.embed_tokens.weight"]
     for name, weight in old.items():
-        state[name].copy_(_widened(name, weight, state[name].shape))
+        state[name].copy_(widened(name, weight, state[name].shape))
     ids = _mark_tokens(state["model.embed_tokens.weight"], tokenizer)
     # A step tag also ends the last step, where the policy expected the end mark.
     newline = tokenizer.encode("\n").ids[0]
     ends = embedding[newline] + embedding[token_id(tokenizer, EOS)]
     rows = torch.stack([ends if text == "\n" else embedding[one] for text, one in zip(CLASSES, ids, strict=True)])
-    comparing, gathering = _blank_layer(state, COMPARING), _blank_layer(state, GATHERING)
+    comparing, gathering = blank_layer(state, COMPARING), blank_layer(state, GATHERING)
     _expect(comparing, norm, rows)
     _compare(comparing)
     _gather(gathering)

@@ -9,7 +9,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -171,13 +171,15 @@ def trained_parameters(model: ProcessRewardModel) -> list[torch.nn.Parameter]:
     return trained
 
 
-def train(recipe: PrmRecipe, work: Path) -> tuple[ProcessRewardModel, dict[str, object]]:
-    """The trained model and a record of its training."""
+def train(
+    recipe: PrmRecipe, work: Path, start: Callable[[Path, int, str], ProcessRewardModel] = start_model
+) -> tuple[ProcessRewardModel, dict[str, object]]:
+    """The trained model and a record of its training; `start` makes its first weights."""
     tokenizer = lab_tokenizer.build()
     samples = training_samples(recipe, work / "prm-samples.jsonl")
     rng = random.Random(recipe.optimizer.seed)
     samples = rng.sample(samples, recipe.samples)
-    model = start_model(lab_path("lab:small"), recipe.optimizer.seed, attention="lab_causal")
+    model = start(lab_path("lab:small"), recipe.optimizer.seed, "lab_causal")
     trained = trained_parameters(model)
     optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.98), weight_decay=recipe.optimizer.weight_decay)
     tag = token_id(tokenizer, STEP)

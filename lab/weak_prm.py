@@ -1,0 +1,73 @@
+"""Train a reward model that is weak on purpose: `python -m apportion.lab.weak_prm [--work FOLDER]`.
+
+It is what one gets without the comparison that `prm_start` builds in: the small policy's layers, two layers and a head
+of random weights, and a short training of the last layer and the head on few samples. It learns which problems are
+hard, and hardly which of several solutions of one problem is right. It has the reward model's layout and costs as much,
+so that what a policy does with it is due to its judgement alone.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import load_file
+
+from apportion.lab.paths import lab_path
+from apportion.lab.prm import ProcessRewardModel, export_prm, new_prm
+from apportion.lab.prm_start import COMPARING, GATHERING, blank_layer, widened
+from apportion.lab.train import Recipe
+from apportion.lab.train_prm import PrmRecipe, evaluate, train
+
+RECIPE: Final = PrmRecipe(
+    stories=2000,
+    samples=8192,
+    held_out_stories=200,
+    optimizer=Recipe(
+        seed=5,
+        steps=1200,
+        batch_tokens=4096,
+        lr=1e-3,
+        ramp_steps=0,
+        decay_steps=1200,
+        warmup_steps=10,
+        weight_decay=0.0,
+    ),
+)
+
+
+@torch.no_grad()
+def weak_start(small: Path, seed: int, attention: str = "sdpa") -> ProcessRewardModel:
+    """The policy in the folder `small` under two layers and a head that know nothing yet."""
+    torch.manual_seed(seed)
+    model = new_prm(attention)
+    state = model.state_dict()
+    old = load_file(small / "model.safetensors")
+    old.pop("model.norm.weight")
+    for name, weight in old.items():
+        state[name].copy_(widened(name, weight, state[name].shape))
+    for layer in (COMPARING, GATHERING):
+        blank_layer(state, layer)
+    state["model.norm.weight"].fill_(1.0)
+    return model
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("lab-work/weak"), help="folder for samples and checkpoints")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model, record = train(RECIPE, arguments.work, weak_start)
+    folder = lab_path("lab:weak-prm")
+    export_prm(model, folder)
+    result = evaluate(folder)
+    (folder / "training.json").write_text(json.dumps({**record, "held_out": asdict(result)}, indent=2) + "\n")
+    print(result)
+
+
+if __name__ == "__main__":
+    main()
