@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from recorded import make_pool, write_pool
+from made_pools import make_pool, write_pool
 
 from apportion.cli import main
 from apportion.difficulty.fit import fit

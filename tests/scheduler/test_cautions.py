@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from recorded import make_pool, write_pool
+from made_pools import make_pool, write_pool
 
 from apportion.cli import main
 from apportion.difficulty.fit import fit

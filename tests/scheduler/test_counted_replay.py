@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded import make_pool
+from made_pools import make_pool
 
 from apportion.costs import Unit
 from apportion.difficulty.objectives import Objective

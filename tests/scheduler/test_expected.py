@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from job_world import World, make_prompts
-from recorded import make_pool
+from made_pools import make_pool
 
 from apportion.costs import Unit
 from apportion.scheduler.contest import default_select

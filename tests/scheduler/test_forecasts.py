@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import make_pool
+from made_pools import make_pool
 from simulated import arm, problem
 
 from apportion.difficulty.fit import fit_beliefs

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from recorded import make_pool
+from made_pools import make_pool
 from simulated import PerSample, arm, problem
 
 from apportion.difficulty import playbook, search

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded import make_pool
+from made_pools import make_pool
 from simulated import PerSample, World, arm, play, problem
 
 from apportion.difficulty.courses import Course, fitted_courses
