@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from apportion.difficulty.fitted import FittedPolicy
-from apportion.scheduler.allocation import Forecast
-from apportion.scheduler.assemble import Prepared, build_costs, build_policy, prepare
+from apportion.scheduler.allocation import Allocation, Forecast
+from apportion.scheduler.assemble import Prepared, build_costs, build_policy, looks_cost, prepare
 from apportion.scheduler.cautions import job_cautions
 from apportion.scheduler.expected import ExpectedCosts
 from apportion.scheduler.lengths import FIRST_GUESS_TOKENS
@@ -44,7 +44,8 @@ class PurchaseCost:
 class JobPlan:
     """The plan of a job. `prompt_tokens` is the mean over prompts for each model.
 
-    `forecasts` is empty where the allocation policy makes none.
+    `looks` is what reading the prompts' hidden states is expected to cost, in the budget's unit. `forecasts` is empty
+    where the allocation policy makes none.
     """
 
     spec: JobSpec
@@ -56,24 +57,34 @@ class JobPlan:
     static: StaticForecast
     fitted: FittedPolicy | None = None
     cautions: tuple[str, ...] = ()
+    looks: float = 0.0
 
 
 def plan_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> JobPlan:
     """Plan a job without loading a model or spending anything. Raises what `prepare` and the allocation raise."""
     prepared = prepare(spec, rows)
     costs = build_costs(prepared)
-    policy = build_policy(prepared, costs)
+    policy, looks = build_policy(prepared, costs), looks_cost(prepared)
     return JobPlan(
         spec=spec,
         prompts=len(prepared.dataset.prompts),
         set_aside=len(prepared.dataset.set_aside),
         prompt_tokens={name: float(counts.mean()) for name, counts in prepared.prompt_tokens.items()},
         purchases=_purchases(prepared, costs),
-        forecasts=policy.forecast([spec.budget * multiple for multiple in BUDGET_MULTIPLES]),
+        forecasts=_forecasts(policy, spec.budget, looks),
         static=forecast_of_job(prepared, costs),
         fitted=prepared.fitted,
         cautions=job_cautions(prepared),
+        looks=looks,
     )
+
+
+def _forecasts(policy: Allocation, budget: float, looks: float) -> tuple[Forecast, ...]:
+    """The policy's forecasts; what looks at the prompts cost comes first and buys no candidate."""
+    budgets = [budget * multiple for multiple in BUDGET_MULTIPLES]
+    said = policy.forecast([max(0.0, one - looks) for one in budgets])
+    # None at all where the policy makes no forecast.
+    return tuple(replace(one, budget=whole, spent=one.spent + looks) for one, whole in zip(said, budgets, strict=False))
 
 
 def render(plan: JobPlan) -> RenderableType:
@@ -83,6 +94,7 @@ def render(plan: JobPlan) -> RenderableType:
     head = [
         f"{plan.prompts:,} prompts, {plan.set_aside:,} rows set aside; mean prompt tokens: {tokens}",
         f"budget {amount(spec.budget, unit)}, {amount(spec.budget / plan.prompts, unit)} a prompt",
+        *([f"of it the prompts' hidden states: {amount(plan.looks, unit)}"] if plan.looks > 0.0 else []),
         *_fitted_lines(plan),
         *(f"caution: {caution}" for caution in plan.cautions),
         _lengths_line(plan),

@@ -22,6 +22,7 @@ from apportion.scheduler.driver import Driver
 from apportion.scheduler.events import Dispatch, Failed, Replied
 from apportion.scheduler.journal import Journal
 from apportion.scheduler.looking import LOOKS, Looking
+from apportion.scheduler.plan import BUDGET_MULTIPLES, plan_job
 from apportion.scheduler.results import Committed
 from apportion.scheduler.solve import run_job
 from apportion.types import Embed, Embedded, Generate, Reply, Request, Usage
@@ -141,6 +142,15 @@ def test_a_look_that_fails_leaves_its_prompt_with_what_is_believed_of_any(tmp_pa
     assert machine.report() == {"read": 0, "failed": 6, "not_paid": 0, "first_error": "out of memory"}
     assert any(isinstance(one, Dispatch) and isinstance(one.request, Generate) for one in out)
     assert machine.ledger.spent == 0.0
+
+
+def test_the_plan_leaves_room_for_the_looks_and_says_what_they_cost(tmp_path: Path, fitted: Path) -> None:
+    spec = load_job(job(tmp_path / "run", fitted))
+    tokens = float(prepare(spec).prompt_tokens["small"].sum())
+    found = plan_job(spec)
+    assert found.looks == tokens
+    assert [one.budget for one in found.forecasts] == [4000.0 * multiple for multiple in BUDGET_MULTIPLES]
+    assert all(tokens <= one.spent <= max(one.budget, tokens) for one in found.forecasts)
 
 
 def test_a_recording_keeps_the_states(tmp_path: Path) -> None:
