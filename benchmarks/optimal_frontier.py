@@ -1,0 +1,135 @@
+"""Accuracy against FLOPs: best-of-N, each search, and what chooses among them by prompt.
+
+Costs are of policy, verifier and probe. The policies know what was fitted on the other half of the prompts. What
+`price` saves is the compute that best-of-N weighted needs for an accuracy over what `price` needs, at shares of what
+best-of-N gains over one sample; a target that `price` never reaches counts as the largest budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optimal_pool import LARGE, MAJORITY, VOTE, Floats, Strategies, sampled, search_curve
+from recorded import Stand, curve_of, spread, uniform_amounts
+from rich.table import Table
+from savings import Curve, bounded, costs_to_reach, figure, gain_targets, geometric, interval, resamples, savings
+
+from apportion.costs import Unit
+from apportion.scheduler.contest import Entry, least_costs
+
+SHARES = (0.80, 0.90, 0.95, 0.99)
+ORACLE = {"difficulty": "oracle"}
+CHOOSERS: dict[str, tuple[str, dict[str, str]]] = {
+    "price": ("price", {}),
+    "binned": ("binned", {}),
+    "binned oracle": ("binned", ORACLE),
+}
+"""What is played on several arms: its name here, the policy and its settings."""
+ALL, SMALL = "all arms", "small's arms"
+LEAST = 1.15
+"""The smallest budget, times the cheapest purchase: one that all prompts can have with its prompt read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frontiers:
+    """Curves in FLOPs: of single strategies, and of what chooses, by (chooser, arms)."""
+
+    single: dict[str, Curve]
+    chosen: dict[tuple[str, str], Curve]
+    weights: Floats
+
+
+def frontiers(stand: Stand, found: Strategies) -> Frontiers:
+    """Every curve of the picture."""
+    single = {}
+    for name in (VOTE, MAJORITY, LARGE):
+        deck = found.pool.decks[name]
+        single[name] = sampled(deck, uniform_amounts(int(deck.sizes.max())))
+    single |= {name: search_curve(found, name) for name in found.searches}
+    budgets = budgets_of(stand, found, single[VOTE])
+    chosen = {}
+    for kind, arms in ((ALL, found.arms), (SMALL, found.small_arms)):
+        for name, (policy, settings) in CHOOSERS.items():
+            entry = Entry(arms, policy, Unit.FLOPS, budgets, settings)
+            chosen[name, kind] = curve_of(stand.play(found.pool, [entry], "cross")[0])
+    return Frontiers(single, chosen, resamples(found.pool.name, len(found.pool.ids), 0))
+
+
+def budgets_of(stand: Stand, found: Strategies, vote: Curve) -> tuple[float, ...]:
+    """From one sample of the cheapest arm, its prompt read, to what best-of-N was recorded to."""
+    cheapest = min(least_costs(found.pool.only(found.arms), Unit.FLOPS), key=lambda name: _least(found, name))
+    return spread(LEAST * _least(found, cheapest), float(vote.costs[-1].mean()), stand.budgets)
+
+
+def _least(found: Strategies, name: str) -> float:
+    deck = found.pool.decks[name]
+    reading = 0.0 if deck.reuse is None else float(deck.reuse.prompt.mean())
+    return reading + least_costs(found.pool.only([name]), Unit.FLOPS)[name]
+
+
+def saved(curves: Frontiers) -> tuple[dict[str, Any], Floats]:
+    """What each chooser saves over best-of-N weighted, as JSON, and the targets of the prompts as they are."""
+    targets = gain_targets(curves.single[VOTE], curves.weights, SHARES)
+    needed = costs_to_reach(curves.single[VOTE], curves.weights, targets)
+    result: dict[str, Any] = {"shares": list(SHARES), "targets": targets[0].tolist(), "vote_flops": needed[0].tolist()}
+    for (name, kind), curve in curves.chosen.items():
+        mine = costs_to_reach(curve, curves.weights, targets)
+        ratios = savings(needed, bounded(mine, curve.most))
+        key = f"saving_{name}_{kind}".replace(" ", "_").replace("'", "")
+        result |= figure(key, geometric(ratios, axis=1))
+        result[f"{key}_by_share"] = ratios[0].tolist()
+        result[f"{key}_by_share_interval"] = [interval(ratios[:, at]) for at in range(len(SHARES))]
+        result[f"reached_{key}"] = np.isfinite(mine[0]).tolist()
+    return result, targets[0]
+
+
+def against(curves: Frontiers, kind: str, one: str = "price", other: str = "binned") -> dict[str, Any]:
+    """Accuracy of one chooser less another's at the same cost, at every budget, with its interval over the prompts."""
+    first, second = curves.chosen[one, kind], curves.chosen[other, kind]
+    cost, value = first.means(curves.weights)
+    paid, reached = second.means(curves.weights)
+    at = cost[0]
+    gaps = np.array(
+        [
+            np.interp(at, *_rising(mine, got)) - np.interp(at, *_rising(theirs, they))
+            for mine, got, theirs, they in zip(cost, value, paid, reached, strict=True)
+        ]
+    )
+    return {
+        "flops": at.tolist(),
+        "gap": gaps[0].tolist(),
+        "interval": [interval(gaps[:, column]) for column in range(gaps.shape[1])],
+        "mean_gap": float(gaps[0].mean()),
+        "mean_gap_interval": interval(gaps.mean(axis=1)),
+    }
+
+
+def _rising(cost: Floats, value: Floats) -> tuple[Floats, Floats]:
+    """A frontier by rising cost, never falling."""
+    order = np.argsort(cost, kind="stable")
+    return cost[order], np.maximum.accumulate(value[order])
+
+
+def table_of(curves: Frontiers, result: dict[str, Any]) -> Table:
+    """Savings by share of what best-of-N gains."""
+    table = Table(
+        title="Compute of best-of-N weighted over that of what chooses, for the same accuracy (90% intervals)"
+    )
+    table.add_column("chooses by")
+    for share, target in zip(SHARES, result["targets"], strict=True):
+        table.add_column(f"{share:.0%} of the gain: {100 * target:.1f}%", justify="right")
+    table.add_column("geometric mean", justify="right")
+    for name, kind in curves.chosen:
+        key = f"saving_{name}_{kind}".replace(" ", "_").replace("'", "")
+        low, high = result[f"{key}_interval"]
+        cells = [
+            f"{ratio:.2f}" if there else f"under {ratio:.2f}"
+            for ratio, there in zip(result[f"{key}_by_share"], result[f"reached_{key}"], strict=True)
+        ]
+        table.add_row(f"{name}, {kind}", *cells, f"{result[key]:.2f} ({low:.2f} to {high:.2f})")
+    table.add_section()
+    flops = [f"{one / 1e9:.2f} GFLOPs" for one in result["vote_flops"]]
+    table.add_row("best-of-N weighted needs", *flops, "")
+    return table
