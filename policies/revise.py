@@ -150,7 +150,8 @@ class Revise:
             if draft.group is not None:
                 known.setdefault(draft.group, []).append(draft)
         chains: list[_Chain] = []
-        left, number = task.n, 0
+        # Where earlier purchases left nothing, numbers and their seeds are new ones all the same.
+        left, number = task.n, min(known, default=task.drawn)
         while left > 0:
             attempts = known.get(number, [])
             before = len(attempts)

@@ -163,7 +163,7 @@ def _machine(prepared: Prepared, ledger: Ledger, guessed: Floats | None) -> Mach
         meter=prepared.meter,
         costs=costs,
         finisher=Finisher(spec.answer, {arm.name: arm for arm in spec.arms}, counted),
-        settings=Settings(in_flight=in_flight(spec), seed=spec.seed),
+        settings=Settings(in_flight=in_flight(spec), seed=spec.seed, afresh=spec.allocation == "calibration"),
     )
 
 

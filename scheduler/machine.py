@@ -40,11 +40,13 @@ look costs an offer for each of them, and smaller falls are made good at the end
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`in_flight` bounds purchases under way. `seed` is the job's. `difficulty` is whether results say how difficult
-    their prompts are believed to be: a replay has no use for it, and it is the dearest part of a cheap policy."""
+    their prompts are believed to be: a replay has no use for it, and it is the dearest part of a cheap policy. `afresh`
+    is whether no purchase goes on from what earlier ones left, as where each is recorded as if it were the first."""
 
     in_flight: int
     seed: int
     difficulty: bool = True
+    afresh: bool = False
 
 
 class Machine:
@@ -194,8 +196,8 @@ class Machine:
         """Open a purchase. False where its first requests must wait for refunds; it is then queued again."""
         state = self._states[prompt]
         while True:
-            arm, seed = self._arms[offer.purchase.arm], self._settings.seed
-            opened = open_purchase(state, arm, offer, seed, self.meter, self._finisher.read)
+            arm, one = self._arms[offer.purchase.arm], self._settings
+            opened = open_purchase(state, arm, offer, one.seed, self.meter, self._finisher.read, one.afresh)
             if opened.bounds.covered(self.ledger, self.meter) is not None:
                 break
             if self._open:

@@ -96,12 +96,18 @@ class OpenPurchase:
 
 
 def open_purchase(
-    state: PromptState, arm: Arm, offer: Offer, seed: int, meter: Meter | None = None, read: Read | None = None
+    state: PromptState,
+    arm: Arm,
+    offer: Offer,
+    seed: int,
+    meter: Meter | None = None,
+    read: Read | None = None,
+    afresh: bool = False,
 ) -> OpenPurchase:
     """The prompt's next purchase, up to its first requests; `seed` is the job's.
 
     A strategy that makes the conversation longer is told how much the `meter` says there is room for. `read` is how
-    answers are read.
+    answers are read. `afresh`, it does not know of earlier drafts, and draws with seeds of its own all the same.
     """
     messages = state.prompt.messages
     room = meter.room(arm.policy, messages) if meter is not None and extends_conversation(arm.strategy) else None
@@ -115,7 +121,7 @@ def open_purchase(
         drawn=state.drawn(arm.name),
         key=f"{seed}/{state.prompt.id}/{arm.name}",
         second=arm.second,
-        earlier=tuple([one.draft for one in state.candidates if one.arm == arm.name]),
+        earlier=() if afresh else tuple([one.draft for one in state.candidates if one.arm == arm.name]),
         room=room,
         read=None if read is None else partial(read, state),
         second_room=None if meter is None or arm.second is None else partial(meter.room_beside, arm.second),

@@ -185,3 +185,20 @@ def test_a_killed_recording_goes_on_to_the_same_pool(job: Path) -> None:
         # A restarted engine has an empty prefix cache, so what the rest costs may differ.
         same = [column for column in whole.column_names if not column.startswith("cost_")]
         assert killed.select(same).equals(whole.select(same)), name
+
+
+def test_what_is_recorded_of_a_chain_does_not_go_on_from_a_smaller_amount(job: Path) -> None:
+    """A job may buy the larger amount first: `revise@4` is four attempts, and not the third to the sixth."""
+    revise = {"strategy": "revise", "chain": "all", "policy": "small", "n": [2, 4], "max_tokens": 64}
+    walk = {"strategy": "qalign", "chains": 2, "policy": "small", "verifier": "prm", "n": [2, 4]}
+    calibrate(load_job(CONFIG | {"arms": {"revise": revise, "walk": walk}}))
+    rows = pq.read_table(job / "pool" / "run" / "candidates.parquet").to_pylist()
+    for prompt in {row["prompt_id"] for row in rows}:
+        own = sorted((row for row in rows if row["prompt_id"] == prompt), key=lambda row: row["index"])
+        weights = [[row["weight"] for row in own if (row["arm"], row["n"]) == ("revise", n)] for n in (2, 4)]
+        assert weights == [[1.0, 0.5], [1.0, 0.5, pytest.approx(1 / 3), 0.25]]
+        weights = [[row["weight"] for row in own if (row["arm"], row["n"]) == ("walk", n)][:2] for n in (2, 4)]
+        assert weights[0] == [1.0, 1.0]
+        assert min(weights[1]) > 0.3, "states that were bought before weigh next to nothing"
+    chains = [{row["group"] for row in rows if (row["arm"], row["n"]) == ("revise", n)} for n in (2, 4)]
+    assert chains == [{0}, {2}], "the amounts are drawn apart: the seeds are those of a chain's number"
