@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
+
+from apportion.codec import VECTOR
 from apportion.errors import EngineError
 from apportion.types import (
     Completion,
@@ -24,9 +27,14 @@ from apportion.types import (
     Usage,
 )
 
+MOST = float(np.finfo(VECTOR).max)
+"""of the numbers of a hidden state, as the journal keeps them"""
+
 
 def checked(request: Request, reply: Reply) -> Reply:
     """The reply, lone surrogates in its texts replaced by `?` and statistics that are no numbers dropped.
+
+    Hidden states are rounded to the numbers that the journal keeps.
 
     Raises EngineError, charged with its usage, for a reply that cannot be right.
     """
@@ -59,7 +67,11 @@ def _sound(request: Request, reply: Reply) -> Reply:
     if isinstance(request, Embed) and isinstance(reply, Embedded):
         if not reply.vector or not all(map(math.isfinite, reply.vector)):
             raise _fault(request, f"gave a hidden state of {len(reply.vector)} numbers, not all of them finite")
-        return reply
+        largest = max(map(abs, reply.vector))
+        if largest > MOST:
+            raise _fault(request, f"gave a hidden state with {largest:g}, beyond those of a 16-bit float ({MOST:g})")
+        # As it is read again from the journal.
+        return replace(reply, vector=tuple(np.array(reply.vector, VECTOR).astype(np.float64).tolist()))
     raise _fault(request, f"answered a {type(request).__name__} with a {type(reply).__name__}")
 
 

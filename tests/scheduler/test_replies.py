@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from apportion.codec import decode_reply, encode_reply
 from apportion.errors import EngineError
 from apportion.scheduler.replies import checked
 from apportion.types import (
@@ -41,6 +42,7 @@ DONE = Completion("x", 2, Finish.END, LogprobStats(-1.0, 1.0, 2.0))
         (EMBED, Scored(((0.5,),), USAGE), "answered a Embed with a Scored"),
         (EMBED, Embedded((), USAGE), "hidden state of 0 numbers"),
         (EMBED, Embedded((0.5, float("inf")), USAGE), "not all of them finite"),
+        (EMBED, Embedded((0.5, 1e5), USAGE), "beyond those of a 16-bit float"),
         (SCORE, Scored(((0.5, 0.5),), USAGE), "scored 1 of 2 responses"),
         (THREE, Scored(((0.5, 0.5),), USAGE), "gave 2 scores for 3 steps"),
         (SCORE, Scored(((0.5, float("nan")), (0.5,)), USAGE), "outside of"),
@@ -52,6 +54,14 @@ def test_what_cannot_be_right_is_the_engines_fault(request_: Generate | Score, r
         checked(request_, reply)
     # What was done for it is charged, unless it is the usage that cannot be.
     assert caught.value.usage == (USAGE if reply.usage == USAGE else None)
+
+
+def test_a_hidden_state_is_known_as_the_journal_keeps_it() -> None:
+    """Else a job that is resumed would guess otherwise, and grant otherwise."""
+    reply = checked(EMBED, Embedded((0.1, -1 / 3, 1234.5678), USAGE))
+    assert decode_reply(encode_reply(reply)) == reply
+    assert isinstance(reply, Embedded)
+    assert reply.vector == pytest.approx((0.1, -1 / 3, 1234.5678), rel=1e-3)
 
 
 def test_sound_replies_pass_unchanged() -> None:
