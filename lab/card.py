@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import torch
 
+from apportion.lab.judging import evaluate as evaluate_judge
 from apportion.lab.models import parameter_count
 from apportion.lab.paths import lab_path
 from apportion.lab.record_pool import read_rows
@@ -41,7 +42,7 @@ def training_record(name: str) -> dict[str, Any]:
 def sizes() -> str:
     """Parameters, dimensions and training of the three models."""
     rows = []
-    for name in ("small", "large", "prm"):
+    for name in ("small", "large", "prm", "judge"):
         folder = lab_path(f"lab:{name}")
         config, record = json.loads((folder / "config.json").read_text()), training_record(name)
         dimensions = f"{config['hidden_size']} x {config['num_hidden_layers']}"
@@ -102,6 +103,14 @@ def prm_quality(again: bool) -> str:
     return table(["wrong samples", "right samples", "first wrong step found", "right passed", "F1"], [row])
 
 
+def verdicts(again: bool) -> str:
+    """How the generative verifier tells right samples from wrong ones: as judged after training, or drawn anew."""
+    found = asdict(evaluate_judge(lab_path("lab:judge"))) if again else training_record("judge")["held_out"]
+    rows = [[name, f"{everywhere:.3f}", f"{within:.3f}"] for name, (everywhere, within) in found["areas"].items()]
+    samples = f"{found['right']:,} right and {found['wrong']:,} wrong samples"
+    return table(["score", f"AUC over {samples}", f"AUC within a story, mean of {found['stories']}"], rows)
+
+
 def tables(again: bool) -> str:
     """Everything between the card's markers."""
     parts = [
@@ -109,6 +118,7 @@ def tables(again: bool) -> str:
         ("Pass@1 at temperature 0.8, test pool", by_operations()),
         ("Spread of difficulty", spreads()),
         ("Reward model: ProcessBench, threshold 0.5, held-out stories", prm_quality(again)),
+        ("Generative verifier: right from wrong samples of small, held-out stories", verdicts(again)),
     ]
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts)
 

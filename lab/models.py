@@ -97,6 +97,11 @@ def export(model: Qwen2ForCausalLM, shape: Shape, folder: Path) -> None:
     weights = {name: weight for name, weight in model.state_dict().items() if name != "lm_head.weight"}
     config = config_of(shape)
     write_folder(folder, config, weights)
+    write_generation(folder, config)
+
+
+def write_generation(folder: Path, config: dict[str, Any]) -> None:
+    """How a causal model with this config.json is sampled unless one says otherwise."""
     generation = {
         "eos_token_id": config["eos_token_id"],
         "pad_token_id": config["pad_token_id"],

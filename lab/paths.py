@@ -14,6 +14,7 @@ _RELATIVE = {
     "lab:prm": "models/prm",
     "lab:weak-prm": "models/weak-prm",
     "lab:reviser": "models/reviser",
+    "lab:judge": "models/judge",
     "lab:test": "data/test.jsonl",
     "lab:calibration": "data/calibration.jsonl",
     "lab:pool/test": "pools/test",
