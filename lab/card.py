@@ -1,8 +1,8 @@
 """Compute the model card's tables: `python -m apportion.lab.card` rewrites them in MODEL_CARD.md.
 
-Sizes, training and the reward model's ProcessBench F1 come from the model folders (with `--again` the last is computed
-anew, from samples drawn on held-out stories), pass@1 from the recorded pools. With `--check` nothing is written and a
-stale card is an error.
+Sizes, training, the reward model's ProcessBench F1 and the reviser's chains come from the model folders (with `--again`
+the last two are computed anew, from samples drawn on held-out stories), pass@1 from the recorded pools. With `--check`
+nothing is written and a stale card is an error.
 """
 
 import argparse
@@ -19,12 +19,15 @@ from apportion.lab.judging import evaluate as evaluate_judge
 from apportion.lab.models import parameter_count
 from apportion.lab.paths import lab_path
 from apportion.lab.record_pool import read_rows
+from apportion.lab.revisions import Revisions
+from apportion.lab.revisions import evaluate as evaluate_chains
 from apportion.lab.spread import pass_rates, spread
 from apportion.lab.train_prm import evaluate
 
 CARD: Final = Path(__file__).resolve().parent / "MODEL_CARD.md"
 BEGIN: Final = "<!-- tables: written by apportion.lab.card -->"
 END: Final = "<!-- end of tables -->"
+PRMS: Final = ("prm", "weak-prm")
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -40,13 +43,13 @@ def training_record(name: str) -> dict[str, Any]:
 
 
 def sizes() -> str:
-    """Parameters, dimensions and training of the three models."""
+    """Parameters, dimensions and training of the models."""
     rows = []
-    for name in ("small", "large", "prm", "judge"):
+    for name in ("small", "large", "prm", "weak-prm", "reviser", "judge"):
         folder = lab_path(f"lab:{name}")
         config, record = json.loads((folder / "config.json").read_text()), training_record(name)
         dimensions = f"{config['hidden_size']} x {config['num_hidden_layers']}"
-        steps = record["recipe"]["optimizer"]["steps"] if name == "prm" else record["step"]
+        steps = record["recipe"]["optimizer"]["steps"] if name in PRMS else record["step"]
         rows.append(
             [
                 name,
@@ -97,10 +100,21 @@ def spreads() -> str:
 
 def prm_quality(again: bool) -> str:
     """ProcessBench F1 on held-out samples: as training left it, or drawn and scored again."""
-    held_out = asdict(evaluate(lab_path("lab:prm"))) if again else training_record("prm")["held_out"]
-    row = [f"{held_out[name]:,}" for name in ("erroneous", "correct")]
-    row += [f"{held_out[name]:.3f}" for name in ("found", "passed", "f1")]
-    return table(["wrong samples", "right samples", "first wrong step found", "right passed", "F1"], [row])
+    rows = []
+    for prm in PRMS:
+        held_out = asdict(evaluate(lab_path(f"lab:{prm}"))) if again else training_record(prm)["held_out"]
+        counts = [f"{held_out[name]:,}" for name in ("erroneous", "correct")]
+        rows.append([prm, *counts, *(f"{held_out[name]:.3f}" for name in ("found", "passed", "f1"))])
+    return table(["model", "wrong samples", "right samples", "first wrong step found", "right passed", "F1"], rows)
+
+
+def chains(again: bool) -> str:
+    """What the reviser does along chains on held-out stories: as judged before, or drawn anew."""
+    found = evaluate_chains(lab_path("lab:reviser")) if again else Revisions(**training_record("reviser")["held_out"])
+    attempts = [f"attempt {place}" for place in range(1, len(found.pass_at_1) + 1)]
+    shares = [found.alone, *found.pass_at_1, found.lost, found.gained, found.repeated]
+    header = ["chains", "small alone", *attempts, "right revised to wrong", "wrong to right", "said again"]
+    return table([*header, "worth"], [[f"{found.chains:,}", *(f"{one:.3f}" for one in shares), f"{found.worth:.1f}"]])
 
 
 def verdicts(again: bool) -> str:
@@ -117,7 +131,8 @@ def tables(again: bool) -> str:
         ("Sizes and training", sizes()),
         ("Pass@1 at temperature 0.8, test pool", by_operations()),
         ("Spread of difficulty", spreads()),
-        ("Reward model: ProcessBench, threshold 0.5, held-out stories", prm_quality(again)),
+        ("Reward models: ProcessBench, threshold 0.5, held-out stories", prm_quality(again)),
+        ("Reviser: pass@1 along chains of five, last four in context, held-out stories", chains(again)),
         ("Generative verifier: right from wrong samples of small, held-out stories", verdicts(again)),
     ]
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts)
@@ -128,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail if the card is not up to date")
     parser.add_argument(
-        "--again", action="store_true", help="judge the reward model again instead of reading the record"
+        "--again", action="store_true", help="judge the reward model and the reviser again, not as recorded"
     )
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -26,7 +26,7 @@ from apportion.lab.record_pool import parse_answer
 from apportion.lab.reviser_data import MAX_ATTEMPTS
 from apportion.lab.sampling import MAX_TOKENS, Completion, complete
 
-STORIES: Final = 100
+STORIES: Final = 150
 CHAINS: Final = 4
 ATTEMPTS: Final = 5
 

@@ -15,7 +15,9 @@ Invariants and choices:
 - The verifier reads attempts as answers to the task itself, each text once, when all are written.
 - The seed of an attempt is that of its chain and its place in it.
 - An attempt that read k others weighs 1 / (k + 1): it stands on what they say, and shares its worth as evidence with
-  them, as paths of a search share what they have in common (`apportion.policies.beams`).
+  them, as paths of a search share what they have in common (`apportion.policies.beams`). Five attempts in a chain weigh
+  2.3 in all, which is what they were measured to be worth by the variance of their share of right ones (the column
+  `worth` in lab/MODEL_CARD.md).
 """
 
 from __future__ import annotations
