@@ -1,7 +1,7 @@
 """The claims of Snell et al. 2024 and Liu et al. 2025 on the lab models, from recorded strategies, every cost counted.
 
     python benchmarks/compute_optimal.py [--pool POOL] [--quick] [--only table|frontier|flops|reward] [--repeats N]
-        [--budgets 10] [--workers 2] [--pictures FOLDER]
+        [--budgets 8] [--workers 2] [--pictures FOLDER]
 
 1. Accuracy by strategy, difficulty and N. 2. Accuracy against FLOPs of best-of-N, each strategy, the bins of Snell et
 al. with predicted and oracle difficulty, and `price`; what `price` saves. 3. The small model with `price` against the
@@ -31,8 +31,8 @@ from apportion.errors import ApportionError
 from apportion.scheduler.plain import dumps
 
 PARTS = ("table", "frontier", "flops", "reward")
-BUDGETS, QUICK_BUDGETS = 10, 6
-REPEATS, QUICK_REPEATS = 6, 2
+BUDGETS, QUICK_BUDGETS = 8, 6
+REPEATS, QUICK_REPEATS = 3, 2
 WIDTH = 190
 
 

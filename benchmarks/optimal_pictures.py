@@ -19,6 +19,8 @@ STRONG = {"price": "#1f5fbf", "binned": "#d9822b", "binned oracle": "#b9bcc2"}
 BASELINES = {VOTE: "#222222", MAJORITY: "#6b8e23", LARGE: "#8a5fbf"}
 LABELS = {VOTE: "best-of-N weighted", MAJORITY: "majority", LARGE: "large, majority"}
 KIND_COLOURS = ("#6b8e23", "#222222", "#1f5fbf")
+ASIDE = 0.06
+"""Of an N, as a power of two, between one strategy and the next."""
 SHOWN_N = 16
 """Where strategies are compared by difficulty: where searches do best."""
 
@@ -51,6 +53,7 @@ def table(rows: list[dict[str, Any]], names: list[str], path: Path) -> None:
     bins = [row for row in rows if row["difficulty"].startswith("quintile") and row["n"] == SHOWN_N]
     shown = [name for name in names if any(name in row["cells"] for row in bins)]
     width = 0.8 / max(1, len(shown))
+    colours = {name: f"C{at}" for at, name in enumerate(names)}
     for at, name in enumerate(shown):
         places = [place for place, row in enumerate(bins) if name in row["cells"]]
         cells = [bins[place]["cells"][name] for place in places]
@@ -60,22 +63,26 @@ def table(rows: list[dict[str, Any]], names: list[str], path: Path) -> None:
             width,
             yerr=[100 * cell["half"] for cell in cells],
             error_kw={"linewidth": 0.6},
+            color=colours[name],
             label=name,
         )
     left.set_xticks(range(len(bins)), [row["difficulty"].split()[-1] for row in bins])
     left.set_xlabel(f"quintile of difficulty, 1 the easiest; N = {SHOWN_N}")
     left.set_ylabel("accuracy, %")
     left.legend(frameon=False, fontsize=7)
-    for name in names:
+    for at, name in enumerate(names):
+        # Side by side, or their intervals would hide each other.
+        aside = 2.0 ** (ASIDE * (at - (len(names) - 1) / 2))
         cells = [(row["n"], row["cells"][name]) for row in rows if row["difficulty"] == "all" and name in row["cells"]]
         right.errorbar(
-            [n for n, _ in cells],
+            [n * aside for n, _ in cells],
             [100 * cell["accuracy"] for _, cell in cells],
             [100 * cell["half"] for _, cell in cells],
             marker="o",
             markersize=3,
             linewidth=1.0,
             capsize=2,
+            color=colours[name],
             label=name,
         )
     right.set_xscale("log", base=2)

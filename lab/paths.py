@@ -19,6 +19,7 @@ _RELATIVE = {
     "lab:calibration": "data/calibration.jsonl",
     "lab:pool/test": "pools/test",
     "lab:pool/calibration": "pools/calibration",
+    "lab:pool/strategies": "pools/strategies",
 }
 
 LAB_NAMES: tuple[str, ...] = tuple(_RELATIVE)
