@@ -34,7 +34,7 @@ from apportion.scheduler.spec import JobSpec
 RUN = "run"
 """The folder of a pool that holds the run directory of the job that recorded it."""
 PROMPTS = "prompts.parquet"
-_READ = ("prompt_id", "arm", "purchase", "n", "answer", "correct", "tokens", "score")
+_READ = ("prompt_id", "arm", "purchase", "n", "answer", "correct", "tokens", "score", "self_certainty")
 _COSTS = ("cost_usd", "cost_tokens", "cost_flops", "cost_gpu_seconds")
 
 
@@ -180,6 +180,7 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
             ("correct", pa.bool_()),
             ("tokens", pa.int64()),
             ("score", pa.float64()),
+            ("self_certainty", pa.float64()),
             ("n", pa.int32()),
             *((name, pa.float64()) for name in _COSTS),
         ]

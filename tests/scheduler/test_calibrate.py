@@ -83,6 +83,14 @@ def test_a_pool_holds_every_arm_of_every_prompt(job: Path) -> None:
     assert {row["prompt_id"]: row["reference"] for row in prompts} == {f"q{i}": str(10 + i) for i in range(PROMPTS)}
 
 
+def test_a_pool_tells_how_sure_each_response_was(job: Path) -> None:
+    """A replay can then vote by self-certainty."""
+    record()
+    deck = read_pool(job / "pool").decks["vote"]
+    assert deck.certainty is not None
+    assert np.isfinite(deck.certainty).all()
+
+
 def test_candidates_are_judged_and_share_what_their_purchase_cost(job: Path) -> None:
     recorded = record()
     rows = rows_of(job / "pool")
