@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from apportion.difficulty.hidden import HiddenStates
-from apportion.difficulty.pools import Deck, Floats, Ints, Pool
+from apportion.difficulty.pools import Deck, Floats, Ints, Pool, Reuse
 from apportion.errors import DataError, nearest
 
 
@@ -95,6 +95,7 @@ def _join(arm: str, parts: Sequence[tuple[Deck, Ints, Ints]], prompts: int) -> D
         # Of use only where all of it is known.
         return column(name) if all(getattr(deck, name) is not None for deck, _, _ in parts) else None
 
+    apart = {deck.reuse is None for deck, _, _ in parts}
     return Deck(
         arm,
         begin,
@@ -104,8 +105,31 @@ def _join(arm: str, parts: Sequence[tuple[Deck, Ints, Ints]], prompts: int) -> D
         column("score"),
         column("dollars"),
         charged("charged"),
-        charged("flops"),
+        # Where some leave the prompt out and some do not, they are not to be compared.
+        charged("flops") if len(apart) == 1 else None,
+        None if True in apart else _reuse(parts, order, prompts),
+        _certainty([deck for deck, _, _ in parts], order),
     )
+
+
+def _reuse(parts: Sequence[tuple[Deck, Ints, Ints]], order: Ints, prompts: int) -> Reuse:
+    """What is paid once, of decks that all know it; responses of two decks are not known to be alike."""
+    prompt, once, like, offset = np.zeros(prompts), [], [], 0
+    for deck, place, _ in parts:
+        own = deck.reuse
+        assert own is not None
+        np.maximum.at(prompt, place, own.prompt[deck.owner])
+        once.append(own.once)
+        like.append(own.like + offset)
+        offset += int(own.like.max(initial=-1)) + 1
+    return Reuse(prompt, np.concatenate(once)[order], np.concatenate(like)[order])
+
+
+def _certainty(decks: Sequence[Deck], order: Ints) -> Floats | None:
+    if all(deck.certainty is None for deck in decks):
+        return None
+    known = [np.full(len(one.answer), np.nan) if one.certainty is None else one.certainty for one in decks]
+    return np.asarray(np.concatenate(known)[order])
 
 
 def _hidden(pools: Sequence[Pool], places: Sequence[Ints], prompts: int) -> HiddenStates | None:
