@@ -10,6 +10,7 @@ from apportion.difficulty.fitted import FittedPolicy
 from apportion.difficulty.table import COVERAGE, Table
 from apportion.errors import ConfigError
 from apportion.policies.arm import Arm
+from apportion.policies.selectors import predicted_as
 from apportion.scheduler.allocation import Floats
 
 FIT = "apportion fit POOL -o policy.json, and name the file under difficulty.fitted"
@@ -40,8 +41,8 @@ def known_as(table: Table, arm: Arm) -> str | None:
 
 
 def chooses(objective: str, arm: Arm) -> str:
-    """What decides what candidates are worth: the arm's selector, or that any is right."""
-    return COVERAGE if objective == "coverage" else arm.select
+    """What decides what candidates are worth: the arm's selector, or the nearest that has curves; or any right one."""
+    return COVERAGE if objective == "coverage" else predicted_as(arm.select)
 
 
 def stretched(rows: Sequence[Sequence[float]], amounts: Sequence[int], wanted: Sequence[int]) -> Floats:
