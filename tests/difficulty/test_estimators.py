@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from apportion.difficulty.conformance import check_estimator
-from apportion.difficulty.estimator import Start
+from apportion.difficulty.estimator import MODEL_DEVIATION, Start, default_start
 from apportion.difficulty.fit import fit
 from apportion.difficulty.fitted import FittedPolicy
 from apportion.difficulty.pools import read_pool
@@ -35,6 +35,15 @@ def fitted() -> FittedPolicy:
 def test_conforms(name: str, fitted: FittedPolicy) -> None:
     start = check_estimator(ESTIMATORS[name], ARMS, TEXTS, fitted if name == "fitted" else None)
     assert start.trained == (name == "fitted")
+
+
+def test_an_arm_that_another_model_writes_for_may_be_far_better_and_one_that_it_judges_for_may_not() -> None:
+    vote = ARMS[0]
+    second = {name: replace(vote, strategy=build_strategy(name, {}), second="large") for name in ("cascade", "genrm")}
+    start = default_start((vote, second["cascade"], second["genrm"], replace(vote, policy="large")))
+    assert start.deviations[1] >= MODEL_DEVIATION
+    assert start.deviations[2] < start.deviations[1]
+    assert start.deviations[3] == MODEL_DEVIATION
 
 
 @pytest.mark.parametrize("fault", ["sum", "lift", "text"])
