@@ -50,6 +50,9 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         _table(found, result, console, given.pictures)
         clock.tell("table")
     if "frontier" in wanted or "flops" in wanted:
+        # All at once, so that each process fits what it is to know once.
+        asked = [*optimal_frontier.entries(stand, found).values(), optimal_flops.entry(found)]
+        stand.play(found.pool, asked, "cross")
         curves = optimal_frontier.frontiers(stand, found)
         clock.tell("frontiers")
     if "frontier" in wanted:

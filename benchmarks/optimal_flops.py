@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optimal_pool import GREEDY, MAJORITY, Floats, Ints, Strategies, sampled
+from optimal_pool import GREEDY, MAJORITY, Floats, Ints, Strategies, sampled, sampled_cost
 from recorded import Stand
 from rich.table import Table
 from savings import Curve, cost_to_reach, interval, resamples
@@ -48,12 +48,17 @@ def larger() -> float:
     return large / small
 
 
-def matches(stand: Stand, found: Strategies) -> list[Match]:
+def entry(found: Strategies) -> Entry:
     """`price` on the small model's arms at the budget of each R."""
-    once = float(sampled(found.pool.decks[MAJORITY], (1,)).costs.mean())
+    once = float(sampled_cost(found.pool.decks[MAJORITY], 1).mean())
+    budgets = tuple(once * times_of(larger(), ratio) for ratio in RATIOS)
+    return Entry(found.small_arms, "price", Unit.FLOPS, budgets)
+
+
+def matches(stand: Stand, found: Strategies) -> list[Match]:
+    """The small model at the budget of each R."""
+    frontier = stand.play(found.pool, [entry(found)], "cross")[0]
     times = [times_of(larger(), ratio) for ratio in RATIOS]
-    entry = Entry(found.small_arms, "price", Unit.FLOPS, tuple(once * one for one in times))
-    frontier = stand.play(found.pool, [entry], "cross")[0]
     rows = zip(RATIOS, times, frontier.budgets.tolist(), frontier.values, frontier.costs, strict=True)
     return [Match(ratio, many, budget, value, cost) for ratio, many, budget, value, cost in rows]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optimal_pool import LARGE, MAJORITY, VOTE, Floats, Strategies, sampled, search_curve
+from optimal_pool import LARGE, MAJORITY, VOTE, Floats, Strategies, sampled, sampled_cost, search_curve
 from recorded import Stand, curve_of, spread, uniform_amounts
 from rich.table import Table
 from savings import Curve, bounded, costs_to_reach, figure, gain_targets, geometric, interval, resamples, savings
@@ -48,19 +48,28 @@ def frontiers(stand: Stand, found: Strategies) -> Frontiers:
         deck = found.pool.decks[name]
         single[name] = sampled(deck, uniform_amounts(int(deck.sizes.max())))
     single |= {name: search_curve(found, name) for name in found.searches}
-    budgets = budgets_of(stand, found, single[VOTE])
-    chosen = {}
-    for kind, arms in ((ALL, found.arms), (SMALL, found.small_arms)):
-        for name, (policy, settings) in CHOOSERS.items():
-            entry = Entry(arms, policy, Unit.FLOPS, budgets, settings)
-            chosen[name, kind] = curve_of(stand.play(found.pool, [entry], "cross")[0])
+    asked = entries(stand, found)
+    played = stand.play(found.pool, list(asked.values()), "cross")
+    chosen = {key: curve_of(one) for key, one in zip(asked, played, strict=True)}
     return Frontiers(single, chosen, resamples(found.pool.name, len(found.pool.ids), 0))
 
 
-def budgets_of(stand: Stand, found: Strategies, vote: Curve) -> tuple[float, ...]:
+def entries(stand: Stand, found: Strategies) -> dict[tuple[str, str], Entry]:
+    """What is played, by chooser and arms."""
+    budgets = budgets_of(stand, found)
+    return {
+        (name, kind): Entry(arms, policy, Unit.FLOPS, budgets, settings)
+        for kind, arms in ((ALL, found.arms), (SMALL, found.small_arms))
+        for name, (policy, settings) in CHOOSERS.items()
+    }
+
+
+def budgets_of(stand: Stand, found: Strategies) -> tuple[float, ...]:
     """From one sample of the cheapest arm, its prompt read, to what best-of-N was recorded to."""
+    deck = found.pool.decks[VOTE]
+    most = float(sampled_cost(deck, int(deck.sizes.max())).mean())
     cheapest = min(least_costs(found.pool.only(found.arms), Unit.FLOPS), key=lambda name: _least(found, name))
-    return spread(LEAST * _least(found, cheapest), float(vote.costs[-1].mean()), stand.budgets)
+    return spread(LEAST * _least(found, cheapest), most, stand.budgets)
 
 
 def _least(found: Strategies, name: str) -> float:
@@ -86,11 +95,14 @@ def saved(curves: Frontiers) -> tuple[dict[str, Any], Floats]:
 
 
 def against(curves: Frontiers, kind: str, one: str = "price", other: str = "binned") -> dict[str, Any]:
-    """Accuracy of one chooser less another's at the same cost, at every budget, with its interval over the prompts."""
+    """Accuracy of one chooser less another's at the same cost, with its interval over the prompts.
+
+    At every budget of the one from the least cost of the other on: below there is nothing to compare with.
+    """
     first, second = curves.chosen[one, kind], curves.chosen[other, kind]
     cost, value = first.means(curves.weights)
     paid, reached = second.means(curves.weights)
-    at = cost[0]
+    at = cost[0][cost[0] >= paid[0].min()]
     gaps = np.array(
         [
             np.interp(at, *_rising(mine, got)) - np.interp(at, *_rising(theirs, they))

@@ -19,6 +19,7 @@ STRONG = {"price": "#1f5fbf", "binned": "#d9822b", "binned oracle": "#b9bcc2"}
 BASELINES = {VOTE: "#222222", MAJORITY: "#6b8e23", LARGE: "#8a5fbf"}
 LABELS = {VOTE: "best-of-N weighted", MAJORITY: "majority", LARGE: "large, majority"}
 KIND_COLOURS = ("#6b8e23", "#222222", "#1f5fbf")
+TICKS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 ASIDE = 0.06
 """Of an N, as a power of two, between one strategy and the next."""
 SHOWN_N = 16
@@ -39,7 +40,7 @@ def frontier(curves: Frontiers, path: Path) -> None:
         x, y = curve.costs.mean(axis=1) / 1e9, 100 * curve.values.mean(axis=1)
         width = 2.6 if name == "price" else 1.6
         axis.plot(x, y, "o-", markersize=3, linewidth=width, color=colour, label=f"{name}, all arms")
-    axis.set_xscale("log")
+    _gflops(axis)
     axis.set_xlabel("GFLOPs a prompt: policy, verifier and probe")
     axis.set_ylabel("accuracy, %")
     axis.legend(frameon=False, fontsize=7, ncol=2, loc="lower right")
@@ -128,13 +129,22 @@ def reward(played: list[Spending], path: Path) -> None:
         axis.stackplot(
             one.cost / 1e9, *(100 * one.shares[:, at] for at in range(len(KINDS))), labels=KINDS, colors=KIND_COLOURS
         )
-        axis.set_xscale("log")
+        _gflops(axis)
         axis.set_title(f"{one.verifier}: AUC {one.auc:.2f} within prompts", fontsize=9)
         axis.set_xlabel("GFLOPs a prompt")
         axis.set_ylim(0, 100)
     panels[0].set_ylabel("share of what price spends, %")
     panels[-1].legend(frameon=True, fontsize=8, loc="upper right")
     _save(figure, path)
+
+
+def _gflops(axis: Axes) -> None:
+    """A logarithmic axis with plain numbers."""
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    ticks = [one for one in TICKS if low <= one <= high]
+    axis.set_xticks(ticks, [f"{one:g}" for one in ticks])
+    axis.set_xticks([], minor=True)
 
 
 def _one(width: float, height: float) -> tuple[Figure, Axes]:
