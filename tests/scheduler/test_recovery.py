@@ -153,6 +153,26 @@ def test_a_driver_killed_at_random_moments_comes_back_to_the_same_results(tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["particle_filter", "qalign", "rebase", "revise"])
+def test_chains_and_populations_come_back_from_kills_as_they_were(strategy: str, tmp_path: Path) -> None:
+    arm = {"policy": "small", "verifier": "prm", "select": "weighted", "max_tokens": 64, "step_separator": "\n"}
+    rule: dict[str, Any] = {
+        "arms": {"it": {"strategy": strategy, "n": [4], **arm}},
+        "allocation": {"policy": "esc"},
+        "budget": {"amount": 10**6, "unit": "tokens"},
+    }
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    uninterrupted = finish(write_job(whole, **rule))
+    total = events_in(whole / "run" / "journal.sqlite")
+    summary = killed_and_finished(tmp_path / "killed", 3, total, random.Random(strategy), **rule)
+    assert summary["kills"] == 3
+    assert bought(tmp_path / "killed" / "run") == bought(whole / "run")
+    own = summary["spent"]["tokens"] - summary["lost"]["tokens"]
+    assert own == pytest.approx(uninterrupted["spent"]["tokens"])
+
+
+@pytest.mark.slow
 def test_a_budget_that_binds_holds_though_drivers_are_killed(tmp_path: Path) -> None:
     for attempt in range(4):
         folder = tmp_path / f"killed{attempt}"
