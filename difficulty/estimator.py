@@ -20,7 +20,7 @@ from apportion.difficulty.prior import PSEUDO_PROMPTS, TRAINED_PSEUDO_PROMPTS, f
 from apportion.difficulty.race import Weights
 from apportion.difficulty.scores import Calibration
 from apportion.policies.arm import Arm
-from apportion.policies.strategy import draws_independently, judges
+from apportion.policies.strategy import draws_independently
 from apportion.types import Candidate
 
 Floats = NDArray[np.float64]
@@ -70,7 +70,7 @@ def default_start(arms: Sequence[Arm]) -> Start:
         search = arm.strategy.name != "best_of_n"
         lifts[at] = SEARCH_LIFT if search else 0.0
         variance = SEARCH_DEVIATION**2 if search else 0.0
-        if _writers(arm) != _writers(first) or arm.sampling != first.sampling:
+        if arm.writers != first.writers or arm.sampling != first.sampling:
             variance += MODEL_DEVIATION**2
         deviations[at] = np.sqrt(variance) if at else 0.0
     return Start(base_prior(), Calibration(), lifts - lifts[0], deviations)
@@ -161,11 +161,6 @@ class Difficulty:
 
     def _text(self, prompts: NDArray[np.int64] | slice) -> Floats | None:
         return None if self.start.text is None else self.start.text[prompts].astype(np.float64)
-
-
-def _writers(arm: Arm) -> tuple[str | None, ...]:
-    """The models that write its responses: the second one only where it does not judge them."""
-    return arm.policy, None if judges(arm.strategy) else arm.second
 
 
 def _assumed_worth(arm: Arm) -> float:

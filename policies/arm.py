@@ -44,6 +44,11 @@ class Arm:
         return self.verifier is not None or judges(self.strategy)
 
     @property
+    def writers(self) -> tuple[str, ...]:
+        """The models that write its responses; a second one that judges them writes none."""
+        return (self.policy,) if self.second is None or judges(self.strategy) else (self.policy, self.second)
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The models it asks, each once."""
         return tuple(dict.fromkeys(name for name in (self.policy, self.second, self.verifier) if name is not None))

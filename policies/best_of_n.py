@@ -20,6 +20,7 @@ class BestOfN:
 
     name: ClassVar[str] = "best_of_n"
     needs_verifier: ClassVar[bool] = False
+    independent: ClassVar[bool] = True
 
     def plan(self, task: Task) -> Plan:
         """n drafts in seed order; unscored where the purchase was cut off before the verifier's turn."""

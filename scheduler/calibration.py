@@ -2,8 +2,9 @@
 
 Independent samples can be dealt from one large purchase, so a best-of-n arm buys `samples` once. A search of one size
 cannot be dealt from another (a beam of 4 is no part of a beam of 16), so a search buys each amount it is configured
-with. A prompt begins only after those before it have begun, and only if the budget is expected to hold all its
-purchases beside those that begun prompts still need: where it ends, a prefix of the prompts is complete on all arms.
+with, each as if it were the first (`apportion.scheduler.machine.Settings`): a chain of 16 does not go on from one of 4.
+A prompt begins only after those before it have begun, and only if the budget is expected to hold all its purchases
+beside those that begun prompts still need: where it ends, a prefix of the prompts is complete on all arms.
 """
 
 from __future__ import annotations

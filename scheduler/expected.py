@@ -1,8 +1,8 @@
 """Expected costs of purchases, predicted from the strategies' workloads and corrected by what purchases really cost.
 
 Vectorised over prompts; `predict_one` is the same in plain numbers, for the many times one prompt is asked about.
-Lengths are learned per model and prompt (`apportion.scheduler.lengths`); the rest of the error (prefix caches, early
-ends, slow hours) is one factor an arm.
+Lengths are learned per prompt and model, or pair of models, that writes (`apportion.scheduler.lengths`); the rest of the
+error (prefix caches, early ends, slow hours) is one factor an arm.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ class ExpectedCosts:
         self._unit = unit
         self._prompt_tokens = prompt_tokens
         prompts = len(next(iter(prompt_tokens.values())))
-        models = list(dict.fromkeys(arm.policy for arm in arms))
+        # Responses that two models write are as long as neither's.
+        self._writers = {arm.name: "+".join(arm.writers) for arm in arms}
         guess = first_guess or {}
-        known = {arm.policy: guess[arm.name] for arm in reversed(arms) if arm.name in guess}
-        self._lengths = ResponseLengths(prompts, models, known)
+        known = {self._writers[arm.name]: guess[arm.name] for arm in reversed(arms) if arm.name in guess}
+        self._lengths = ResponseLengths(prompts, list(dict.fromkeys(self._writers.values())), known)
         self._corrections = {arm.name: _Correction() for arm in arms}
         self._last: tuple[int, str, int] = (-1, "", -1)
         self._last_lengths = Lengths(0.0, 0.0, 0.0)
@@ -80,7 +81,7 @@ class ExpectedCosts:
         """Correct the expectations by one finished purchase."""
         drafts = [candidate.draft for candidate in candidates]
         tokens, steps = [draft.tokens for draft in drafts], sum(len(draft.steps) for draft in drafts)
-        self._lengths.learn(prompt, self._arms[arm].policy, tokens, steps)
+        self._lengths.learn(prompt, self._writers[arm], tokens, steps)
         correction = self._corrections[arm]
         correction.predicted += self._raw_one(prompt, self._arms[arm], n)
         correction.actual += cost
@@ -91,7 +92,7 @@ class ExpectedCosts:
         lengths = Lengths(
             prompt_tokens=self._prompt_tokens[arm.policy][prompts],
             completion_tokens=own,
-            steps=np.maximum(1.0, self._lengths.steps_per_token(arm.policy) * own),
+            steps=np.maximum(1.0, self._lengths.steps_per_token(self._writers[arm.name]) * own),
         )
         work = arm.strategy.workload(n, lengths, arm.verifier is not None)
         return np.broadcast_to(np.asarray(self._amount(work, arm), dtype=np.float64), prompts.shape)
@@ -105,7 +106,7 @@ class ExpectedCosts:
                 return known
         else:
             own = self._mean(arm) * self._lengths.ratio(prompt)
-            steps = max(1.0, self._lengths.steps_per_token(arm.policy) * own)
+            steps = max(1.0, self._lengths.steps_per_token(self._writers[arm.name]) * own)
             self._last_lengths = Lengths(float(self._prompt_tokens[arm.policy][prompt]), own, steps)
             self._last = asked
             self._last_amounts.clear()
@@ -117,7 +118,7 @@ class ExpectedCosts:
         return amount
 
     def _mean(self, arm: Arm) -> float:
-        return min(self._lengths.mean(arm.policy), float(arm.sampling.max_tokens))
+        return min(self._lengths.mean(self._writers[arm.name]), float(arm.sampling.max_tokens))
 
     def _amount(self, work: Workload, arm: Arm) -> Amount:
         """A workload in the budget's unit."""

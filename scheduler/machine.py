@@ -196,8 +196,8 @@ class Machine:
         """Open a purchase. False where its first requests must wait for refunds; it is then queued again."""
         state = self._states[prompt]
         while True:
-            arm, one = self._arms[offer.purchase.arm], self._settings
-            opened = open_purchase(state, arm, offer, one.seed, self.meter, self._finisher.read, one.afresh)
+            arm, given = self._arms[offer.purchase.arm], self._settings
+            opened = open_purchase(state, arm, offer, given.seed, self.meter, self._finisher.read, given.afresh)
             if opened.bounds.covered(self.ledger, self.meter) is not None:
                 break
             if self._open:

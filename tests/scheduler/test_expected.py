@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from job_world import World, make_prompts
 from made_pools import make_pool
 
 from apportion.costs import Unit
+from apportion.policies.registry import build_strategy
 from apportion.scheduler.contest import default_select
 from apportion.scheduler.dealing import RecordedModel, Table
 from apportion.scheduler.expected import ExpectedCosts
@@ -43,6 +46,24 @@ def test_one_prompt_asked_alone_is_told_what_all_are_told(unit: Unit, bought: li
             assert together.shape == EVERYONE.shape
             for asked in (prompt, 0, prompt):
                 assert costs.predict_one(asked, name, amount) == pytest.approx(together[asked], rel=1e-12)
+
+
+def test_what_a_second_model_writes_says_nothing_of_how_long_the_first_writes() -> None:
+    """A cascade's responses are the dear model's where it was asked; those that it judges are the first's."""
+    vote = World(make_prompts(2)).arms[0]
+    both = replace(vote, name="both", strategy=build_strategy("cascade", {}), second="dear", verifier=None)
+    judged = replace(vote, name="judged", strategy=build_strategy("genrm", {}), second="dear", verifier=None)
+
+    def expected_after(*bought: tuple[str, int]) -> float:
+        meter = Meter({name: RecordedModel(name) for name in (vote.policy, "dear")})
+        reads = {name: np.full(2, 10.0) for name in (vote.policy, "dear")}
+        costs = ExpectedCosts([vote, both, judged], meter, Unit.TOKENS, reads)
+        for name, tokens in bought:
+            costs.learn(0, name, 4, [written(tokens)] * 4, 4.0 * tokens)
+        return costs.predict_one(1, "vote", 4)
+
+    assert expected_after(("vote", 20), ("both", 100)) == expected_after(("vote", 20))
+    assert expected_after(("vote", 20), ("judged", 100)) > expected_after(("vote", 20))
 
 
 def test_measured_speed_is_in_every_prediction_at_once() -> None:
