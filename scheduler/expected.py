@@ -1,8 +1,8 @@
 """Expected costs of purchases, predicted from the strategies' workloads and corrected by what purchases really cost.
 
 Vectorised over prompts; `predict_one` is the same in plain numbers, for the many times one prompt is asked about.
-Lengths are learned per prompt and model, or pair of models, that writes (`apportion.scheduler.lengths`); the rest of the
-error (prefix caches, early ends, slow hours) is one factor an arm.
+Lengths are learned per prompt and model, or pair of models, that writes (`apportion.scheduler.lengths`); the rest of
+the error (prefix caches, early ends, slow hours) is one factor an arm.
 """
 
 from __future__ import annotations
