@@ -43,7 +43,7 @@ def frontier(curves: Frontiers, path: Path) -> None:
     _gflops(axis)
     axis.set_xlabel("GFLOPs a prompt: policy, verifier and probe")
     axis.set_ylabel("accuracy, %")
-    axis.legend(frameon=False, fontsize=7, ncol=2, loc="lower right")
+    axis.legend(frameon=False, fontsize=7, loc="upper left")
     _save(figure, path)
 
 
