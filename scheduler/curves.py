@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.costs import Unit
-from apportion.difficulty.curves import ORDERS, curves_of, grid
+from apportion.difficulty.curves import ORDERS, SELECTS, curves_of, grid
 from apportion.difficulty.pools import Deck, Pool
+from apportion.policies.selectors import predicted_as
 from apportion.scheduler.known import Truth
 
 Floats = NDArray[np.float64]
@@ -34,7 +35,9 @@ def truth_of(
     for arm, deck in pool.decks.items():
         amounts[arm] = grid(int(deck.sizes.max(initial=0)))
         chosen = select if isinstance(select, str) else select[arm]
-        curves[arm] = curves_of(deck, amounts[arm], objective, chosen, orders, seed)
+        # Recorded candidates belong to no chain, and where none do a hierarchical choice is the weighted vote.
+        told = chosen if chosen in SELECTS else predicted_as(chosen)
+        curves[arm] = curves_of(deck, amounts[arm], objective, told, orders, seed)
         known = None if unit is None else mean_cost(deck, unit)
         if known is not None:
             costs[arm] = known

@@ -171,3 +171,12 @@ def test_the_truth_of_a_pool_knows_what_candidates_cost():
     assert truth.costs["large"] == pytest.approx(each)
     assert truth_of(recorded, unit=Unit.SAMPLES).costs["small"].tolist() == [1.0] * 8
     assert truth_of(recorded, unit=Unit.DOLLARS).costs == {}
+
+
+def test_a_hierarchical_choice_among_candidates_of_no_chain_has_the_curves_of_the_weighted_vote():
+    recorded = pool("checkable", 8)
+    told, weighted, plain = (
+        truth_of(recorded, select=name).curves for name in ("hierarchical", "weighted", "majority")
+    )
+    assert np.array_equal(told["small"], weighted["small"], equal_nan=True)
+    assert not np.array_equal(told["small"], plain["small"], equal_nan=True)
