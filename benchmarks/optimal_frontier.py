@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optimal_pool import LARGE, MAJORITY, VOTE, Floats, Strategies, sampled, sampled_cost, search_curve
+from optimal_pool import LARGE, MAJORITY, VOTE, Floats, Strategies, sampled, sampled_cost, search_curve, verified_each
 from recorded import Stand, curve_of, spread, uniform_amounts
 from rich.table import Table
 from savings import Curve, bounded, costs_to_reach, figure, gain_targets, geometric, interval, resamples, savings
@@ -39,6 +39,8 @@ class Frontiers:
     single: dict[str, Curve]
     chosen: dict[tuple[str, str], Curve]
     weights: Floats
+    verified_each: Curve
+    """best-of-N weighted, equal responses verified again"""
 
 
 def frontiers(stand: Stand, found: Strategies) -> Frontiers:
@@ -51,7 +53,9 @@ def frontiers(stand: Stand, found: Strategies) -> Frontiers:
     asked = entries(stand, found)
     played = stand.play(found.pool, list(asked.values()), "cross")
     chosen = {key: curve_of(one) for key, one in zip(asked, played, strict=True)}
-    return Frontiers(single, chosen, resamples(found.pool.name, len(found.pool.ids), 0))
+    deck = found.pool.decks[VOTE]
+    each = verified_each(deck, uniform_amounts(int(deck.sizes.max())))
+    return Frontiers(single, chosen, resamples(found.pool.name, len(found.pool.ids), 0), each)
 
 
 def entries(stand: Stand, found: Strategies) -> dict[tuple[str, str], Entry]:
@@ -91,6 +95,8 @@ def saved(curves: Frontiers) -> tuple[dict[str, Any], Floats]:
         result[f"{key}_by_share"] = ratios[0].tolist()
         result[f"{key}_by_share_interval"] = [interval(ratios[:, at]) for at in range(len(SHARES))]
         result[f"reached_{key}"] = np.isfinite(mine[0]).tolist()
+        more = savings(costs_to_reach(curves.verified_each, curves.weights, targets), bounded(mine, curve.most))
+        result |= figure(f"{key}_over_each_verified", geometric(more, axis=1))
     return result, targets[0]
 
 

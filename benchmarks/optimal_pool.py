@@ -98,6 +98,14 @@ def sampled(deck: Deck, amounts: tuple[int, ...]) -> Curve:
     return Curve(values, costs, float(costs[-1].mean()))
 
 
+def verified_each(deck: Deck, amounts: tuple[int, ...]) -> Curve:
+    """`sampled` where every response is verified, equal ones too: what engines that do not look for them charge."""
+    each = _by_prompt(deck, deck.cost(Unit.FLOPS)) / deck.sizes
+    reading = 0.0 if deck.reuse is None else deck.reuse.prompt
+    costs = np.stack([np.asarray(reading + n * each) for n in amounts])
+    return Curve(sampled(deck, amounts).values, costs, float(costs[-1].mean()))
+
+
 def sampled_cost(deck: Deck, n: int) -> Floats:
     """FLOPs of n samples of each prompt, the mean over all ways to draw them, [prompts].
 
