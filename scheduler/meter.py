@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from apportion.actors.protocols import Describer
 from apportion.costs import Cost, ModelProfile, cost_of, samples_begun, worst_case
@@ -17,6 +18,10 @@ TIME_HEADROOM = 2.0
 """A reservation in measured units assumes this many times the slowest seconds-per-token seen so far: batches differ,
 and a request alone on a replica can take longer a token than any before it."""
 
+MADE = 256
+"""Conversations that strategies made themselves whose counts are kept. A question is counted when it is made and when
+it is reserved for, soon after one another; nobody could say when it is done with."""
+
 
 class Meter:
     """Counts the work of one job's models. `describers` are by model name."""
@@ -25,6 +30,7 @@ class Meter:
         self._describers = describers
         self.profiles: dict[str, ModelProfile] = {name: d.profile() for name, d in describers.items()}
         self._prompt_tokens: dict[tuple[str, Messages], int] = {}
+        self._count_made = lru_cache(MADE)(lambda model, messages: self._describers[model].count_prompt(messages))
         self._slowest: dict[str, float] = {name: p.seconds_per_token for name, p in self.profiles.items()}
         self._seconds: dict[str, float] = dict.fromkeys(self.profiles, 0.0)
         self._tokens: dict[str, float] = dict.fromkeys(self.profiles, 0.0)
@@ -41,8 +47,8 @@ class Meter:
         return max(0, self.profiles[model].context - self.prompt_tokens(model, messages))
 
     def room_beside(self, model: str, messages: Messages) -> int:
-        """`room` beyond a conversation that a strategy made itself, which is not kept."""
-        return max(0, self.profiles[model].context - self._describers[model].count_prompt(messages))
+        """`room` beyond a conversation that a strategy made itself, which is not kept for long."""
+        return max(0, self.profiles[model].context - self._count_made(model, messages))
 
     def forget(self, messages: Messages) -> None:
         """Drop the counts of a conversation that is done with."""
@@ -62,9 +68,8 @@ class Meter:
         done about a request; without, it is taken to have as many tokens as it can have.
         """
         count = self._describers[request.model].count_text if exact else self._at_most(request.model)
-        # Conversations that strategies make themselves are not kept: nobody could say when they are done with.
         known = self._prompt_tokens.get((request.model, request.messages))
-        prompt = self._describers[request.model].count_prompt(request.messages) if known is None else known
+        prompt = self._count_made(request.model, request.messages) if known is None else known
         response = 0
         if isinstance(request, Generate):
             prompt += count(request.prefix) if request.prefix else 0

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apportion.actors.protocols import Embedder
+from apportion.actors.protocols import Describer, Embedder
 from apportion.actors.registry import build_engine, build_scorer, describe
 from apportion.actors.spec import ModelSpec, Role
 from apportion.costs import Unit
 from apportion.lab import lab_path
-from apportion.scheduler.meter import Meter
+from apportion.scheduler.meter import MADE, Meter
 from apportion.types import Embed, Generate, Message, Request, Sampling, Score
 
 SMALL = ModelSpec("small", "fake", Role.POLICY, "fake", engine_args={"max_model_len": 160})
@@ -103,3 +105,27 @@ def test_a_bound_without_counting_is_never_below_the_counted_one(prefix: str, st
     ):
         loose, counted = meter.bound(request), meter.bound(request, exact=True)
         assert all(counted.of(unit) <= loose.of(unit) for unit in BOUNDED)
+
+
+def test_a_conversation_that_a_strategy_made_is_counted_once_and_not_kept_for_ever() -> None:
+    """Counting renders and tokenizes it on the driver: nothing else about a request takes as long."""
+    described, asked = describe(SMALL), Counter[str]()
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(described, name)
+
+        def count_prompt(self, messages: tuple[Message, ...]) -> int:
+            asked[messages[0].content] += 1
+            return described.count_prompt(messages)
+
+    meter = Meter({"small": cast("Describer", Counting())})
+    for at in range(MADE + 1):
+        made = (Message("user", f"question {at}"),)
+        room = meter.room_beside("small", made)
+        for exact in (False, True):
+            bound = meter.bound(Generate("small", made, (1,), Sampling(max_tokens=1)), exact)
+        assert bound.tokens == 160 - room + 1
+    assert set(asked.values()) == {1}
+    meter.room_beside("small", (Message("user", "question 0"),))
+    assert asked["question 0"] == 2
