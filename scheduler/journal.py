@@ -22,7 +22,7 @@ from apportion.errors import JournalError
 from apportion.scheduler.events import Event, Failed, Granted, Lost, Replied, RequestId
 from apportion.types import Embedded, Purchase, Usage
 
-FORMAT = "1"
+FORMAT = "2"
 """Raised whenever replaying an older journal would give other decisions or fail."""
 _SENDING = "sending"
 """Of `meta`: present once requests of this job were sent, so that what has no answer may have been worked on."""
@@ -66,6 +66,11 @@ class Journal:
             with self._transaction():
                 self._db.executemany("INSERT INTO meta VALUES (?, ?)", identity.items())
             return
+        if known.get("format") != FORMAT:
+            raise JournalError(
+                f"{self.path} has format {known.get('format')!r}, and this apportion, which would decide otherwise, "
+                f"writes {FORMAT!r}. Finish the job with the version that began it, or choose another output."
+            )
         for key, value in identity.items():
             if known.get(key) != value:
                 raise JournalError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,14 @@ def test_whether_requests_were_sent_before_is_remembered(tmp_path: Path) -> None
     for before in (False, True, True):
         with Journal(tmp_path / "j.sqlite", {}) as journal:
             assert journal.sending() is before
+
+
+def test_a_journal_of_a_version_that_decides_otherwise_is_refused_and_says_so(tmp_path: Path) -> None:
+    Journal(tmp_path / "j.sqlite", {"config": "x"}).close()
+    with sqlite3.connect(tmp_path / "j.sqlite") as db:
+        db.execute("UPDATE meta SET value = '1' WHERE key = 'format'")
+    with pytest.raises(JournalError, match=r"format '1'.*with the version that began it, or choose another output"):
+        Journal(tmp_path / "j.sqlite", {"config": "x"})
 
 
 def test_a_journal_of_another_job_is_refused_with_what_differs(tmp_path: Path) -> None:
