@@ -77,6 +77,11 @@ class Looking:
         return 0 if self._machine is None else self._machine.committed
 
     @property
+    def answered(self) -> int:
+        """Prompts that have an answer."""
+        return 0 if self._machine is None else self._machine.answered
+
+    @property
     def total(self) -> int:
         """Prompts in the job."""
         return len(self._prompts)

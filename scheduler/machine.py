@@ -66,7 +66,7 @@ class Machine:
         self.ledger = ledger
         self.allocation = allocation
         self.meter = meter
-        self.committed = 0
+        self.committed = self.answered = 0
         self._answering = allocation if isinstance(allocation, Answering) else None
         self._arms = {arm.name: arm for arm in arms}
         self._costs = costs
@@ -249,7 +249,7 @@ class Machine:
         del self._open[prompt]
         state, arm = self._states[prompt], self._arms[bought.arm]
         new = self._finisher.candidates(state, arm, purchase.number, purchase.drafts or ())
-        state.candidates.extend(new)
+        self.answered += state.take(new)
         state.paid.append(purchase.cost)
         cost = purchase.cost.of(self.ledger.unit)
         self._observed_cost += cost

@@ -29,7 +29,7 @@ from apportion.scheduler.spec import FITTED_COPY
 
 CONFIG, DATASET, JOURNAL = "config.yaml", "dataset.json", "journal.sqlite"
 RESULTS, RESULTS_TABLE, CANDIDATES = "results.jsonl", "results.parquet", "candidates.parquet"
-SET_ASIDE, SUMMARY = "set_aside.jsonl", "summary.json"
+SET_ASIDE, REPORT, SUMMARY = "set_aside.jsonl", "report.html", "summary.json"
 
 _WHERE_IT_RUNS = ("output", "cluster", "calibration")
 """Keys that never change what a job decides. (What is recorded to calibrate is an allocation of its own.)"""
@@ -84,6 +84,11 @@ class RunDirectory:
         """Where the job's journal lies."""
         return self.path / JOURNAL
 
+    @property
+    def config(self) -> str:
+        """The resolved config, as its file has it: what is secret in it is masked."""
+        return (self.path / CONFIG).read_text(encoding="utf-8")
+
     def complete(self) -> dict[str, Any] | None:
         """The summary of a run that is done; None where there is work left."""
         return read_summary(self.path)
@@ -106,10 +111,12 @@ class RunDirectory:
             self._results.flush()
             self.written.add(result.prompt_id)
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        """Write the tables, and the summary last."""
+    def finish(self, summary: Mapping[str, Any], page: str | None = None) -> None:
+        """Write the tables, the report's page where there is one, and the summary last."""
         self._candidates.finish()
         write_results(self.path / RESULTS_TABLE, sorted(self._committed, key=lambda one: one.index))
+        if page is not None:
+            write_whole(self.path / REPORT, page)
         write_whole(self.path / SUMMARY, dumps(summary, indent=2) + "\n")
 
     def close(self) -> None:

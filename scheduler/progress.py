@@ -57,6 +57,8 @@ class JobView:
     """of `tokens`, those that earlier sessions of a resumed job paid for; so with `spent` and `done`"""
     replayed_spent: float = 0.0
     replayed_done: int = 0
+    answered: int = 0
+    """prompts that have an answer, which may still change: where a budget is shared most are done at the very end"""
 
     @property
     def accuracy(self) -> float | None:
@@ -101,7 +103,7 @@ Display = Callable[[JobView], None]
 def figures(view: JobView) -> list[tuple[str, str]]:
     """Label and value of everything shown, in order."""
     shown = [
-        ("done", f"{view.done:,} of {view.total:,}"),
+        ("done", f"{view.done:,} of {view.total:,}{_more_answered(view)}"),
         ("spent", f"{spending(view.spent, view.budget, view.unit)} ({percent(view.share_spent)})"),
         ("price", f"{_price(view)}"),
         ("speed", f"{count(round(view.tokens_per_second))} tokens/s"),
@@ -128,7 +130,7 @@ def plain_line(view: JobView) -> str:
 def picture(view: JobView) -> RenderableType:
     """The live display: two bars, then the figures."""
     bars = Table.grid(padding=(0, 2))
-    done = ProgressBar(total=max(view.total, 1), completed=view.done, width=_BAR_WIDTH)
+    done = ProgressBar(total=max(view.total, 1), completed=max(view.done, view.answered), width=_BAR_WIDTH)
     spent = ProgressBar(total=1.0, completed=view.share_spent, width=_BAR_WIDTH)
     values = dict(figures(view))
     bars.add_row("prompts", done, Text(values.pop("done")))
@@ -187,6 +189,10 @@ class Progress:
             self._live.update(picture(view), refresh=True)
         else:
             self._console.print(plain_line(view), markup=False, soft_wrap=True)
+
+
+def _more_answered(view: JobView) -> str:
+    return f" ({view.answered:,} have an answer)" if view.answered > view.done else ""
 
 
 def _price(view: JobView) -> str:

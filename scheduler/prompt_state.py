@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from apportion.costs import ZERO_COST, Cost
@@ -25,6 +26,8 @@ class PromptState:
     committed: bool = False
     short: bool = False
     """whether work of it was lost that the budget did not cover again"""
+    answered: bool = False
+    """whether a candidate has an answer"""
     canonical: dict[str, str] | None = None
     """the answers read so far, each with the first answer it equals; None before there is one"""
     _drawn: dict[str, int] | None = None
@@ -39,6 +42,13 @@ class PromptState:
             self._drawn = {}
         self._drawn[purchase.arm] = self._drawn.get(purchase.arm, 0) + purchase.n
         self.purchases.append(purchase)
+
+    def take(self, new: Sequence[Candidate]) -> bool:
+        """Take in what a purchase drew; whether it holds the first answer."""
+        self.candidates.extend(new)
+        before = self.answered
+        self.answered = before or any(candidate.answer is not None for candidate in new)
+        return self.answered and not before
 
     def forget(self) -> None:
         """Drop what a prompt that is committed needs no more."""

@@ -48,7 +48,7 @@ GRACE_SECONDS = 60.0
 HOLDER = ".holder.json"
 JOURNAL, RESULTS = "journal.sqlite", "results.jsonl"
 RUNNING = ("config.yaml", "dataset.json", "fitted.json", JOURNAL, RESULTS, "set_aside.jsonl")
-FINISHED = ("results.parquet", "candidates.parquet", "summary.json")
+FINISHED = ("results.parquet", "candidates.parquet", "report.html", "summary.json")
 _log = logging.getLogger(__name__)
 
 

@@ -32,6 +32,7 @@ from apportion.scheduler.metrics import Metrics
 from apportion.scheduler.outputs import RunDirectory
 from apportion.scheduler.progress import LIVE_SECONDS, Display, JobView
 from apportion.scheduler.publish import Publisher
+from apportion.scheduler.report import report
 from apportion.scheduler.results import Committed, PromptResult, is_correct, judge
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.summary import build_summary
@@ -128,7 +129,8 @@ class _Job:
                     complete["hidden_states"] = machine.report()
                 if self._publisher is not None and self._publisher.taken_over:
                     complete["taken_over"] = self._publisher.taken_over
-                directory.finish(complete)
+                page = report(complete, self._results, dataset.set_aside, directory.config)
+                directory.finish(complete, page)
             return complete
 
     def _commit(self, committed: Committed, directory: RunDirectory) -> None:
@@ -187,6 +189,7 @@ class _Job:
             replayed_spent=self._begun[1],
             replayed_done=self._begun[2],
             note="" if any(one.alive for one in health) else "starting models",
+            answered=machine.answered,
         )
 
     def _summary(self, machine: Machine | Looking) -> dict[str, Any]:

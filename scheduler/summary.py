@@ -6,7 +6,7 @@ Pure. Every figure counts all work: probes, verifiers, and work that was cut off
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,29 +74,70 @@ def build_summary(
 
 
 def closing(summary: Mapping[str, Any], output: str) -> RenderableType:
-    """What is shown when a job ends: a line of totals, by difficulty, by arm, and where the files are."""
+    """What is shown when a job ends: the totals, by difficulty, by arm, and where the files are."""
+    tables = (
+        _table("By estimated difficulty", DIFFICULTY, 2, difficulty_rows(summary)),
+        Text(),
+        _table("By arm", ARM, 1, arm_rows(summary)),
+    )
+    where = Text(f"results, candidates and the bill: {output}")
+    return Group(*map(Text, totals(summary)), Text(), *tables, Text(), where)
+
+
+def totals(summary: Mapping[str, Any]) -> list[str]:
+    """What a job came to, in sentences."""
     budget = summary["budget"]
     unit = budget["unit"]
     line = f"{summary['answered']:,} of {summary['prompts']:,} prompts answered"
     if summary["accuracy"] is not None:
         line += f", {percent(summary['accuracy'])} of {summary['scored']:,} right"
-    spent = f"{spending(budget['spent'], budget['amount'], unit)} spent in {duration(summary['wall_s'])}"
-    parts: list[RenderableType] = [Text(line), Text(spent)]
+    lines = [line]
     # A run that is done gives the summary it was left with, which may be of an older version.
     if summary.get("objective") is not None:
-        parts.insert(1, Text(_objective_line(summary["objective"], summary["prompts"])))
+        lines.append(_objective_line(summary["objective"], summary["prompts"]))
+    lines.append(f"{spending(budget['spent'], budget['amount'], unit)} spent in {duration(summary['wall_s'])}")
     lost = summary["lost"][unit] if "lost" in summary else 0.0
     if lost > 0:
-        parts.append(Text(f"work lost with replicas or drivers, charged and done again: {amount(lost, unit)}"))
+        lines.append(f"work lost with replicas or drivers, charged and done again: {amount(lost, unit)}")
     if budget["overrun"] > 0:
-        parts.append(Text(f"measured work went {amount(budget['overrun'], unit)} over the budget"))
+        lines.append(f"measured work went {amount(budget['overrun'], unit)} over the budget")
     if summary["set_aside"]:
-        parts.append(Text(f"{summary['set_aside']:,} rows set aside, with reasons, in set_aside.jsonl"))
+        lines.append(f"{summary['set_aside']:,} rows set aside, with reasons, in set_aside.jsonl")
     if summary["failed"]:
-        parts.append(Text(f"{summary['failed']:,} prompts had a request that failed; see error in results.jsonl"))
-    tables = (_difficulty_table(summary), Text(), _arm_table(summary))
-    parts += [Text(), *tables, Text(), Text(f"results, candidates and the bill: {output}")]
-    return Group(*parts)
+        lines.append(f"{summary['failed']:,} prompts had a request that failed; see error in results.jsonl")
+    return lines
+
+
+DIFFICULTY = ("difficulty", "pass@1", "prompts", "accuracy", "mean cost", "mean candidates")
+ARM = ("arm", "purchases", "samples", "tokens", "spent", "share")
+
+
+def difficulty_rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The cells under `DIFFICULTY`."""
+    unit = summary["budget"]["unit"]
+    for name, row in summary["by_difficulty"].items():
+        low, high = row["pass_at_1"]
+        filled = row["prompts"] > 0
+        yield (
+            name,
+            f"{100 * low:.0f}-{100 * high:.0f}%",
+            f"{row['prompts']:,}",
+            percent(row["accuracy"]),
+            amount(row["mean_cost"], unit) if filled else "-",
+            f"{row['mean_candidates']:.1f}" if filled else "-",
+        )
+
+
+def arm_rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The cells under `ARM`."""
+    for arm, row in summary["by_arm"].items():
+        yield arm, f"{row['purchases']:,}", f"{row['samples']:,.0f}", *spent_cells(summary, row)
+
+
+def spent_cells(summary: Mapping[str, Any], cost: Mapping[str, float]) -> tuple[str, str, str]:
+    """Tokens, the budget's unit, and the share of all that was spent."""
+    unit, total = summary["budget"]["unit"], summary["budget"]["spent"]
+    return count(cost["tokens"]), amount(cost[unit], unit), percent(cost[unit] / total if total > 0 else 0.0)
 
 
 def _accuracy(results: Sequence[PromptResult]) -> float | None:
@@ -148,39 +189,11 @@ def _by_difficulty(results: Sequence[PromptResult], unit: Unit) -> dict[str, Any
     return rows
 
 
-def _difficulty_table(summary: Mapping[str, Any]) -> Table:
-    unit = summary["budget"]["unit"]
-    table = Table(title="By estimated difficulty", title_justify="left")
-    for heading in ("difficulty", "pass@1", "prompts", "accuracy", "mean cost", "mean candidates"):
-        table.add_column(heading, justify="left" if heading in ("difficulty", "pass@1") else "right")
-    for name, row in summary["by_difficulty"].items():
-        low, high = row["pass_at_1"]
-        filled = row["prompts"] > 0
-        table.add_row(
-            name,
-            f"{100 * low:.0f}-{100 * high:.0f}%",
-            f"{row['prompts']:,}",
-            percent(row["accuracy"]),
-            amount(row["mean_cost"], unit) if filled else "-",
-            f"{row['mean_candidates']:.1f}" if filled else "-",
-        )
-    return table
-
-
-def _arm_table(summary: Mapping[str, Any]) -> Table:
-    unit = summary["budget"]["unit"]
-    total = summary["budget"]["spent"]
-    table = Table(title="By arm", title_justify="left")
-    for heading in ("arm", "purchases", "samples", "tokens", "spent", "share"):
-        table.add_column(heading, justify="left" if heading == "arm" else "right")
-    for arm, row in summary["by_arm"].items():
-        share = row[unit] / total if total > 0 else 0.0
-        table.add_row(
-            safe(arm),
-            f"{row['purchases']:,}",
-            f"{row['samples']:,.0f}",
-            count(row["tokens"]),
-            amount(row[unit], unit),
-            percent(share),
-        )
+def _table(title: str, headings: Sequence[str], words: int, rows: Iterable[Sequence[str]]) -> Table:
+    """A table whose first `words` columns are words, the others numbers."""
+    table = Table(title=title, title_justify="left")
+    for at, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if at < words else "right")
+    for row in rows:
+        table.add_row(*map(safe, row))
     return table

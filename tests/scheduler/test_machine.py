@@ -121,6 +121,7 @@ def test_books_balance_and_every_prompt_is_committed_once(
     assert (machine.ledger.lost.tokens > 0) == any(isinstance(event, Lost) for event in run.events)
     commits = [i.committed for i in run.trail if isinstance(i, Commit)]
     assert Counter(c.result.index for c in commits) == dict.fromkeys(range(12), 1)
+    assert machine.answered == sum(c.result.answer is not None for c in commits)
     assert sum(c.result.spent.of(unit) for c in commits) == pytest.approx(machine.ledger.spent)
     for committed in commits:
         assert [c.index for c in committed.candidates] == list(range(committed.result.candidates))

@@ -44,6 +44,11 @@ def test_the_figures_of_a_job() -> None:
     ]
 
 
+def test_answers_that_may_still_change_are_counted_beside_those_that_are_done() -> None:
+    assert dict(figures(replace(VIEW, answered=190)))["done"] == "50 of 200 (190 have an answer)"
+    assert dict(figures(replace(VIEW, done=200, answered=198)))["done"] == "200 of 200"
+
+
 def test_what_is_not_known_is_left_out() -> None:
     view = replace(VIEW, scored=0, correct=0, replicas=(0, 0), set_aside=0, price=0.0, done=0, spent=0.0, elapsed_s=0.0)
     shown = dict(figures(view))

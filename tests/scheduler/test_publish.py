@@ -27,7 +27,7 @@ from apportion.scheduler.solve import run_job
 
 FILES = {
     "config.yaml", "dataset.json", "journal.sqlite", "results.jsonl", "results.parquet", "candidates.parquet",
-    "set_aside.jsonl", "summary.json", "published.json",
+    "set_aside.jsonl", "report.html", "summary.json", "published.json",
 }  # fmt: skip
 
 
