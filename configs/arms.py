@@ -40,8 +40,7 @@ def build_arms(job: JobConfig) -> tuple[Arm, ...]:
 def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) -> Arm:
     key = f"arms.{name}"
     known_name(f"{key}.strategy", config.strategy, STRATEGIES, "strategy")
-    known_settings(key, config.settings, STRATEGIES[config.strategy], written_keys(ArmConfig))
-    strategy = build(STRATEGIES[config.strategy], config.settings, key)
+    strategy = _strategy(key, config)
     _model_of(f"{key}.policy", config.policy, Role.POLICY, models)
     if config.verifier is not None:
         _model_of(f"{key}.verifier", config.verifier, Role.SCORER, models)
@@ -79,6 +78,16 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
         step_separator=_separator(key, config, models),
         second=config.second,
     )
+
+
+def _strategy(key: str, config: ArmConfig) -> Strategy:
+    """The arm's strategy. What it refuses is named by the arm's key: a strategy does not know whose settings it has."""
+    known_settings(key, config.settings, STRATEGIES[config.strategy], written_keys(ArmConfig))
+    try:
+        return build(STRATEGIES[config.strategy], config.settings, key)
+    except ConfigError as error:
+        own, text = f"{config.strategy}.", str(error)
+        raise ConfigError(f"{key}.{text.removeprefix(own)}" if text.startswith(own) else text) from error
 
 
 def _check_statistics(key: str, config: ArmConfig, models: Mapping[str, ModelConfig]) -> None:

@@ -274,7 +274,7 @@ WRONG: list[tuple[str, list[str], type[ApportionError], list[str]]] = [
         "a lookahead with nothing to choose",
         ["arms.beam.strategy=lookahead", "arms.beam.depth=1"],
         ConfigError,
-        ["lookahead.k is 1, but with depth 1", "use depth: 2 or more"],
+        ["arms.beam.k is 1, but with depth 1", "use depth: 2 or more"],
     ),
     (
         "trees without a verifier",

@@ -32,9 +32,9 @@ def test_is_built_with_its_settings(strategy: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["arms.beam.softmax_temperature=0"], "softmax_temperature is 0; it must be above 0"),
-        (["arms.beam.softmax_temperature=.nan"], "softmax_temperature is nan; it must be above 0 and finite"),
-        (["arms.beam.depth=0"], "depth is 0; it must be 1 or more"),
+        (["arms.beam.softmax_temperature=0"], "arms.beam.softmax_temperature is 0; it must be above 0"),
+        (["arms.beam.softmax_temperature=.nan"], "arms.beam.softmax_temperature is nan; it must be above 0 and finite"),
+        (["arms.beam.depth=0"], "arms.beam.depth is 0; it must be 1 or more"),
         (["arms.beam.width=4"], "unknown key 'arms.beam.width' (value 4)"),
         (["arms.beam.n=[1,4]"], "arms.beam.n: n is 1, and STRATEGY shares its slots among at least 2 paths"),
         (["arms.beam.verifier=null"], "arms.beam.verifier is missing: STRATEGY needs a verifier; add `verifier: prm`"),

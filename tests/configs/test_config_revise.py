@@ -31,9 +31,9 @@ def test_is_built_with_its_settings() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["arms.beam.chain=1"], "revise.chain is 1; it must be 2 or more, or all: an attempt alone revises nothing"),
+        (["arms.beam.chain=1"], "arms.beam.chain is 1; it must be 2 or more, or all: an attempt alone revises nothing"),
         (["arms.beam.chain=some"], "arms.beam.chain is 'some'; it must be an integer or 'all'"),
-        (["arms.beam.window=0"], "revise.window is 0; it must be 1 or more"),
+        (["arms.beam.window=0"], "arms.beam.window is 0; it must be 1 or more"),
         (["arms.beam.n=[4,6]"], "arms.beam.n: n is 6, which is no whole number of chains of 4 attempts; use n: 4 or 8"),
         (["arms.beam.chains=4"], "unknown key 'arms.beam.chains' (value 4): did you mean 'chain'"),
         (["arms.beam.verifier=null"], "arms.beam.select: hierarchical needs scores"),

@@ -76,9 +76,10 @@ def test_a_policy_may_judge_itself() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["arms.two.verdicts=0"], "genrm.verdicts is 0; it must be 1 or more"),
+        (["arms.two.verdicts=0"], "arms.two.verdicts is 0; it must be 1 or more"),
+        (["arms.two.verdict_tokens=0"], "arms.two.verdict_tokens is 0; it must be 1 or more"),
         (["arms.two.verdict_temperature=0"], "use verdicts: 1, or a temperature above 0"),
-        (["arms.two.question=right?"], "genrm.question lacks {problem} and {solution}"),
+        (["arms.two.question=right?"], "arms.two.question lacks {problem} and {solution}"),
         (["arms.two.verdict=2"], "did you mean 'verdicts'"),
     ],
 )
@@ -96,7 +97,8 @@ def test_a_dear_model_that_is_the_cheap_one_saves_nothing(strategy: str) -> None
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["arms.two.threshold=0"], "cascade.threshold is 0; it must be above 0 and at most 1"),
+        (["arms.two.threshold=0"], "arms.two.threshold is 0; it must be above 0 and at most 1"),
+        (["arms.two.threshold=1.5"], "arms.two.threshold is 1.5; it must be above 0 and at most 1"),
         (["arms.two.large=8"], "arms.two.n: n is 4, and large is 8"),
         (["arms.two.threshold=.2"], "arms.two.n: n is 4, where the most frequent answer always has a share of 0.2"),
         (["arms.two.select=weighted"], "arms.two.select: weighted needs scores"),
@@ -111,9 +113,9 @@ def test_cascade_refuses(overrides: list[str], message: str) -> None:
     ("strategy", "overrides", "message"),
     [
         ("spec_reason", ["arms.two.threshold=0.7"], "arms.two.threshold is 0.7; it must be an integer"),
-        ("spec_reason", ["arms.two.threshold=0"], "spec_reason.threshold is 0; it must be 1 to 9"),
-        ("spec_reason", ["arms.two.question=ok?"], "spec_reason.question lacks {problem} and {so_far} and {step}"),
-        ("rsd", ["arms.two.threshold=7"], "rsd.threshold is 7; it must be above 0 and at most 1"),
+        ("spec_reason", ["arms.two.threshold=0"], "arms.two.threshold is 0; it must be 1 to 9"),
+        ("spec_reason", ["arms.two.question=ok?"], "arms.two.question lacks {problem} and {so_far} and {step}"),
+        ("rsd", ["arms.two.threshold=7"], "arms.two.threshold is 7; it must be above 0 and at most 1"),
         ("rsd", ["arms.two.verifier=null"], "arms.two.verifier is missing: rsd needs a verifier; add `verifier: prm`"),
         (
             "rsd",
