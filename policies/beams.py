@@ -25,6 +25,7 @@ from typing import Literal
 
 from apportion.errors import ConfigError
 from apportion.policies.aggregate import score_of
+from apportion.policies.settings import one_or_more
 from apportion.policies.steps import split_steps
 from apportion.policies.strategy import CutOff, Plan, Task, generate_all, score
 from apportion.types import Completion, Draft, Finish, Generate, LogprobStats, Reply, Request, Score
@@ -173,8 +174,7 @@ def check_settings(name: str, width: int | str, depth: int) -> None:
     """ConfigError for a width or a depth that no search can have."""
     if isinstance(width, int) and width < 2:
         raise ConfigError(f"{name}.width is {width}; it must be 2 or more, for 1 leaves nothing to choose")
-    if depth < 1:
-        raise ConfigError(f"{name}.depth is {depth}; it must be 1 or more")
+    one_or_more(f"{name}.depth", depth)
 
 
 def check_divides(n: int, width: int) -> str | None:

@@ -24,18 +24,24 @@ class BestOfN:
 
     def plan(self, task: Task) -> Plan:
         """n drafts in seed order; unscored where the purchase was cut off before the verifier's turn."""
-        seeds = tuple(task.seed(task.drawn + sample) for sample in range(task.n))
-        try:
-            written = yield from generate(Generate(task.policy, task.messages, seeds, task.sampling))
-        except CutOff:
-            return ()
-        return (yield from scored_drafts(task, tuple(draft_of(one, task) for one in written.completions)))
+        drafts = yield from sampled(task)
+        return (yield from scored_drafts(task, drafts))
 
     def check(self, n: int) -> str | None:
         return None if n >= 1 else f"n is {n}, and best_of_n draws at least 1 sample; use n: 1 or more"
 
     def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
         return sampled_workload(n, lengths, verified)
+
+
+def sampled(task: Task) -> Plan:
+    """n independent samples of the task's policy in seed order, not scored yet; none where cut off."""
+    seeds = tuple(task.seed(task.drawn + sample) for sample in range(task.n))
+    try:
+        written = yield from generate(Generate(task.policy, task.messages, seeds, task.sampling))
+    except CutOff:
+        return ()
+    return tuple(draft_of(completion, task) for completion in written.completions)
 
 
 def draft_of(completion: Completion, task: Task) -> Draft:

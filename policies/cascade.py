@@ -29,8 +29,9 @@ from typing import ClassVar
 
 from apportion.costs import attended
 from apportion.errors import ConfigError
-from apportion.policies.best_of_n import draft_of, scored_drafts
-from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate, sampled_workload
+from apportion.policies.best_of_n import draft_of, sampled, scored_drafts
+from apportion.policies.settings import one_or_more
+from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate, sampled_workload, second_of
 from apportion.types import Draft, Generate
 
 ESCALATED = 0.5
@@ -58,26 +59,16 @@ class Cascade:
                 f"cascade.threshold is {self.threshold:g}; it must be above 0 and at most 1: the least share of the "
                 "answers that the most frequent one must have"
             )
-        if self.large < 1:
-            raise ConfigError(
-                f"cascade.large is {self.large}; it must be 1 or more: how often the second model answers where the "
-                "policy does not agree with itself"
-            )
+        why = "how often the second model answers where the policy does not agree with itself"
+        one_or_more("cascade.large", self.large, why)
 
     def plan(self, task: Task) -> Plan:
         """n drafts; the policy's where it agrees, and where cut off before the second model has answered."""
-        seeds = tuple(task.seed(task.drawn + sample) for sample in range(task.n))
-        try:
-            written = yield from generate(Generate(task.policy, task.messages, seeds, task.sampling))
-        except CutOff:
-            return ()
-        drafts = tuple(draft_of(completion, task) for completion in written.completions)
-        if agreement(task, (*task.earlier, *drafts)) < self.threshold:
-            if task.second is None:
-                raise ConfigError("cascade needs a second policy model: name one in the arm's `second`")
+        drafts = yield from sampled(task)
+        if drafts and agreement(task, (*task.earlier, *drafts)) < self.threshold:
             others = tuple(task.seed(task.drawn + sample, SECOND) for sample in range(self.large))
             try:
-                better = yield from generate(Generate(task.second, task.messages, others, task.sampling))
+                better = yield from generate(Generate(second_of(task), task.messages, others, task.sampling))
             except CutOff:
                 return drafts
             drafts = repeated([draft_of(completion, task) for completion in better.completions], task.n)

@@ -27,16 +27,17 @@ import numpy as np
 from apportion.costs import Amount, attended
 from apportion.errors import ConfigError
 from apportion.policies.asking import ask, check_template, pattern, problem_of, template_tokens
-from apportion.policies.best_of_n import draft_of
+from apportion.policies.best_of_n import sampled
+from apportion.policies.settings import one_or_more
 from apportion.policies.strategy import (
     CutOff,
     Lengths,
     Plan,
     Task,
     Workload,
-    generate,
     generate_all,
     sampled_workload,
+    second_of,
 )
 from apportion.types import Draft, Generate, Sampling
 
@@ -80,12 +81,8 @@ class GenRM:
     says_no: str = SAYS_NO
 
     def __post_init__(self) -> None:
-        if self.verdicts < 1:
-            raise ConfigError(
-                f"genrm.verdicts is {self.verdicts}; it must be 1 or more: use best_of_n to judge nothing"
-            )
-        if self.verdict_tokens < 1:
-            raise ConfigError(f"genrm.verdict_tokens is {self.verdict_tokens}; it must be 1 or more")
+        one_or_more("genrm.verdicts", self.verdicts, "use best_of_n to judge nothing")
+        one_or_more("genrm.verdict_tokens", self.verdict_tokens)
         if not self.verdict_temperature >= 0.0:
             raise ConfigError(f"genrm.verdict_temperature is {self.verdict_temperature:g}; it must be 0 or more")
         if self.verdict_temperature == 0.0 and self.verdicts > 1:
@@ -99,12 +96,7 @@ class GenRM:
 
     def plan(self, task: Task) -> Plan:
         """n drafts in seed order, each with its share of yes; unscored where cut off before the verdicts."""
-        seeds = tuple(task.seed(task.drawn + sample) for sample in range(task.n))
-        try:
-            written = yield from generate(Generate(task.policy, task.messages, seeds, task.sampling))
-        except CutOff:
-            return ()
-        drafts = tuple(draft_of(completion, task) for completion in written.completions)
+        drafts = yield from sampled(task)
         scores: dict[str, tuple[float, ...]] = {
             d.text: d.step_scores for d in task.earlier if d.step_scores is not None
         }
@@ -153,11 +145,9 @@ class GenRM:
         return (sum(said) / len(said),) if said else ()
 
     def _ask(self, task: Task, text: str, sample: int) -> Generate:
-        if task.second is None:
-            raise ConfigError("genrm needs a second policy model: name one in the arm's `second`")
         messages = ask(self.question, problem=problem_of(task.messages), solution=text.strip())
         seeds = tuple(task.seed(task.drawn + sample, VERDICT, verdict) for verdict in range(self.verdicts))
-        return Generate(task.second, messages, seeds, Sampling(self.verdict_temperature, 1.0, self.verdict_tokens))
+        return Generate(second_of(task), messages, seeds, Sampling(self.verdict_temperature, 1.0, self.verdict_tokens))
 
 
 def _first_places(drafts: Sequence[Draft], known: Mapping[str, object]) -> dict[str, int]:

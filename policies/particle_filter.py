@@ -60,9 +60,9 @@ class ParticleFilter:
             among = [at for at, beam in enumerate(pool) if self.resample_finished or not beam.ended]
             weights = softmax([logit(scores[at]) for at in among], self.softmax_temperature)
             if self.resampling == "systematic":
-                children = systematic(weights, len(among), _chance(task, task.drawn, depth))
+                children = systematic(weights, len(among), task.chance(task.drawn, depth, CHANCE))
             else:
-                children = multinomial(weights, [_chance(task, task.drawn + at, depth) for at in among])
+                children = multinomial(weights, [task.chance(task.drawn + at, depth, CHANCE) for at in among])
             return shared_out(pool, among, children)
 
         return populate(task, self.depth, self.aggregate_search, share)
@@ -91,8 +91,3 @@ def multinomial(weights: Sequence[float], chances: Sequence[float]) -> list[int]
     ends = list(accumulate(weights))
     drawn = Counter(min(bisect_right(ends, chance * ends[-1]), len(ends) - 1) for chance in chances)
     return [drawn[at] for at in range(len(weights))]
-
-
-def _chance(task: Task, slot: int, depth: int) -> float:
-    """A number in [0, 1) with the 53 bits that a float holds."""
-    return (task.seed(slot, depth, CHANCE) >> 10) / 2.0**53

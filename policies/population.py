@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from apportion.errors import ConfigError
 from apportion.policies.aggregate import score_of
 from apportion.policies.beams import Beam, Ranking, Scores, Share, drafts_of, score_beams, write_round
+from apportion.policies.settings import one_or_more
 from apportion.policies.strategy import CutOff, Plan, Task
 
 Sharing = Callable[[Sequence[Beam], Sequence[float], int], list[Share]]
@@ -70,8 +71,7 @@ def softmax(values: Sequence[float], temperature: float) -> list[float]:
 
 def check_population(name: str, depth: int, temperature: float) -> None:
     """ConfigError for a depth or a softmax temperature that no population can have."""
-    if depth < 1:
-        raise ConfigError(f"{name}.depth is {depth}; it must be 1 or more")
+    one_or_more(f"{name}.depth", depth)
     if not (math.isfinite(temperature) and temperature > 0.0):
         raise ConfigError(
             f"{name}.softmax_temperature is {temperature:g}; it must be above 0 and finite: near 0 the best path takes "

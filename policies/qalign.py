@@ -35,6 +35,7 @@ from typing import ClassVar
 from apportion.errors import ConfigError
 from apportion.policies.aggregate import logit, score_of
 from apportion.policies.beams import Beam, Ranking, Scores, drafts_of, score_beams
+from apportion.policies.settings import one_or_more
 from apportion.policies.steps import split_steps
 from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate_all, sampled_workload
 from apportion.types import Completion, Draft, Generate
@@ -66,8 +67,7 @@ class QAlign:
     aggregate_search: Ranking = "last"
 
     def __post_init__(self) -> None:
-        if self.chains < 1:
-            raise ConfigError(f"qalign.chains is {self.chains}; it must be 1 or more")
+        one_or_more("qalign.chains", self.chains)
         if not (math.isfinite(self.beta) and self.beta > 0.0):
             raise ConfigError(
                 f"qalign.beta is {self.beta:g}; it must be above 0 and finite: near 0 a chain only climbs, and where "
@@ -158,7 +158,7 @@ class QAlign:
             return here
         gain = (self._reward(there, scores) - self._reward(here, scores)) / self.beta
         log_ratio = gain + math.log(len(cuts(here.text)) / len(back))
-        return there if _chance(task, slot, ACCEPT) < math.exp(_clamped(log_ratio)) else here
+        return there if task.chance(slot, ACCEPT) < math.exp(_clamped(log_ratio)) else here
 
     def _reward(self, state: Beam, scores: Scores) -> float:
         return logit(score_of(scores.get(state.steps), self.aggregate_search) or 0.0)
@@ -223,7 +223,7 @@ def weights_of(states: Sequence[Beam], known: frozenset[int]) -> list[float]:
 
 def _cut(task: Task, slot: int, text: str) -> int:
     places = cuts(text)
-    return places[int(_chance(task, slot, CUT) * len(places))]
+    return places[int(task.chance(slot, CUT) * len(places))]
 
 
 def _extended(task: Task, kept: Beam, piece: Completion, slot: int) -> Beam:
@@ -240,8 +240,3 @@ def _extended(task: Task, kept: Beam, piece: Completion, slot: int) -> Beam:
 
 def _clamped(log_ratio: float) -> float:
     return min(max(log_ratio, -MOST_LOG_RATIO), MOST_LOG_RATIO)
-
-
-def _chance(task: Task, *path: int) -> float:
-    """A number in [0, 1) with the 53 bits that a float holds."""
-    return (task.seed(*path) >> 10) / 2.0**53

@@ -29,6 +29,7 @@ from typing import ClassVar, Literal
 from apportion.costs import Amount, attended
 from apportion.errors import ConfigError
 from apportion.policies.best_of_n import draft_of, scored_drafts
+from apportion.policies.settings import one_or_more
 from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate_all
 from apportion.types import Draft, Generate, Message, Messages, Reply, Request
 
@@ -69,11 +70,8 @@ class Revise:
                 f"revise.chain is {self.chain}; it must be 2 or more, or all: an attempt alone revises nothing, which "
                 "is best_of_n"
             )
-        if self.window < 1:
-            raise ConfigError(
-                f"revise.window is {self.window}; it must be 1 or more: without an earlier attempt in the "
-                "conversation nothing is revised, which is best_of_n"
-            )
+        why = "without an earlier attempt in the conversation nothing is revised, which is best_of_n"
+        one_or_more("revise.window", self.window, why)
 
     def plan(self, task: Task) -> Plan:
         """n drafts; where cut off, the attempts that were written, unscored where the verifier's turn had not come."""

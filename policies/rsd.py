@@ -21,14 +21,8 @@ from typing import ClassVar
 from apportion.costs import attended
 from apportion.errors import ConfigError
 from apportion.policies.beams import Beam, Scores, score_beams
-from apportion.policies.speculation import (
-    REJECTED,
-    Asking,
-    check_chains,
-    check_draft_tokens,
-    speculate,
-    speculated_workload,
-)
+from apportion.policies.settings import one_or_more
+from apportion.policies.speculation import BOUND, REJECTED, Asking, check_chains, speculate, speculated_workload
 from apportion.policies.strategy import Lengths, Plan, Task, Workload
 
 
@@ -54,7 +48,7 @@ class RewardGuided:
                 f"rsd.threshold is {self.threshold:g}; it must be above 0 and at most 1, the least score that keeps a "
                 "step: 0 would keep all, which is best_of_n by the small model"
             )
-        check_draft_tokens(self.name, self.draft_tokens)
+        one_or_more("rsd.draft_tokens", self.draft_tokens, BOUND)
 
     def plan(self, task: Task) -> Plan:
         """n drafts with their step scores; where cut off, chains as they stand, with finish LENGTH or unscored."""

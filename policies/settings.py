@@ -38,6 +38,12 @@ def build(cls: type[T], settings: Mapping[str, Any], where: str, beside: Sequenc
     return cls(**values)
 
 
+def one_or_more(key: str, value: int, why: str = "") -> None:
+    """ConfigError for a number below 1; `why` says what it is, or what to use where none is meant."""
+    if value < 1:
+        raise ConfigError(f"{key} is {value}; it must be 1 or more" + (f": {why}" if why else ""))
+
+
 def _members(hint: Any) -> tuple[Any, ...]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return typing.get_args(hint)

@@ -24,14 +24,9 @@ from apportion.costs import attended
 from apportion.errors import ConfigError
 from apportion.policies.asking import ask, check_template, problem_of, template_tokens
 from apportion.policies.beams import Beam
-from apportion.policies.speculation import (
-    Asking,
-    check_chains,
-    check_draft_tokens,
-    speculate,
-    speculated_workload,
-)
-from apportion.policies.strategy import Lengths, Plan, Task, Workload, generate_all
+from apportion.policies.settings import one_or_more
+from apportion.policies.speculation import BOUND, Asking, check_chains, speculate, speculated_workload
+from apportion.policies.strategy import Lengths, Plan, Task, Workload, generate_all, second_of
 from apportion.types import Generate, Messages, Sampling
 
 QUESTION = """Here are a problem, the solution so far, and a proposal for its next step.
@@ -75,9 +70,8 @@ class SpecReason:
                 f"spec_reason.threshold is {self.threshold}; it must be 1 to 9, the least digit that keeps a step: "
                 "0 would keep all, which is best_of_n by the small model"
             )
-        if self.score_tokens < 1:
-            raise ConfigError(f"spec_reason.score_tokens is {self.score_tokens}; it must be 1 or more")
-        check_draft_tokens(self.name, self.draft_tokens)
+        one_or_more("spec_reason.score_tokens", self.score_tokens)
+        one_or_more("spec_reason.draft_tokens", self.draft_tokens, BOUND)
         check_template("spec_reason.question", self.question, ("problem", "so_far", "step"))
 
     def plan(self, task: Task) -> Plan:
@@ -122,8 +116,7 @@ class SpecReason:
         for question, seed in zip(own, seeds, strict=True):
             questions.setdefault(question, seed)
         sampling = Sampling(0.0, 1.0, self.score_tokens)
-        second = task.second or task.policy
-        asked = [Generate(second, question, (seed,), sampling) for question, seed in questions.items()]
+        asked = [Generate(second_of(task), question, (seed,), sampling) for question, seed in questions.items()]
         asked = [request for request in asked if task.second_reads(request.messages)]
         replies = (yield from generate_all(tuple(asked))) if asked else ()
         verdicts = dict.fromkeys(questions, False)

@@ -16,14 +16,16 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 
 from apportion.costs import attended
-from apportion.errors import ConfigError
 from apportion.policies.beams import Beam, Scores, continuation, drafts_of, extended, score_beams
-from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate_all, sampled_workload
+from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate_all, sampled_workload, second_of
 from apportion.types import Draft, Finish, Reply, Request
 
 Asking = Generator[tuple[Request, ...], tuple[Reply, ...], list[bool]]
 Judge = Callable[[Sequence[Beam], Sequence[Beam], Sequence[int]], Asking]
 """From chains, the same with a drafted step, and a seed for each, to whether each draft is kept."""
+
+BOUND = "the longest step to be judged"
+"""What `draft_tokens` is."""
 
 JUDGED, WRITTEN = 1, 2
 """End the paths of the seeds that judge a draft and that write a step in its place; those of drafts end with the
@@ -36,9 +38,7 @@ really cost replaces it."""
 
 def speculate(task: Task, draft_tokens: int, judge: Judge, scores: Scores) -> Plan:
     """n drafts, one a chain; `scores` are those of the verifier, filled in at the end where the task has one."""
-    if task.second is None:
-        raise ConfigError("speculative reasoning needs a second policy model: name one in the arm's `second`")
-    dear = replace(task, policy=task.second)
+    dear = replace(task, policy=second_of(task))
     chains = [Beam()] * task.n
     depth = 0
     try:
@@ -82,12 +82,6 @@ def speculated_workload(n: int, lengths: Lengths, verified: bool) -> Workload:
         second_completion_tokens=REJECTED * n * completion,
         second_attended=once + reach,
     )
-
-
-def check_draft_tokens(name: str, draft_tokens: int) -> None:
-    """ConfigError for a bound that no step fits."""
-    if draft_tokens < 1:
-        raise ConfigError(f"{name}.draft_tokens is {draft_tokens}; it must be 1 or more: the longest step to be judged")
 
 
 def check_chains(name: str, n: int) -> str | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from apportion.costs import Amount, attended
+from apportion.errors import ConfigError
 from apportion.types import Draft, Generate, Generated, Messages, Reply, Request, Sampling, Score, Scored
 
 Plan = Generator[tuple[Request, ...], tuple[Reply, ...], tuple[Draft, ...]]
@@ -58,6 +59,10 @@ class Task:
         """
         text = ":".join([self.key, *map(str, path)])
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+    def chance(self, *path: int) -> float:
+        """A number in [0, 1) for one place in the task, with the 53 bits that a float holds."""
+        return (self.seed(*path) >> 10) / 2.0**53
 
     def second_reads(self, messages: Messages) -> bool:
         """Whether the second model can read a conversation and say something; True where nobody knows."""
@@ -167,6 +172,13 @@ def extends_conversation(strategy: Strategy) -> bool:
 def draws_independently(strategy: Strategy) -> bool:
     """Whether each draft of a strategy is evidence of its own."""
     return bool(getattr(strategy, "independent", False))
+
+
+def second_of(task: Task) -> str:
+    """The task's second policy model. Raises ConfigError where it has none."""
+    if task.second is None:
+        raise ConfigError("the strategy asks a second policy model, and there is none: name one in the arm's `second`")
+    return task.second
 
 
 def generate(request: Generate) -> Generator[tuple[Request, ...], tuple[Reply, ...], Generated]:
