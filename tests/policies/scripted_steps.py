@@ -9,20 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from apportion.policies import conformance
-from apportion.policies.strategy import CutOff, Strategy
+from apportion.policies.strategy import Strategy
 from apportion.types import Completion, Draft, Finish, Generate, Generated, LogprobStats, Reply, Request, Scored, Usage
 
 TOKENS = 10
 """of every step"""
-
-
-class Answers(Protocol):
-    """A world that requests can be sent to."""
-
-    def reply(self, requests: tuple[Request, ...]) -> tuple[Reply, ...]: ...
 
 
 @dataclass
@@ -84,20 +77,9 @@ class Script:
         return Completion(name[-1] + ("" if ended else "\n"), TOKENS, Finish.END if ended else Finish.STOP, stats)
 
 
-def run(strategy: Strategy, world: Answers, n: int, cut_at: int | None = None) -> tuple[Draft, ...]:
+def run(strategy: Strategy, world: conformance.Answers, n: int, cut_at: int | None = None) -> tuple[Draft, ...]:
     """The drafts of a search in a world; at the yield numbered `cut_at` the budget ends."""
-    plan = strategy.plan(conformance.task(n, verified=True))
-    requests = next(plan)
-    at = 0
-    while True:
-        try:
-            if at == cut_at:
-                plan.throw(CutOff())
-            requests = plan.send(world.reply(requests))
-        except StopIteration as end:
-            drafts: tuple[Draft, ...] = end.value
-            return drafts
-        at += 1
+    return conformance.drive(strategy, conformance.task(n, verified=True), world, cut_at)
 
 
 def check_schedule(strategy: Strategy, table: str) -> None:

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_steps import Answers
 
 from apportion.errors import ConfigError
 from apportion.policies import conformance
 from apportion.policies.aggregate import logit
 from apportion.policies.qalign import LEAST_WEIGHT, QAlign, cuts
 from apportion.policies.registry import build_strategy
-from apportion.policies.strategy import CutOff, Lengths, Task
+from apportion.policies.strategy import Lengths, Task
 from apportion.types import (
     Completion,
     Draft,
@@ -165,24 +164,10 @@ def toy_task(n: int, earlier: tuple[Draft, ...] = (), key: str = "key") -> Task:
     return replace(whole, step_separator="", key=key)
 
 
-def carry_out(strategy: QAlign, task: Task, world: Answers, cut_at: int | None = None) -> tuple[Draft, ...]:
-    plan = strategy.plan(task)
-    requests, at = next(plan), 0
-    while True:
-        try:
-            if at == cut_at:
-                plan.throw(CutOff())
-            requests = plan.send(world.reply(requests))
-        except StopIteration as end:
-            drafts: tuple[Draft, ...] = end.value
-            return drafts
-        at += 1
-
-
 @pytest.mark.parametrize("beta", [0.5, 1.0, 4.0])
 def test_states_go_to_the_policy_times_the_exponential_of_the_reward(beta: float) -> None:
     target = normal({text: p * math.exp(logit(reward(text)) / beta) for text, p in responses().items()})
-    states = carry_out(QAlign(chains=4, beta=beta), toy_task(16_000), Toy())
+    states = conformance.drive(QAlign(chains=4, beta=beta), toy_task(16_000), Toy())
     seen = normal(Counter(draft.text for draft in states[400:]))
     assert distance(seen, target) < TOLERANCE
     # The tolerance tells the target from that of chains without the ratio of lengths, or without a reward.
@@ -194,7 +179,7 @@ def test_states_go_to_the_policy_times_the_exponential_of_the_reward(beta: float
 @pytest.mark.parametrize(("table", "key"), [(CLIMBS_AND_STAYS, CLIMBS), (WRITING_ON_AT_A_WORD_IS_REJECTED, "k6")])
 def test_schedule(table: str, key: str) -> None:
     world = Words(table)
-    drafts = carry_out(QAlign(chains=1), toy_task(len(world.rows), key=key), world)
+    drafts = conformance.drive(QAlign(chains=1), toy_task(len(world.rows), key=key), world)
     assert [draft.text for draft in drafts] == [row[-1] for row in world.rows]
 
 
@@ -225,11 +210,11 @@ def test_a_cut_does_not_depend_on_what_is_written_after_it_begins(text: str) -> 
 
 def test_chains_go_on_across_purchases() -> None:
     strategy = QAlign(chains=2)
-    whole = carry_out(strategy, toy_task(12), Toy())
+    whole = conformance.drive(strategy, toy_task(12), Toy())
     earlier: tuple[Draft, ...] = ()
     later = Toy()
     for n in (2, 6, 4):
-        earlier += carry_out(strategy, toy_task(n, earlier), later)
+        earlier += conformance.drive(strategy, toy_task(n, earlier), later)
     told = [(draft.text, draft.tokens, draft.step_scores, draft.group) for draft in whole]
     assert [(draft.text, draft.tokens, draft.step_scores, draft.group) for draft in earlier] == told
     assert [draft.group for draft in whole] == [0, 1] * 6
@@ -239,25 +224,25 @@ def test_chains_go_on_across_purchases() -> None:
 
 def test_what_was_cut_off_before_its_score_is_scored_by_the_next_purchase() -> None:
     strategy = QAlign(chains=2)
-    begun = carry_out(strategy, toy_task(4), Toy(), cut_at=1)
+    begun = conformance.drive(strategy, toy_task(4), Toy(), cut_at=1)
     assert [draft.step_scores for draft in begun] == [None, None]
     world = Toy()
-    states = carry_out(strategy, toy_task(4, begun), world)
+    states = conformance.drive(strategy, toy_task(4, begun), world)
     assert {draft.text for draft in begun} <= set(world.scored)
-    assert [draft.text for draft in states] == [d.text for d in carry_out(strategy, toy_task(6), Toy())[2:]]
+    assert [draft.text for draft in states] == [d.text for d in conformance.drive(strategy, toy_task(6), Toy())[2:]]
 
 
 @pytest.mark.parametrize(("cut_at", "states"), [(0, 0), (1, 2), (2, 2), (3, 2), (4, 4), (5, 4), (6, 6), (7, 6)])
 def test_cut_off_returns_whole_rounds(cut_at: int, states: int) -> None:
-    whole = carry_out(QAlign(chains=2), toy_task(8), Toy())
-    left = carry_out(QAlign(chains=2), toy_task(8), Toy(), cut_at)
+    whole = conformance.drive(QAlign(chains=2), toy_task(8), Toy())
+    left = conformance.drive(QAlign(chains=2), toy_task(8), Toy(), cut_at)
     assert [draft.text for draft in left] == [draft.text for draft in whole[:states]]
     assert all(draft.finish is Finish.END for draft in left)
 
 
 def test_a_suffix_is_asked_for_within_what_is_left_of_max_tokens() -> None:
     world = Toy()
-    carry_out(QAlign(chains=4), toy_task(80), world)
+    conformance.drive(QAlign(chains=4), toy_task(80), world)
     for request in world.generates:
         assert request.sampling.max_tokens == 1000 - len(request.prefix)
     assert {len(letters(request.prefix)) for request in world.generates} == {0, 1, 2}
@@ -274,7 +259,7 @@ def test_tokens_and_statistics_of_what_is_kept_are_its_share() -> None:
                 return (Generated((Completion(" c", 4, Finish.LENGTH, stats),), Usage(1, 4, 1)),)
             return (Scored(((0.9,),), Usage(1, 0, 1)),)
 
-    (draft,) = carry_out(QAlign(chains=1), toy_task(1, (before,), key="k0"), Once())
+    (draft,) = conformance.drive(QAlign(chains=1), toy_task(1, (before,), key="k0"), Once())
     assert (draft.text, draft.tokens, draft.finish) == ("aaaa c", 12, Finish.LENGTH)
     assert draft.stats is not None
     assert draft.stats.mean_logprob == pytest.approx(-2.0)
@@ -282,7 +267,7 @@ def test_tokens_and_statistics_of_what_is_kept_are_its_share() -> None:
 
 
 def test_repeats_share_their_weight() -> None:
-    drafts = carry_out(QAlign(chains=1), toy_task(6, key=CLIMBS), Words(CLIMBS_AND_STAYS))
+    drafts = conformance.drive(QAlign(chains=1), toy_task(6, key=CLIMBS), Words(CLIMBS_AND_STAYS))
     three, five, eight = (draft.weight for draft in (drafts[0], drafts[1], drafts[4]))
     # "one" (3 characters) is held by all six, " two" by four, " three" by one and " four five" by three.
     assert three == pytest.approx((3 / 6 + 4 / 4 + 6) / 13)
@@ -296,7 +281,7 @@ def test_a_token_counts_once_as_evidence_over_all_purchases(chains: int, first: 
     world, earlier, strategy = Toy(), tuple[Draft, ...](), QAlign(chains=chains)
     for rounds in (first, second):
         before = world.tokens
-        drafts = carry_out(strategy, toy_task(rounds * chains, earlier), world)
+        drafts = conformance.drive(strategy, toy_task(rounds * chains, earlier), world)
         counted = sum(draft.weight * draft.tokens for draft in drafts if draft.weight > LEAST_WEIGHT)
         assert counted <= world.tokens - before + 1e-9
         earlier += drafts
