@@ -67,9 +67,8 @@ def default_start(arms: Sequence[Arm]) -> Start:
     first = arms[0]
     lifts, deviations = np.zeros(len(arms)), np.zeros(len(arms))
     for at, arm in enumerate(arms):
-        search = arm.strategy.name != "best_of_n"
-        lifts[at] = SEARCH_LIFT if search else 0.0
-        variance = SEARCH_DEVIATION**2 if search else 0.0
+        lifts[at] = 0.0 if arm.samples else SEARCH_LIFT
+        variance = 0.0 if arm.samples else SEARCH_DEVIATION**2
         if arm.writers != first.writers or arm.sampling != first.sampling:
             variance += MODEL_DEVIATION**2
         deviations[at] = np.sqrt(variance) if at else 0.0
@@ -99,7 +98,7 @@ class Difficulty:
         """Take in the candidates of one purchase."""
         self.evidence.add(prompt, arm, candidates)
         self.scored = self.scored or any(c.score is not None and c.answer is not None for c in candidates)
-        if self.arms[arm].strategy.name != "best_of_n":
+        if not draws_independently(self.arms[arm].strategy):
             self._worth_sum[arm] += sum(c.draft.weight for c in candidates)
             self._worth_count[arm] += len(candidates)
         self._candidates += len(candidates)
@@ -165,7 +164,7 @@ class Difficulty:
 
 def _assumed_worth(arm: Arm) -> float:
     """One, for independent samples; 1 / width, for the finals of a search that share their beginnings."""
-    if arm.strategy.name == "best_of_n" or draws_independently(arm.strategy):
+    if draws_independently(arm.strategy):
         return 1.0
     width = getattr(arm.strategy, "width", 2)
     # A width that follows n is taken at the middle of what the arm sells.

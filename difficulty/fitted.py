@@ -108,7 +108,7 @@ class FittedPolicy:
         them apart, whatever their settings."""
         found: dict[str, list[str]] = {}
         for arm in arms:
-            if arm.strategy.name == "best_of_n" and self.arm(arm) is not None and not self._amounts(arm):
+            if arm.samples and self.arm(arm) is not None and not self._amounts(arm):
                 found.setdefault(arm.name if arm.name in self.arms else arm.policy, []).append(arm.name)
         return {name: tuple(some) for name, some in found.items() if len(some) > 1}
 
@@ -135,7 +135,7 @@ class FittedPolicy:
         lifts, deviations = base.lifts.copy(), base.deviations.copy()
         alike = {name for names in self.shared(arms).values() for name in names}
         for at, (arm, found) in enumerate(zip(arms, known, strict=True)):
-            if found is not None and (self.knows(arm) or arm.strategy.name == "best_of_n"):
+            if found is not None and (self.knows(arm) or arm.samples):
                 # What is known of another's settings says as little of this arm's as it would of another model's.
                 own = self.knows(arm) or arm.name not in alike
                 lifts[at], deviations[at] = found.lift, max(KNOWN_DEVIATION, 0.0 if own else deviations[at])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from apportion.policies.strategy import Strategy, judges
+from apportion.policies.strategy import Strategy, draws_independently, judges
 from apportion.types import Candidate, Sampling
 
 
@@ -47,6 +47,11 @@ class Arm:
     def writers(self) -> tuple[str, ...]:
         """The models that write its responses; a second one that judges them writes none."""
         return (self.policy,) if self.second is None or judges(self.strategy) else (self.policy, self.second)
+
+    @property
+    def samples(self) -> bool:
+        """Whether its responses are samples of its policy alone, so that what is known of the model is of them."""
+        return draws_independently(self.strategy) and self.writers == (self.policy,)
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -1,10 +1,10 @@
 """Every arm for every prompt, prompt after prompt: how labelled prompts are recorded as a pool.
 
-Independent samples can be dealt from one large purchase, so a best-of-n arm buys `samples` once. A search of one size
-cannot be dealt from another (a beam of 4 is no part of a beam of 16), so a search buys each amount it is configured
-with, each as if it were the first (`apportion.scheduler.machine.Settings`): a chain of 16 does not go on from one of 4.
-A prompt begins only after those before it have begun, and only if the budget is expected to hold all its purchases
-beside those that begun prompts still need: where it ends, a prefix of the prompts is complete on all arms.
+Independent samples can be dealt from one large purchase, so an arm that draws them buys `samples` once. A search of one
+size cannot be dealt from another (a beam of 4 is no part of a beam of 16), so a search buys each amount it is
+configured with, each as if it were the first (`apportion.scheduler.machine.Settings`): a chain of 16 does not go on
+from one of 4. A prompt begins only after those before it have begun, and only if the budget is expected to hold all its
+purchases beside those that begun prompts still need: where it ends, a prefix of the prompts is complete on all arms.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from apportion.difficulty.estimator import Difficulty
 from apportion.errors import BudgetError, ConfigError
 from apportion.policies.arm import Arm
+from apportion.policies.strategy import draws_independently
 from apportion.scheduler.allocation import Allocation, Forecast, Ints, Offer, Problem, Rest
 from apportion.scheduler.known import Known, own_settings
 from apportion.types import Candidate, Purchase
@@ -35,7 +36,7 @@ class CalibrationSettings:
 
 def independent(arm: Arm) -> bool:
     """Whether any number of an arm's candidates can be dealt from more of them."""
-    return arm.strategy.name == "best_of_n"
+    return draws_independently(arm.strategy)
 
 
 def script(arms: Sequence[Arm], samples: int) -> tuple[Purchase, ...]:

@@ -66,6 +66,7 @@ class Recorded:
     size: int = 1
     name: ClassVar[str] = "best_of_n"
     needs_verifier: ClassVar[bool] = False
+    independent: ClassVar[bool] = True
 
     def plan(self, task: Task) -> Plan:
         seeds = tuple(range(task.drawn, task.drawn + task.n))
@@ -90,6 +91,7 @@ class RecordedSearch(Recorded):
     """A recorded search: its candidates share their beginnings, and are no independent samples."""
 
     name: ClassVar[str] = "search"
+    independent: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from apportion.difficulty.keep import kept
 from apportion.difficulty.playbook import plain_book, plain_tables
 from apportion.difficulty.pools import Pool
 from apportion.policies.arm import Arm
+from apportion.policies.strategy import draws_independently
 from apportion.scheduler.allocation import Allocation, Problem
 from apportion.scheduler.counted import Counted
 from apportion.scheduler.known import Known, own_settings
@@ -72,7 +73,7 @@ def _from_one(arm: Arm) -> Arm:
 
     Where the least amount of the config cannot be bought for all prompts, one candidate for each of more is better.
     """
-    alone = arm.strategy.name == "best_of_n" and 1 not in arm.amounts and arm.strategy.check(1) is None
+    alone = draws_independently(arm.strategy) and 1 not in arm.amounts and arm.strategy.check(1) is None
     return replace(arm, amounts=(1, *arm.amounts)) if alone else arm
 
 
@@ -85,7 +86,7 @@ def _least(problem: Problem) -> float:
 def _alone(problem: Problem) -> bool:
     """Whether the job is a vote of one arm."""
     arm = problem.arms[0]
-    return len(problem.arms) == 1 and arm.strategy.name == "best_of_n" and arm.select in PLAIN_SELECTORS
+    return len(problem.arms) == 1 and draws_independently(arm.strategy) and arm.select in PLAIN_SELECTORS
 
 
 def _by_score(problem: Problem) -> bool:
@@ -131,15 +132,17 @@ class _Source:
 def _sources(problem: Problem, fitted: FittedPolicy | None) -> dict[str, _Source]:
     """The playbook's arms for those of the job, by name; none where the pool does not know them all.
 
-    An arm that samples is the deck of its name, or of its model; a search is a deck for each amount that it sells
-    (beam@4, beam@16), and an arm of a replay is its own deck. There are none either where two arms of the job would be
-    one deck: its candidates would vote twice, and the arms differ in settings that the pool knows nothing of.
+    An arm that draws independently is the deck of its name, or where it samples its model, of the model's; a search is
+    a deck for each amount that it sells (beam@4, beam@16), and an arm of a replay is its own deck. There are none
+    either where two arms of the job would be one deck: its candidates would vote twice, and the arms differ in settings
+    that the pool knows nothing of.
     """
     known = {} if fitted is None or fitted.pool is None else fitted.pool["decks"]
     found: dict[str, _Source] = {}
     for arm in problem.arms:
-        if arm.strategy.name == "best_of_n" and not is_search(arm.name):
-            decks = {arm.name: next((name for name in (arm.name, arm.policy) if name in known), "")}
+        if draws_independently(arm.strategy) and not is_search(arm.name):
+            names = (arm.name, arm.policy) if arm.samples else (arm.name,)
+            decks = {arm.name: next((name for name in names if name in known), "")}
         else:
             amounts = {f"{arm.name}{AT}{n}" for n in arm.amounts} | {arm.name}
             decks = {name: name for name in sorted(amounts) if name in known and is_search(name)}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from apportion.difficulty.playbook import Playbook
 from apportion.difficulty.trial import Trial
+from apportion.policies.strategy import draws_independently
 from apportion.scheduler.allocation import Floats, Problem
 
 FIXED_SHARE = 0.5
@@ -64,7 +65,7 @@ class Reading:
     def __init__(self, problem: Problem, sold: Mapping[str, str]) -> None:
         at = {arm.name: place for place, arm in enumerate(problem.arms)}
         self.costs = BookCosts(problem, sold)
-        self.single = {name: problem.arms[at[arm]].strategy.name == "best_of_n" for name, arm in sold.items()}
+        self.single = {name: draws_independently(problem.arms[at[arm]].strategy) for name, arm in sold.items()}
         self._most = {
             name: UNBOUNDED if problem.limits is None or not problem.prompts else int(problem.limits[0, at[arm]])
             for name, arm in sold.items()

@@ -16,6 +16,9 @@ from apportion.difficulty.keep import keep
 from apportion.difficulty.registry import estimate
 from apportion.errors import ConfigError
 from apportion.policies.beam_search import BeamSearch
+from apportion.policies.genrm import GenRM
+from apportion.policies.revise import Revise
+from apportion.policies.rsd import RewardGuided
 from apportion.scheduler import pricing
 from apportion.scheduler.allocation import Offer
 from apportion.scheduler.counted import Counted
@@ -26,6 +29,11 @@ from apportion.scheduler.sequenced import Sequenced
 from apportion.types import Sampling
 
 PROMPTS = 20
+INDEPENDENT = (
+    replace(arm("judged", "weighted"), strategy=GenRM(), verifier=None, second="judge"),
+    replace(arm("drafted", "weighted"), strategy=RewardGuided(), second="dear"),
+)
+"""One model's responses that another judges, and responses that two models write."""
 
 
 class Costs(PerSample):
@@ -149,6 +157,26 @@ def test_a_search_is_not_known_by_its_model(made):
     beam = replace(arm("beam", "weighted", policy="small"), strategy=BeamSearch(), amounts=(4, 16))
     assert isinstance(job(beam, fitted=FITTED), Price)
     assert not made
+
+
+def test_a_vote_of_any_independent_responses_has_a_playbook_without_labels():
+    assert all(isinstance(job(one), Sequenced) for one in INDEPENDENT)
+    assert isinstance(job(replace(arm("chains"), strategy=Revise(), amounts=(4, 8))), Price)
+
+
+@pytest.mark.parametrize("one", INDEPENDENT, ids=lambda one: one.name)
+def test_independent_responses_of_any_strategy_are_dealt_from_one_deck(one):
+    known = policy_of(make_pool(45, {one.name: 5, "large": 5}, seed=2))
+    policy = job(one, arm("large"), fitted=known)
+    assert isinstance(policy, Sequenced)
+    assert policy.offer(0, 120.0).purchase.arm in (one.name, "large")
+
+
+def test_what_two_models_write_is_not_known_by_one_of_them(made):
+    judged, drafted = INDEPENDENT
+    assert isinstance(job(drafted, arm("large"), fitted=FITTED), Price)
+    assert not made
+    assert isinstance(job(judged, arm("large"), fitted=FITTED), Sequenced)
 
 
 def test_a_policy_without_a_pool_teaches_beliefs_alone(made):

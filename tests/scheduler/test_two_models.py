@@ -12,6 +12,8 @@ import apportion
 from apportion.configs.build import load_job
 from apportion.difficulty.estimator import Difficulty, default_start
 from apportion.lab import lab_path
+from apportion.scheduler.calibration import script
+from apportion.types import Purchase
 
 ROWS = 3
 BUDGETS = {"tokens": 60_000, "samples": 120}
@@ -65,6 +67,12 @@ def test_job(strategy: str, unit: str, tmp_path: Path) -> None:
     assert by_model["small"] > 0
     if strategy != "cascade":
         assert by_model[ARMS[strategy]["second"]] > 0
+
+
+@pytest.mark.parametrize(("strategy", "bought"), [("genrm", 6), ("spec_reason", 6), ("rsd", 6), ("cascade", 4)])
+def test_responses_that_share_nothing_are_recorded_in_one_purchase(strategy: str, bought: int, tmp_path: Path) -> None:
+    arms = load_job(config(strategy, "tokens", str(tmp_path)), ["dataset.path=lab:test"]).arms
+    assert script(arms, 6) == (Purchase("two", bought),)
 
 
 @pytest.mark.parametrize(("strategy", "worth"), [("genrm", 1.0), ("spec_reason", 1.0), ("rsd", 1.0), ("cascade", 0.5)])
