@@ -77,8 +77,8 @@ def fit_beliefs(pool: Pool, names: Sequence[str]) -> FittedPolicy:
     prior, posterior = _fit_prior(own, found)
     texts = [pool.texts[at] for at in known]
     told = fit_text(texts, found.right, found.tried, prior.sum(axis=1)) if any(texts) else None
-    states = pool.hidden
-    hidden = None if states is None else fit_hidden(states.part(known), found.right, found.tried, prior.sum(axis=1))
+    states = None if pool.hidden is None else pool.hidden.part(known)
+    hidden = None if states is None else fit_hidden(states, found.right, found.tried, prior.sum(axis=1))
     calibration, weights = _fit_scores(own, posterior)
     if calibration is not None:
         calibration = _careful(own, prior, calibration)
@@ -99,6 +99,7 @@ def fit_beliefs(pool: Pool, names: Sequence[str]) -> FittedPolicy:
             "pools": list(names),
             "prompts": len(pool.ids),
             "candidates": sum(counts.values()),
+            **({} if states is None else {"states": int(states.known.sum())}),
         },
         hidden=hidden,
         error=FitError() if told is None else FitError(told[2], told[1]),

@@ -38,6 +38,11 @@ class HiddenStates:
     files: str
     vectors: NDArray[np.float32]
 
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Whether the state of each prompt is known, [prompts]."""
+        return np.asarray(np.isfinite(self.vectors).all(axis=1))
+
     def part(self, prompts: NDArray[np.int64]) -> HiddenStates:
         """Those of some prompts."""
         return HiddenStates(self.model, self.files, self.vectors[prompts])
@@ -62,7 +67,7 @@ def fit_hidden(states: HiddenStates, right: Floats, tried: Floats, prior: Floats
 
     `right` of `tried` candidates of each prompt were right, [prompts]; those whose state is not known are left out.
     """
-    known = np.isfinite(states.vectors).all(axis=1) & (tried > 0)
+    known = states.known & (tried > 0)
     if not known.any():
         return None
     columns = states.vectors[known].astype(np.float64)
@@ -104,7 +109,7 @@ def write_hidden(folder: Path, ids: Sequence[str], states: HiddenStates) -> None
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    known = np.flatnonzero(np.isfinite(states.vectors).all(axis=1)).tolist()
+    known = np.flatnonzero(states.known).tolist()
     schema = pa.schema(
         [("prompt_id", pa.string()), ("hidden", pa.list_(pa.float32()))],
         metadata={"model": states.model, "files": states.files},

@@ -146,6 +146,5 @@ def _hidden(pools: Sequence[Pool], places: Sequence[Ints], prompts: int) -> Hidd
             )
     vectors = np.full((prompts, first.vectors.shape[1]), np.nan, dtype=np.float32)
     for _, own, place in there:
-        seen = np.isfinite(own.vectors).all(axis=1)
-        vectors[place[seen]] = own.vectors[seen]
+        vectors[place[own.known]] = own.vectors[own.known]
     return HiddenStates(first.model, first.files, vectors)

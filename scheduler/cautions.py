@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from apportion.difficulty.fitted import FEW_PROMPTS, FittedPolicy
+from apportion.difficulty.linear import FEWEST_PROMPTS
 from apportion.difficulty.marks import among
 from apportion.policies.arm import Arm
 from apportion.scheduler.assemble import Prepared
@@ -39,6 +40,18 @@ def _mistaken(fitted: FittedPolicy, source: str, arms: Sequence[Arm]) -> Iterato
             f"arms {', '.join(some)} are one arm, {name}, to {source}, which cannot tell them apart: what each is "
             "worth is learned as the job runs; record them under their own names with apportion calibrate"
         )
+
+
+def untaught(fitted: FittedPolicy) -> str | None:
+    """What to say of a policy whose pools have hidden states of which it learned nothing."""
+    states = fitted.fitted_on.get("states")
+    if states is None or fitted.hidden is not None:
+        return None
+    if states < FEWEST_PROMPTS:
+        why = f"at least {FEWEST_PROMPTS} are needed; record more with apportion calibrate"
+    else:
+        why = "they did not help to tell prompts apart; record more prompts, or use difficulty.features=text"
+    return f"learned nothing from the hidden states of {states} prompts: {why}"
 
 
 def few(fitted: FittedPolicy) -> str | None:

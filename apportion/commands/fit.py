@@ -28,7 +28,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     from apportion.difficulty.pools import read_pool
     from apportion.difficulty.together import chosen
     from apportion.errors import ConfigError
-    from apportion.scheduler.cautions import few
+    from apportion.scheduler.cautions import few, untaught
     from apportion.scheduler.outputs import write_whole
     from apportion.scheduler.terminal import output_console
 
@@ -43,7 +43,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     console.print(_arms_table(policy))
     console.print(_error_table(policy))
     console.print(_closing(policy, arguments.output), highlight=False, markup=False)
-    if (caution := few(policy)) is not None:
+    for caution in filter(None, (few(policy), untaught(policy))):
         complain(f"caution: {arguments.output} {caution}")
     return EXIT_OK
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from made_pools import make_pool, write_pool
@@ -15,6 +16,8 @@ from made_pools import make_pool, write_pool
 from apportion.cli import main
 from apportion.difficulty.fit import fit
 from apportion.difficulty.fitted import FEW_PROMPTS, load
+from apportion.difficulty.hidden import HiddenStates, write_hidden
+from apportion.difficulty.linear import FEWEST_PROMPTS
 from apportion.scheduler.cautions import cautions
 
 CONFIG: dict[str, Any] = {
@@ -84,6 +87,25 @@ def test_arms_that_the_policy_takes_for_one_are_named(folder: Path, capsys: pyte
     capsys.readouterr()
     for command in ("plan", "check"):
         assert "arms hot, vote are one arm, small, to policy.json" in said(capsys, command, "job.yaml")[0]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        (FEWEST_PROMPTS - 1, r"hidden states of 49 prompts: at least 50 .*record more with apportion calibrate"),
+        (FEWEST_PROMPTS, r"hidden states of 50 prompts: they did not .*use difficulty\.features=text"),
+    ],
+)
+def test_a_fit_says_that_hidden_states_taught_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], prompts: int, message: str
+) -> None:
+    """Of 60 prompts, of which so many have a state, and none says anything."""
+    pool = make_pool(60, {"small": 6})
+    write_pool(pool, folder / "pool")
+    vectors = np.where(np.arange(60)[:, None] < prompts, np.zeros((60, 3)), np.nan).astype(np.float32)
+    write_hidden(folder / "pool", pool.ids, HiddenStates("small", "f00", vectors))
+    assert main(["fit", "pool", "-o", "policy.json"]) == 0
+    assert re.search(f"caution: policy.json learned nothing from the {message}", capsys.readouterr().err)
 
 
 def test_the_file_keeps_no_text_and_knows_its_prompts_again(folder: Path) -> None:
