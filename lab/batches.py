@@ -5,8 +5,9 @@ padding. Pool `k` of a run depends only on the run's name, its seed and `k`, so 
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from tokenizers import Tokenizer
@@ -19,6 +20,8 @@ POOL_STORIES = 2048
 
 IGNORED = -100
 
+Row = TypeVar("Row")
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -28,16 +31,43 @@ class Batch:
     targets: torch.Tensor
 
 
-def pad_rows(rows: list[tuple[list[int], int]], pad: int) -> Batch:
-    """A batch of (token ids, prompt length) rows."""
-    length = max(len(ids) for ids, _ in rows) - 1
-    tokens = torch.full((len(rows), length), pad)
-    targets = torch.full((len(rows), length), IGNORED)
-    for index, (ids, prompt) in enumerate(rows):
-        whole = torch.tensor(ids)
-        tokens[index, : len(ids) - 1] = whole[:-1]
-        targets[index, prompt - 1 : len(ids) - 1] = whole[prompt:]
-    return Batch(tokens, targets)
+def padded(rows: Sequence[Sequence[int]], pad: int) -> torch.Tensor:
+    """Rows of token ids as one right-padded `[rows, length]` tensor."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *([pad] * (longest - len(row)))] for row in rows])
+
+
+def grouped(
+    rows: Iterable[Row], length: Callable[[Row], int], batch_tokens: int, rng: random.Random
+) -> list[list[Row]]:
+    """Rows, neighbours of like length, in groups of about `batch_tokens` tokens when padded, in random order."""
+    groups: list[list[Row]] = [[]]
+    longest = 0
+    for row in rows:
+        longest = max(longest, length(row))
+        if groups[-1] and longest * (len(groups[-1]) + 1) > batch_tokens:
+            groups.append([])
+            longest = length(row)
+        groups[-1].append(row)
+    rng.shuffle(groups)
+    return groups
+
+
+def answer_batches(
+    contexts: list[str], answers: list[str], tokenizer: Tokenizer, batch_tokens: int, rng: random.Random
+) -> Iterator[Batch]:
+    """Every context and its answer in batches, in random order; the loss is on the answers and on how they end."""
+    read = tokenizer.encode_batch(contexts)
+    written = tokenizer.encode_batch([f"{answer}{EOS}" for answer in answers])
+    rows = [(one.ids + other.ids, len(one.ids)) for one, other in zip(read, written, strict=True)]
+    pad = token_id(tokenizer, PAD)
+    for group in grouped(sorted(rows, key=_length), _length, batch_tokens, rng):
+        targets = [[IGNORED] * (prompt - 1) + ids[prompt:] for ids, prompt in group]
+        yield Batch(padded([ids[:-1] for ids, _ in group], pad), padded(targets, IGNORED))
+
+
+def _length(row: tuple[list[int], int]) -> int:
+    return len(row[0])
 
 
 def pool_batches(tokenizer: Tokenizer, seed: str, max_ops: int, batch_tokens: int) -> Iterator[Batch]:
@@ -45,18 +75,5 @@ def pool_batches(tokenizer: Tokenizer, seed: str, max_ops: int, batch_tokens: in
     rng = random.Random(seed)
     stream = training_stories(rng, max_ops)
     stories = [next(stream) for _ in range(POOL_STORIES)]
-    prompts = tokenizer.encode_batch([f"{story.problem}\n" for story in stories])
-    solutions = tokenizer.encode_batch([f"{story.solution}{EOS}" for story in stories])
-    rows = sorted(
-        ((prompt.ids + solution.ids, len(prompt.ids)) for prompt, solution in zip(prompts, solutions, strict=True)),
-        key=lambda row: len(row[0]),
-    )
-    pad = token_id(tokenizer, PAD)
-    groups: list[list[tuple[list[int], int]]] = [[]]
-    for row in rows:
-        if groups[-1] and len(row[0]) * (len(groups[-1]) + 1) > batch_tokens:
-            groups.append([])
-        groups[-1].append(row)
-    rng.shuffle(groups)
-    for group in groups:
-        yield pad_rows(group, pad)
+    problems, solutions = [f"{story.problem}\n" for story in stories], [story.solution for story in stories]
+    return answer_batches(problems, solutions, tokenizer, batch_tokens, rng)

@@ -1,7 +1,7 @@
 """Compute the model card's tables: `python -m apportion.lab.card` rewrites them in MODEL_CARD.md.
 
-Sizes, training, the reward model's ProcessBench F1 and the reviser's chains come from the model folders (with `--again`
-the last two are computed anew, from samples drawn on held-out stories), pass@1 from the recorded pools. With `--check`
+Sizes, training and how well the reward models, the reviser and the judge do come from the model folders (with `--again`
+the last is computed anew, from samples drawn on held-out stories), pass@1 from the recorded pools. With `--check`
 nothing is written and a stale card is an error.
 """
 
@@ -21,6 +21,7 @@ from apportion.lab.paths import lab_path
 from apportion.lab.record_pool import read_rows
 from apportion.lab.revisions import Revisions
 from apportion.lab.revisions import evaluate as evaluate_chains
+from apportion.lab.runs import read_record
 from apportion.lab.spread import pass_rates, spread
 from apportion.lab.train_prm import evaluate
 
@@ -38,8 +39,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def training_record(name: str) -> dict[str, Any]:
     """What the training script left in a model's folder."""
-    record: dict[str, Any] = json.loads((lab_path(f"lab:{name}") / "training.json").read_text())
-    return record
+    return read_record(lab_path(f"lab:{name}"))
 
 
 def sizes() -> str:
@@ -143,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail if the card is not up to date")
     parser.add_argument(
-        "--again", action="store_true", help="judge the reward model and the reviser again, not as recorded"
+        "--again", action="store_true", help="judge reward models, reviser and judge again, not as recorded"
     )
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from tokenizers import Tokenizer
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -53,6 +54,12 @@ DOUBT: Final = 0.25
 def judge_text(problem: str, solution: str) -> str:
     """What the model reads: the chat template applied to the question."""
     return f"{QUESTION.format(problem=problem, solution=solution)}\n"
+
+
+def verdict_tokens(tokenizer: Tokenizer) -> tuple[int, int]:
+    """What an answer of Yes and one of No begin with."""
+    yes, no = (tokenizer.encode(word).ids[0] for word in (YES, NO))
+    return yes, no
 
 
 def is_right(sample: Labelled) -> bool:

@@ -7,7 +7,7 @@ answer needs.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 import torch
 
 from apportion.lab import tokenizer as lab_tokenizer
-from apportion.lab.judge import NO, YES, is_right, judge_text
+from apportion.lab.judge import is_right, judge_text, verdict_tokens
 from apportion.lab.models import load_model
 from apportion.lab.paths import lab_path
 from apportion.lab.prm import Scorer
@@ -44,14 +44,22 @@ def area(right: Sequence[float], wrong: Sequence[float]) -> float:
     return float((higher > 0).double().mean() + (higher == 0).double().mean() / 2.0)
 
 
+def within_stories(
+    scores: Sequence[float], samples: Sequence[Labelled], right: Callable[[Labelled], bool]
+) -> list[float]:
+    """The area within each story that has right and wrong samples, by what `right` calls so."""
+    by_story: dict[str, dict[bool, list[float]]] = {}
+    for score, sample in zip(scores, samples, strict=True):
+        by_story.setdefault(sample.problem, {True: [], False: []})[right(sample)].append(score)
+    return [area(one[True], one[False]) for one in by_story.values() if one[True] and one[False]]
+
+
 def areas(scores: Sequence[float], samples: Sequence[Labelled]) -> tuple[float, float, int]:
     """The area over all samples, the mean area within a story, and of how many stories."""
-    by_story: dict[str, dict[bool, list[float]]] = {}
     both: dict[bool, list[float]] = {True: [], False: []}
     for score, sample in zip(scores, samples, strict=True):
-        for group in (both, by_story.setdefault(sample.problem, {True: [], False: []})):
-            group[is_right(sample)].append(score)
-    within = [area(one[True], one[False]) for one in by_story.values() if one[True] and one[False]]
+        both[is_right(sample)].append(score)
+    within = within_stories(scores, samples, is_right)
     return area(both[True], both[False]), sum(within) / len(within), len(within)
 
 
@@ -59,7 +67,7 @@ def areas(scores: Sequence[float], samples: Sequence[Labelled]) -> tuple[float, 
 def first_words(folder: Path, samples: Sequence[Labelled]) -> list[tuple[float, float]]:
     """Per sample the probabilities that the judge's answer begins as Yes and as No do."""
     model, tokenizer = load_model(folder), lab_tokenizer.build()
-    words = [tokenizer.encode(word).ids[0] for word in (YES, NO)]
+    words = list(verdict_tokens(tokenizer))
     found: list[tuple[float, float]] = []
     for sample in samples:
         ids = tokenizer.encode(judge_text(sample.problem, "\n".join(sample.steps))).ids

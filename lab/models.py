@@ -92,11 +92,15 @@ def write_folder(folder: Path, config: dict[str, Any], weights: dict[str, torch.
     lab_tokenizer.save(folder, config["max_position_embeddings"])
 
 
+def stored_weights(model: Qwen2ForCausalLM) -> dict[str, torch.Tensor]:
+    """A causal model's weights, the head left out: it is the embedding."""
+    return {name: weight for name, weight in model.state_dict().items() if name != "lm_head.weight"}
+
+
 def export(model: Qwen2ForCausalLM, shape: Shape, folder: Path) -> None:
     """Write a causal model as a Hugging Face folder."""
-    weights = {name: weight for name, weight in model.state_dict().items() if name != "lm_head.weight"}
     config = config_of(shape)
-    write_folder(folder, config, weights)
+    write_folder(folder, config, stored_weights(model))
     write_generation(folder, config)
 
 

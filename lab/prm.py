@@ -16,6 +16,7 @@ from torch import nn
 from transformers import Qwen2Config, Qwen2Model
 
 from apportion.lab import tokenizer as lab_tokenizer
+from apportion.lab.batches import padded
 from apportion.lab.models import Shape, config_of, write_folder
 from apportion.lab.tokenizer import PAD, STEP, token_id
 
@@ -81,12 +82,6 @@ def load_prm(folder: Path) -> ProcessRewardModel:
 def export_prm(model: ProcessRewardModel, folder: Path) -> None:
     """Write the reward model as a Hugging Face folder."""
     write_folder(folder, prm_config(), dict(model.state_dict()))
-
-
-def padded(rows: Sequence[Sequence[int]], pad: int) -> torch.Tensor:
-    """Rows of token ids as one right-padded `[rows, length]` tensor."""
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[*row, *([pad] * (longest - len(row)))] for row in rows])
 
 
 class Scorer:

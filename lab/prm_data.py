@@ -31,13 +31,16 @@ class Labelled:
         return [1] * right + [0] * (len(self.steps) - right)
 
 
+def agreement(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many of their first elements two sequences have alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
+
+
 def first_wrong_step(steps: Sequence[str], solution: str) -> int | None:
     """The first index at which `steps` leaves the true solution."""
-    truth = solution.split("\n")
-    for index, step in enumerate(steps):
-        if index >= len(truth) or step != truth[index]:
-            return index
-    return None
+    agreed = agreement(steps, solution.split("\n"))
+    return agreed if agreed < len(steps) else None
 
 
 def draw_stories(rng: random.Random, split: Split, count: int) -> list[Story]:

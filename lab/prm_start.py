@@ -166,17 +166,24 @@ def _read(state: dict[str, torch.Tensor]) -> None:
     state["score.2.bias"].copy_(torch.tensor([-1.0, 1.0]))
 
 
+def start_widened(small: Path, seed: int, attention: str) -> tuple[ProcessRewardModel, dict[str, torch.Tensor]]:
+    """An untrained reward model whose first layers are those of the policy in the folder `small`; its weights there."""
+    torch.manual_seed(seed)
+    model = new_prm(attention)
+    state, old = model.state_dict(), load_file(small / "model.safetensors")
+    for name, weight in old.items():
+        if name != "model.norm.weight":
+            state[name].copy_(widened(name, weight, state[name].shape))
+    return model, old
+
+
 @torch.no_grad()
 def start_model(small: Path, seed: int, attention: str = "sdpa") -> ProcessRewardModel:
     """The reward model built on the policy in the folder `small`, to be trained."""
-    torch.manual_seed(seed)
     tokenizer = lab_tokenizer.build()
-    model = new_prm(attention)
+    model, old = start_widened(small, seed, attention)
     state = model.state_dict()
-    old = load_file(small / "model.safetensors")
-    norm, embedding = old.pop("model.norm.weight"), old["model.embed_tokens.weight"]
-    for name, weight in old.items():
-        state[name].copy_(widened(name, weight, state[name].shape))
+    norm, embedding = old["model.norm.weight"], old["model.embed_tokens.weight"]
     ids = _mark_tokens(state["model.embed_tokens.weight"], tokenizer)
     # A step tag also ends the last step, where the policy expected the end mark.
     newline = tokenizer.encode("\n").ids[0]

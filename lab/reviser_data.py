@@ -5,7 +5,6 @@ puts the one nearest to the solution by edit distance last, so that it is worth 
 conversation that `revise` makes of it with an empty instruction: the problem, a newline, each attempt and a newline.
 """
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from apportion.lab import tokenizer as lab_tokenizer
-from apportion.lab.batches import Batch, pad_rows
+from apportion.lab.batches import Batch, answer_batches
 from apportion.lab.network import Network
 from apportion.lab.paths import lab_path
 from apportion.lab.prm_data import draw_stories
+from apportion.lab.runs import kept_rows
 from apportion.lab.sampling import complete
-from apportion.lab.tokenizer import EOS, PAD, token_id
 
 MAX_ATTEMPTS: Final = 4
 # In context, when trained and when used (Snell et al.).
@@ -91,9 +90,11 @@ def make_row(tried: Tried, tokenizer: Tokenizer, rng: random.Random, right_share
 
 def attempts_of(stories: int, samples: int, seed: int, cache: Path) -> list[Tried]:
     """`lab:small`'s wrong samples on training stories, drawn once and kept in the work folder."""
-    if cache.exists():
-        rows = [json.loads(line) for line in cache.read_text().splitlines()]
-        return [Tried(problem, solution, tuple(wrong)) for problem, solution, wrong in rows]
+    rows = kept_rows(cache, lambda: [(one.problem, one.solution, one.wrong) for one in _tried(stories, samples, seed)])
+    return [Tried(problem, solution, tuple(wrong)) for problem, solution, wrong in rows]
+
+
+def _tried(stories: int, samples: int, seed: int) -> list[Tried]:
     drawn = draw_stories(random.Random(f"reviser/{seed}"), "train", stories)
     network, tokenizer = Network.load(lab_path("lab:small")), lab_tokenizer.build()
     completions = complete(network, tokenizer, [story.problem for story in drawn], samples, TEMPERATURE, seed=seed)
@@ -103,24 +104,10 @@ def attempts_of(stories: int, samples: int, seed: int, cache: Path) -> list[Trie
         distinct = dict.fromkeys(done.text for done in ended if done.text)
         wrong = tuple(text for text in distinct if text.split("\n")[-1] != f"Answer: {story.answer}")
         tried.append(Tried(story.problem, story.solution, wrong))
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    part = cache.with_suffix(".part")
-    part.write_text("".join(f"{json.dumps([one.problem, one.solution, one.wrong])}\n" for one in tried))
-    part.rename(cache)
     return tried
 
 
 def row_batches(rows: Sequence[Row], tokenizer: Tokenizer, batch_tokens: int, rng: random.Random) -> Iterator[Batch]:
     """The rows in batches of about `batch_tokens` tokens, neighbours of like length, in random order."""
-    contexts = tokenizer.encode_batch([row.context for row in rows])
-    solutions = tokenizer.encode_batch([f"{row.solution}{EOS}" for row in rows])
-    pairs = [(before.ids + after.ids, len(before.ids)) for before, after in zip(contexts, solutions, strict=True)]
-    groups: list[list[tuple[list[int], int]]] = [[]]
-    for pair in sorted(pairs, key=lambda pair: len(pair[0])):
-        if groups[-1] and len(pair[0]) * (len(groups[-1]) + 1) > batch_tokens:
-            groups.append([])
-        groups[-1].append(pair)
-    rng.shuffle(groups)
-    pad = token_id(tokenizer, PAD)
-    for group in groups:
-        yield pad_rows(group, pad)
+    contexts, solutions = [row.context for row in rows], [row.solution for row in rows]
+    return answer_batches(contexts, solutions, tokenizer, batch_tokens, rng)

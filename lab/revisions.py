@@ -5,10 +5,9 @@ at temperature 0.8.
 """
 
 import argparse
-import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -24,6 +23,7 @@ from apportion.lab.paths import lab_path
 from apportion.lab.prm_data import draw_stories
 from apportion.lab.record_pool import parse_answer
 from apportion.lab.reviser_data import MAX_ATTEMPTS
+from apportion.lab.runs import read_record, write_judged
 from apportion.lab.sampling import MAX_TOKENS, Completion, complete
 
 STORIES: Final = 150
@@ -116,10 +116,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder = lab_path("lab:reviser")
-    found = evaluate(folder)
-    record = json.loads((folder / "training.json").read_text())
-    (folder / "training.json").write_text(json.dumps({**record, "held_out": asdict(found)}, indent=2) + "\n")
-    print(found)
+    write_judged(folder, read_record(folder), evaluate(folder))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from apportion.lab import tokenizer as lab_tokenizer
+from apportion.lab.batches import padded
 from apportion.lab.network import Network
-from apportion.lab.prm import padded
 from apportion.lab.tokenizer import PAD, STEP, token_id
 
 ROWS = 64

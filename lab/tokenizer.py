@@ -1,7 +1,7 @@
 """The lab's tokenizer: Qwen2's own kind (byte-level BPE), with just enough merges for the stories' words.
 
 One token a word of the stories with its leading space, one a digit, one a byte of anything else. Invariants:
-`decode(encode(text)) == text` for any text in Unicode's composed form; all three lab models ship the same files.
+`decode(encode(text)) == text` for any text in Unicode's composed form; all lab models ship the same `tokenizer.json`.
 
 It is Qwen2's kind because transformers 5 builds that class for every model of this type, whatever the tokenizer's
 files ask for: the splitting rule below must be Qwen2's, character for character.

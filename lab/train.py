@@ -1,31 +1,38 @@
-"""Train a policy model from scratch: `python -m apportion.lab.train small|large [--work FOLDER] [--export]`.
+"""Train a policy model from scratch: `python -m apportion.lab.train small|large [--work FOLDER] [--threads N]`.
 
 The learning rate warms up, stays, and decays linearly to zero over the last part; short stories come first. Hidden
 matrices are trained with Muon and everything else with AdamW. A checkpoint in the work folder is resumed from; data
 order and initial weights depend on the recipe's seed alone.
 """
 
-import argparse
-import json
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from transformers import AttentionInterface, Qwen2ForCausalLM
 
 from apportion.lab import tokenizer as lab_tokenizer
 from apportion.lab.batches import IGNORED, Batch, pool_batches
 from apportion.lab.growing import grow
-from apportion.lab.models import SHAPES, export, load_model, new_model
+from apportion.lab.models import SHAPES, export, load_model, new_model, stored_weights
 from apportion.lab.paths import lab_path
+from apportion.lab.runs import (
+    CHECKPOINT_SECONDS,
+    Log,
+    Progress,
+    Tensors,
+    load_checkpoint,
+    load_moments,
+    moments,
+    run_arguments,
+    save_checkpoint,
+    write_record,
+)
 from apportion.lab.stories import MAX_OPS
-
-CHECKPOINT_SECONDS: Final = 120.0
-LOG_STEPS: Final = 50
 
 SLOW_PACE: Final = 0.1
 # For weights that are trained already and should rather be used than changed.
@@ -104,24 +111,17 @@ class Optimizers:
             optimizer.step()
             optimizer.zero_grad()
 
-    def state(self) -> dict[str, torch.Tensor]:
+    def state(self) -> Tensors:
         """Every state tensor under a flat name."""
-        return {
-            f"{which}/{index}/{key}": value.clone()
-            for which, optimizer in enumerate(self.all)
-            for index, entry in optimizer.state_dict()["state"].items()
-            for key, value in entry.items()
-        }
+        states = enumerate(map(moments, self.all))
+        return {f"{which}/{name}": value for which, state in states for name, value in state.items()}
 
-    def load(self, flat: dict[str, torch.Tensor]) -> None:
+    def load(self, flat: Tensors) -> None:
         """Undo `state`."""
         for which, optimizer in enumerate(self.all):
-            entries: dict[int, dict[str, torch.Tensor]] = {}
-            for name, value in flat.items():
-                owner, index, key = name.split("/")
-                if int(owner) == which:
-                    entries.setdefault(int(index), {})[key] = value
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+            own = f"{which}/"
+            state = {name.removeprefix(own): value for name, value in flat.items() if name.startswith(own)}
+            load_moments(optimizer, state)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -141,92 +141,63 @@ def loss_of(model: Qwen2ForCausalLM, batch: Batch) -> torch.Tensor:
 
 
 @dataclass
-class Progress:
-    """Where a run stands; what its checkpoint's JSON holds."""
+class PoolProgress(Progress):
+    """Where a run that reads pool after pool stands."""
 
-    step: int = 0
     pool: int = 0
-    tokens: int = 0
     stories: int = 0
-    seconds: float = 0.0
 
 
-def save_checkpoint(work: Path, model: Qwen2ForCausalLM, optimizers: Optimizers, progress: Progress) -> None:
-    """Write weights and optimiser state, then the JSON that names them, each by rename."""
-    work.mkdir(parents=True, exist_ok=True)
-    weights = {name: weight for name, weight in model.state_dict().items() if name != "lm_head.weight"}
-    for stem, tensors in (("weights", weights), ("optimizer", optimizers.state())):
-        save_file(tensors, work / f"{stem}.part")
-        (work / f"{stem}.part").rename(work / f"{stem}.safetensors")
-    (work / "progress.part").write_text(json.dumps(asdict(progress)))
-    (work / "progress.part").rename(work / "progress.json")
-
-
-def load_checkpoint(work: Path, model: Qwen2ForCausalLM, optimizers: Optimizers) -> Progress:
-    """Restore a run, or start one."""
-    if not (work / "progress.json").exists():
-        return Progress()
-    model.load_state_dict(load_file(work / "weights.safetensors"), strict=False)
-    optimizers.load(load_file(work / "optimizer.safetensors"))
-    return Progress(**json.loads((work / "progress.json").read_text()))
-
-
-def train(name: str, recipe: Recipe, work: Path) -> Qwen2ForCausalLM:
-    """Train to the recipe's end, with checkpoints at pool boundaries."""
-    model = new_model(SHAPES[name], recipe.seed, attention="lab_causal")
-    if recipe.grow_from is not None:
-        grow(load_model(lab_path(f"lab:{recipe.grow_from}")), model, recipe.seed)
-    optimizers = Optimizers(model, recipe)
-    progress = load_checkpoint(work, model, optimizers)
-    tokenizer = lab_tokenizer.build()
-    saved = last = time.monotonic()
-    running = 0.0
+def fit(
+    model: Qwen2ForCausalLM, recipe: Recipe, work: Path, pool_of: Callable[[PoolProgress], Iterable[Batch]]
+) -> tuple[Qwen2ForCausalLM, PoolProgress]:
+    """Train to the recipe's end on one pool of batches after the other, with checkpoints at their boundaries."""
+    optimizers, progress = Optimizers(model, recipe), PoolProgress()
+    if (found := load_checkpoint(work)) is not None:
+        weights, state, stands = found
+        model.load_state_dict(weights, strict=False)
+        optimizers.load(state)
+        progress = PoolProgress(**stands)
+    log, saved = Log(progress), time.monotonic()
     while progress.step < recipe.steps:
-        max_ops = min(MAX_OPS, 2 + (MAX_OPS - 2) * progress.step // recipe.ramp_steps) if recipe.ramp_steps else MAX_OPS
-        for batch in pool_batches(tokenizer, f"{name}/{recipe.seed}/{progress.pool}", max_ops, recipe.batch_tokens):
+        for batch in pool_of(progress):
             if progress.step >= recipe.steps:
                 break
             loss = loss_of(model, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizers.step(learning_rate(recipe, progress.step))
-            now = time.monotonic()
-            progress.step += 1
-            progress.tokens += batch.tokens.numel()
             progress.stories += len(batch.tokens)
-            progress.seconds += now - last
-            last = now
-            running += float(loss.detach())
-            if progress.step % LOG_STEPS == 0:
-                rate = progress.tokens / progress.seconds
-                mean = running / LOG_STEPS
-                print(
-                    f"step {progress.step} ops<={max_ops} loss {mean:.4f} tokens {progress.tokens} {rate:.0f}/s",
-                    flush=True,
-                )
-                running = 0.0
+            log.step(batch.tokens.numel(), loss)
         progress.pool += 1
         if time.monotonic() - saved > CHECKPOINT_SECONDS or progress.step >= recipe.steps:
-            save_checkpoint(work, model, optimizers, progress)
+            save_checkpoint(work, stored_weights(model), optimizers.state(), progress)
             saved = time.monotonic()
-    return model.eval()
+    return model.eval(), progress
+
+
+def train(name: str, recipe: Recipe, work: Path) -> tuple[Qwen2ForCausalLM, PoolProgress]:
+    """The trained policy, and how far its run came."""
+    model = new_model(SHAPES[name], recipe.seed, attention="lab_causal")
+    if recipe.grow_from is not None:
+        grow(load_model(lab_path(f"lab:{recipe.grow_from}")), model, recipe.seed)
+    tokenizer = lab_tokenizer.build()
+
+    def pool_of(progress: PoolProgress) -> Iterator[Batch]:
+        max_ops = min(MAX_OPS, 2 + (MAX_OPS - 2) * progress.step // recipe.ramp_steps) if recipe.ramp_steps else MAX_OPS
+        return pool_batches(tokenizer, f"{name}/{recipe.seed}/{progress.pool}", max_ops, recipe.batch_tokens)
+
+    return fit(model, recipe, work, pool_of)
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=sorted(RECIPES))
-    parser.add_argument("--work", type=Path, default=Path("lab-work"), help="folder for checkpoints")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = run_arguments(__doc__, names=sorted(RECIPES))
     name = arguments.name
-    model = train(name, RECIPES[name], arguments.work / name)
+    model, progress = train(name, RECIPES[name], arguments.work / name)
     folder = lab_path(f"lab:{name}")
     export(model, SHAPES[name], folder)
-    progress = json.loads((arguments.work / name / "progress.json").read_text())
-    record = {"recipe": asdict(RECIPES[name]), **progress, "threads": arguments.threads}
-    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_record(folder, {"recipe": asdict(RECIPES[name]), **asdict(progress), "threads": arguments.threads})
 
 
 if __name__ == "__main__":

@@ -5,11 +5,8 @@ own samples on training stories, and learns at every step whether all steps so f
 the head are trained. What it is judged on are samples on calibration stories.
 """
 
-import argparse
-import json
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -19,19 +16,23 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 from apportion.lab import tokenizer as lab_tokenizer
+from apportion.lab.batches import grouped, padded
 from apportion.lab.network import Network
 from apportion.lab.paths import lab_path
-from apportion.lab.prm import ProcessRewardModel, Scorer, export_prm, padded, prm_text
-from apportion.lab.prm_data import Labelled, draw_stories, labelled_samples
+from apportion.lab.prm import ProcessRewardModel, Scorer, export_prm, prm_text
+from apportion.lab.prm_data import Labelled, agreement, draw_stories, labelled_samples
 from apportion.lab.prm_start import GATHERING, start_model
+from apportion.lab.runs import Log, Progress, kept_rows, run_arguments, write_judged
 from apportion.lab.tokenizer import PAD, STEP, token_id
 from apportion.lab.train import Recipe, learning_rate
 
 TEMPERATURES: Final = ((0.8, 12), (1.0, 4))
 # (temperature, samples of each story): mostly as the policy is used, some with more mistakes.
 
-LOG_STEPS: Final = 50
+EXPORT_STEPS: Final = 300
 THRESHOLD: Final = 0.5
+
+Start = Callable[[Path, int, str], ProcessRewardModel]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,29 +102,29 @@ def evaluate(folder: Path, count: int = RECIPE.held_out_stories, threshold: floa
 
 def training_samples(recipe: PrmRecipe, cache: Path) -> list[Labelled]:
     """Labelled samples of the small policy on training stories, drawn once and kept in the work folder."""
-    if cache.exists():
-        rows = [json.loads(line) for line in cache.read_text().splitlines()]
-        return [Labelled(problem, tuple(steps), solution, wrong) for problem, steps, solution, wrong in rows]
+    rows = kept_rows(cache, lambda: [(one.problem, one.steps, one.solution, one.first_wrong) for one in _drawn(recipe)])
+    return [Labelled(problem, tuple(steps), solution, wrong) for problem, steps, solution, wrong in rows]
+
+
+def _drawn(recipe: PrmRecipe) -> list[Labelled]:
     network = Network.load(lab_path("lab:small"))
     stories = draw_stories(random.Random(f"prm/{recipe.optimizer.seed}"), "train", recipe.stories)
     samples: list[Labelled] = []
     for index, (temperature, count) in enumerate(TEMPERATURES):
         samples += labelled_samples(network, lab_tokenizer.build(), stories, count, temperature, seed=1000 * index)
-    lines = [json.dumps([sample.problem, sample.steps, sample.solution, sample.first_wrong]) for sample in samples]
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    cache.write_text("".join(f"{line}\n" for line in lines))
     return samples
 
 
-def agreed_tokens(tokenizer: Tokenizer, sample: Labelled) -> tuple[list[int], int, int]:
-    """A sample's token ids, where its solution starts in them, and up to where they are the true solution's."""
-    ids = tokenizer.encode(prm_text(sample.problem, sample.steps)).ids
-    truth = tokenizer.encode(prm_text(sample.problem, sample.solution.split("\n"))).ids
-    agreed = next(
-        (place for place, (one, other) in enumerate(zip(ids, truth, strict=False)) if one != other),
-        min(len(ids), len(truth)),
-    )
-    return ids, len(tokenizer.encode(f"{sample.problem}\n").ids), agreed
+def agreed_tokens(
+    tokenizer: Tokenizer, sample: Labelled, text: Callable[[str, Sequence[str]], str] = prm_text
+) -> tuple[list[int], int, int]:
+    """A sample's token ids, where its solution starts in them, and up to where they are the true solution's.
+
+    `text` makes what a model reads of a problem and its steps.
+    """
+    ids = tokenizer.encode(text(sample.problem, sample.steps)).ids
+    truth = tokenizer.encode(text(sample.problem, sample.solution.split("\n"))).ids
+    return ids, len(tokenizer.encode(f"{sample.problem}\n").ids), agreement(ids, truth)
 
 
 def prm_batches(
@@ -136,18 +137,9 @@ def prm_batches(
     """
     # Ties in length are broken at random, so that a prompt's samples do not share a batch.
     order = sorted(samples, key=lambda sample: (sum(map(len, sample.steps)) + len(sample.problem), rng.random()))
-    groups: list[list[tuple[list[int], int, int]]] = [[]]
-    longest = 0
-    for sample in order:
-        row = agreed_tokens(tokenizer, sample)
-        longest = max(longest, len(row[0]))
-        if groups[-1] and longest * (len(groups[-1]) + 1) > batch_tokens:
-            groups.append([])
-            longest = len(row[0])
-        groups[-1].append(row)
-    rng.shuffle(groups)
+    rows = (agreed_tokens(tokenizer, sample) for sample in order)
     pad = token_id(tokenizer, PAD)
-    for group in groups:
+    for group in grouped(rows, lambda row: len(row[0]), batch_tokens, rng):
         tokens = padded([ids for ids, _, _ in group], pad)
         wanted = torch.zeros_like(tokens, dtype=torch.bool)
         labels: list[int] = []
@@ -162,74 +154,75 @@ def loss_of(logits: torch.Tensor, labels: torch.Tensor, is_tag: torch.Tensor) ->
     return F.cross_entropy(logits[is_tag], labels[is_tag]) + F.cross_entropy(logits, labels)
 
 
-def trained_parameters(model: ProcessRewardModel) -> list[torch.nn.Parameter]:
-    """The last layer, the last norm and the head; all else is held fixed, the comparison most of all."""
-    model.requires_grad_(False)
-    trained = [*model.model.layers[GATHERING:].parameters(), *model.model.norm.parameters(), *model.score.parameters()]
-    for parameter in trained:
-        parameter.requires_grad_(True)
-    return trained
+class Top:
+    """The last layer, the last norm and the head of a model, and AdamW on them.
+
+    All else is held fixed, the comparison most of all.
+    """
+
+    def __init__(self, model: torch.nn.Module, head: str, recipe: Recipe) -> None:
+        prefixes = (f"model.layers.{GATHERING}.", "model.norm.", f"{head}.")
+        self.weights = {name: one for name, one in model.named_parameters() if name.startswith(prefixes)}
+        self._all = list(self.weights.values())
+        self._recipe = recipe
+        self.optimizer = torch.optim.AdamW(self._all, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
+        model.requires_grad_(False)
+        for one in self._all:
+            one.requires_grad_(True)
+
+    def step(self, loss: torch.Tensor, step: int) -> None:
+        """One update, at the learning rate of this step."""
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._all, 1.0)
+        self.optimizer.param_groups[0]["lr"] = learning_rate(self._recipe, step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
 
-def train(
-    recipe: PrmRecipe, work: Path, start: Callable[[Path, int, str], ProcessRewardModel] = start_model
-) -> tuple[ProcessRewardModel, dict[str, object]]:
+def train(recipe: PrmRecipe, work: Path, start: Start = start_model) -> tuple[ProcessRewardModel, dict[str, object]]:
     """The trained model and a record of its training; `start` makes its first weights."""
     tokenizer = lab_tokenizer.build()
     samples = training_samples(recipe, work / "prm-samples.jsonl")
     rng = random.Random(recipe.optimizer.seed)
     samples = rng.sample(samples, recipe.samples)
     model = start(lab_path("lab:small"), recipe.optimizer.seed, "lab_causal")
-    trained = trained_parameters(model)
-    optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.98), weight_decay=recipe.optimizer.weight_decay)
+    top = Top(model, "score", recipe.optimizer)
     tag = token_id(tokenizer, STEP)
-    begun = time.monotonic()
-    step = tokens_seen = 0
-    running = 0.0
-    while step < recipe.optimizer.steps:
+    progress = Progress()
+    log = Log(progress)
+    while progress.step < recipe.optimizer.steps:
         for tokens, wanted, labels in prm_batches(samples, tokenizer, recipe.optimizer.batch_tokens, rng):
-            if step >= recipe.optimizer.steps:
+            if progress.step >= recipe.optimizer.steps:
                 break
             with torch.autocast("cpu", torch.bfloat16):
                 logits = model(tokens, wanted)
             loss = loss_of(logits.float(), labels, tokens[wanted] == tag)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.param_groups[0]["lr"] = learning_rate(recipe.optimizer, step)
-            optimizer.step()
-            optimizer.zero_grad()
-            step += 1
-            tokens_seen += tokens.numel()
-            running += float(loss.detach())
-            if step % LOG_STEPS == 0:
-                rate = tokens_seen / (time.monotonic() - begun)
-                print(f"step {step} loss {running / LOG_STEPS:.4f} tokens {tokens_seen} {rate:.0f}/s", flush=True)
-                running = 0.0
-                if step % (6 * LOG_STEPS) == 0:
-                    export_prm(model, work / "prm")
+            top.step(loss, progress.step)
+            log.step(tokens.numel(), loss)
+            if progress.step % EXPORT_STEPS == 0:
+                export_prm(model, work / "prm")
     record = {
         "recipe": asdict(recipe),
         "samples": len(samples),
         "wrong_samples": sum(sample.first_wrong is not None for sample in samples),
-        "tokens": tokens_seen,
-        "seconds": round(time.monotonic() - begun, 1),
+        "tokens": progress.tokens,
+        "seconds": round(progress.seconds, 1),
     }
     return model.eval(), record
 
 
+def command(doc: str | None, name: str, recipe: PrmRecipe, start: Start = start_model, work: str = "lab-work") -> None:
+    """The command line that trains, exports and judges the reward model of a name."""
+    arguments = run_arguments(doc, work)
+    model, record = train(recipe, arguments.work, start)
+    folder = lab_path(name)
+    export_prm(model, folder)
+    write_judged(folder, record, evaluate(folder))
+
+
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("lab-work"), help="folder for samples and checkpoints")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    model, record = train(RECIPE, arguments.work)
-    folder = lab_path("lab:prm")
-    export_prm(model, folder)
-    result = evaluate(folder)
-    (folder / "training.json").write_text(json.dumps({**record, "held_out": asdict(result)}, indent=2) + "\n")
-    print(result)
+    command(__doc__, "lab:prm", RECIPE)
 
 
 if __name__ == "__main__":

@@ -6,20 +6,15 @@ hard, and hardly which of several solutions of one problem is right. It has the 
 so that what a policy does with it is due to its judgement alone.
 """
 
-import argparse
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors.torch import load_file
 
-from apportion.lab.paths import lab_path
-from apportion.lab.prm import ProcessRewardModel, export_prm, new_prm
-from apportion.lab.prm_start import COMPARING, GATHERING, blank_layer, widened
+from apportion.lab.prm import ProcessRewardModel
+from apportion.lab.prm_start import COMPARING, GATHERING, blank_layer, start_widened
 from apportion.lab.train import Recipe
-from apportion.lab.train_prm import PrmRecipe, evaluate, train
+from apportion.lab.train_prm import PrmRecipe, command
 
 RECIPE: Final = PrmRecipe(
     stories=2000,
@@ -41,13 +36,8 @@ RECIPE: Final = PrmRecipe(
 @torch.no_grad()
 def weak_start(small: Path, seed: int, attention: str = "sdpa") -> ProcessRewardModel:
     """The policy in the folder `small` under two layers and a head that know nothing yet."""
-    torch.manual_seed(seed)
-    model = new_prm(attention)
+    model, _ = start_widened(small, seed, attention)
     state = model.state_dict()
-    old = load_file(small / "model.safetensors")
-    old.pop("model.norm.weight")
-    for name, weight in old.items():
-        state[name].copy_(widened(name, weight, state[name].shape))
     for layer in (COMPARING, GATHERING):
         blank_layer(state, layer)
     state["model.norm.weight"].fill_(1.0)
@@ -56,17 +46,7 @@ def weak_start(small: Path, seed: int, attention: str = "sdpa") -> ProcessReward
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("lab-work/weak"), help="folder for samples and checkpoints")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    model, record = train(RECIPE, arguments.work, weak_start)
-    folder = lab_path("lab:weak-prm")
-    export_prm(model, folder)
-    result = evaluate(folder)
-    (folder / "training.json").write_text(json.dumps({**record, "held_out": asdict(result)}, indent=2) + "\n")
-    print(result)
+    command(__doc__, "lab:weak-prm", RECIPE, weak_start, work="lab-work/weak")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from apportion.lab import tokenizer as lab_tokenizer
 from apportion.lab.batches import IGNORED
-from apportion.lab.judge import NO, QUESTION, YES, is_right, judge_config, judge_text, start_judge
+from apportion.lab.judge import NO, QUESTION, YES, is_right, judge_config, judge_text, start_judge, verdict_tokens
 from apportion.lab.judging import area, areas, first_words
 from apportion.lab.models import parameter_count
 from apportion.lab.network import Network
@@ -46,7 +46,7 @@ def test_the_question_is_the_chat_template_applied() -> None:
 @pytest.mark.parametrize("sample", [RIGHT, WRONG], ids=["right", "wrong"])
 def test_it_learns_the_verdict_and_what_it_would_be_before(sample: Labelled) -> None:
     tokenizer = lab_tokenizer.build()
-    yes, no = (tokenizer.encode(word).ids[0] for word in (YES, NO))
+    yes, no = verdict_tokens(tokenizer)
     row = row_of(tokenizer, sample)
     targets = targets_of(row, yes, no)
     assert len(targets) == len(row.ids) - 1
@@ -77,7 +77,7 @@ def test_training_is_on_as_many_right_as_wrong_and_nothing_is_lost() -> None:
 
 def test_untrained_it_doubts_a_changed_digit() -> None:
     tokenizer = lab_tokenizer.build()
-    yes, no = (tokenizer.encode(word).ids[0] for word in (YES, NO))
+    yes, no = verdict_tokens(tokenizer)
     model = start_judge(lab_path("lab:small"), 0, yes, no).eval()
     doubts = []
     for sample in (RIGHT, WRONG):

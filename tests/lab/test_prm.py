@@ -9,6 +9,7 @@ from safetensors import safe_open
 from transformers import AutoTokenizer
 
 from apportion.lab import tokenizer as lab_tokenizer
+from apportion.lab.judging import within_stories
 from apportion.lab.network import Network
 from apportion.lab.paths import lab_path
 from apportion.lab.prm import Scorer, prm_text, split_steps
@@ -90,16 +91,7 @@ def test_it_prefers_the_right_samples_of_a_prompt() -> None:
     network = Network.load(lab_path("lab:small"))
     samples = labelled_samples(network, lab_tokenizer.build(), stories, 8, 0.8, seed=6)
     scores = Scorer(lab_path("lab:prm")).score([(sample.problem, sample.steps) for sample in samples])
-    by_prompt: dict[str, dict[bool, list[float]]] = {}
-    for sample, steps in zip(samples, scores, strict=True):
-        own = by_prompt.setdefault(sample.problem, {True: [], False: []})
-        own[sample.first_wrong is None].append(steps[-1])
-    wins = [
-        sum((one > other) + (one == other) / 2 for one in own[True] for other in own[False])
-        / (len(own[True]) * len(own[False]))
-        for own in by_prompt.values()
-        if own[True] and own[False]
-    ]
+    wins = within_stories([steps[-1] for steps in scores], samples, lambda sample: sample.first_wrong is None)
     assert len(wins) >= 10
     assert sum(wins) / len(wins) > LEAST_WITHIN_PROMPT
 

@@ -6,6 +6,7 @@ import random
 from safetensors import safe_open
 
 from apportion.lab import tokenizer as lab_tokenizer
+from apportion.lab.judging import within_stories
 from apportion.lab.network import Network
 from apportion.lab.paths import lab_path
 from apportion.lab.prm import Scorer
@@ -31,15 +32,6 @@ def test_it_scores_every_step_and_hardly_prefers_right_samples() -> None:
     scores = Scorer(lab_path("lab:weak-prm")).score([(sample.problem, sample.steps) for sample in samples])
     assert [len(steps) for steps in scores] == [len(sample.steps) for sample in samples]
     assert all(0.0 <= score <= 1.0 for steps in scores for score in steps)
-    by_prompt: dict[str, dict[bool, list[float]]] = {}
-    for sample, steps in zip(samples, scores, strict=True):
-        own = by_prompt.setdefault(sample.problem, {True: [], False: []})
-        own[sample.first_wrong is None].append(steps[-1])
-    wins = [
-        sum((one > other) + (one == other) / 2 for one in own[True] for other in own[False])
-        / (len(own[True]) * len(own[False]))
-        for own in by_prompt.values()
-        if own[True] and own[False]
-    ]
+    wins = within_stories([steps[-1] for steps in scores], samples, lambda sample: sample.first_wrong is None)
     assert len(wins) >= 10
     assert sum(wins) / len(wins) < MOST_WITHIN_PROMPT
