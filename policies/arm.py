@@ -39,9 +39,14 @@ class Arm:
     """the second policy model of strategies that ask two"""
 
     @property
+    def judge(self) -> str | None:
+        """The model that scores its responses, a verifier or a second policy that judges; None where none does."""
+        return self.second if judges(self.strategy) else self.verifier
+
+    @property
     def scored(self) -> bool:
         """Whether its candidates have scores."""
-        return self.verifier is not None or judges(self.strategy)
+        return self.judge is not None
 
     @property
     def writers(self) -> tuple[str, ...]:

@@ -171,8 +171,7 @@ def _arms_table(spec: JobSpec) -> Table:
         table.add_column(heading)
     for arm in spec.arms:
         amounts = ", ".join(map(str, arm.amounts))
-        policies = arm.policy if arm.second is None else f"{arm.policy}, {arm.second}"
-        row = (arm.name, arm.strategy.name, policies, arm.verifier or "-", arm.select, amounts)
+        row = (arm.name, arm.strategy.name, ", ".join(arm.writers), arm.judge or "-", arm.select, amounts)
         table.add_row(*map(safe, row))
     return table
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,14 @@ def test_an_engine_that_is_not_installed_here_is_a_caution(installed: bool, monk
     said = "caution: vLLM, which is to run models.small, is not installed here" in text
     assert said is not installed
     assert "vLLM" not in shown(check_job(job(), ROWS))
+
+
+def test_a_policy_that_judges_stands_where_verifiers_do_and_one_that_writes_with_the_policy() -> None:
+    two = [f"models.{name}.{key}" for name in ("judge", "large") for key in ("engine=fake", "model=x")]
+    text = shown(check_job(job(*two, "arms.vote.strategy=genrm", "arms.vote.second=judge"), ROWS))
+    assert re.search(r"vote \W+ genrm \W+ small \W+ judge \W+ majority", text)
+    text = shown(check_job(job(*two, "arms.vote.strategy=cascade", "arms.vote.second=large", "arms.vote.n=[2]"), ROWS))
+    assert re.search(r"vote \W+ cascade \W+ small, large \W+ - \W+ majority", text)
 
 
 def test_a_long_list_of_bad_rows_is_cut_and_counted() -> None:
