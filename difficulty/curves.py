@@ -91,19 +91,16 @@ def _alike(deck: Deck, weighed: bool) -> list[tuple[list[int], Floats, Floats]]:
     groups: dict[tuple[object, ...], tuple[list[int], Floats, Floats]] = {}
     for prompt, size in enumerate(deck.sizes.tolist()):
         rows = slice(int(deck.begin[prompt]), int(deck.begin[prompt + 1]))
-        answer = deck.answer[rows]
-        kinds, kind = np.unique(answer, return_inverse=True)
-        count = np.bincount(kind, minlength=len(kinds))
-        right = np.bincount(kind, weights=deck.correct[rows].astype(np.float64), minlength=len(kinds)) / count
-        known = np.flatnonzero(kinds >= 0)
-        known = known[np.lexsort((right[known], -count[known]))]
-        key: tuple[object, ...] = (prompt,) if weighed else (size, *count[known].tolist(), *right[known].tolist())
+        votes, right = _ballots(deck.answer[rows], deck.correct[rows])
+        count = votes.sum(axis=0)
+        order = np.lexsort((right, -count))
+        key: tuple[object, ...] = (prompt,) if weighed else (size, *count[order].tolist(), *right[order].tolist())
         if key in groups:
             groups[key][0].append(prompt)
             continue
-        votes = np.zeros((size, len(kinds)))
-        votes[np.arange(size), kind] = _weights(deck.score[rows]) if weighed else 1.0
-        groups[key] = ([prompt], votes[:, known], right[known])
+        if weighed:
+            votes = votes * _weights(deck.score[rows])[:, None]
+        groups[key] = ([prompt], votes[:, order], right[order])
     return list(groups.values())
 
 

@@ -11,7 +11,7 @@ A state means nothing to a head that was fitted on another model's, so a head kn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,25 +82,20 @@ def fit_hidden(states: HiddenStates, right: Floats, tried: Floats, prior: Floats
         whole = None if found.model is None else _unfolded(found.model, center, scale, axes)
     if whole is None:
         return None
-    return HiddenPrior(
-        **{field.name: getattr(whole, field.name) for field in fields(LinearPrior)},
-        model=states.model,
-        files=states.files,
-        gain=found.with_it - found.without,
-    )
+    gain = found.with_it - found.without
+    return HiddenPrior(**whole.numbers, model=states.model, files=states.files, gain=gain)
 
 
 def _unfolded(model: LinearPrior, center: Floats, scale: Floats, axes: Floats) -> LinearPrior:
     """A model of components as one of the states they are made of; `axes` are [components, width]."""
     slope = np.array(model.coefficients) / np.array(model.scale)
     intercept = model.intercept - float(np.array(model.center) @ slope)
-    return LinearPrior(
-        tuple(center.tolist()),
-        tuple(scale.tolist()),
-        tuple((axes.T @ slope).tolist()),
-        intercept,
-        model.strength,
-        model.average,
+    return replace(
+        model,
+        center=tuple(center.tolist()),
+        scale=tuple(scale.tolist()),
+        coefficients=tuple((axes.T @ slope).tolist()),
+        intercept=intercept,
     )
 
 

@@ -8,7 +8,8 @@ of the dataset, whatever that is. Restored from JSON exactly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,11 @@ class LinearPrior:
     strength: float
     average: tuple[float, ...]
     """mean over the training prompts of the prior each is given, [POINTS]: what is said of one is relative to it"""
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Its fields, for a model that is this one of certain columns."""
+        return {field.name: getattr(self, field.name) for field in fields(LinearPrior)}
 
     def said(self, columns: Floats) -> Floats:
         """Predicted pass@1, [rows]; `columns` are [rows, width]."""
@@ -95,8 +101,7 @@ def fit_linear(columns: Floats, right: Floats, tried: Floats, prior: Floats) -> 
     told = tuple(map(float, coefficients))
     model = LinearPrior(tuple(center.tolist()), tuple(scale.tolist()), told, intercept, strength, (1.0,) * POINTS)
     average = beta_on_grid(model.said(columns), strength).mean(axis=0)
-    whole = LinearPrior(model.center, model.scale, told, intercept, strength, tuple(average.tolist()))
-    return LinearFit(whole, score, plain)
+    return LinearFit(replace(model, average=tuple(average.tolist())), score, plain)
 
 
 def ridge(columns: Floats, target: Floats, weight: Floats, penalties: Sequence[float]) -> list[tuple[Floats, float]]:

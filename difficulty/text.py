@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,5 +68,4 @@ def fit_text(
     found = fit_linear(features(texts), right, tried, prior)
     if found.model is None:
         return None, found.with_it, found.without
-    values = {field.name: getattr(found.model, field.name) for field in fields(LinearPrior)}
-    return TextPrior(**values), found.with_it, found.without
+    return TextPrior(**found.model.numbers), found.with_it, found.without

@@ -21,6 +21,7 @@ from apportion.errors import BudgetError, ConfigError, DataError, nearest
 from apportion.policies.registry import SELECTORS
 from apportion.scheduler.allocation import Allocation, Forecast, Problem
 from apportion.scheduler.allocations import ALLOCATIONS, build_allocation, check_serves
+from apportion.scheduler.binned import ORACLE
 from apportion.scheduler.curves import truth_of
 from apportion.scheduler.dealing import GRAINS, Dealer, Table, lengths_of
 from apportion.scheduler.known import Truth
@@ -145,7 +146,7 @@ class Contest:
         return Game(prompts, budget * len(prompts), self.terms.goal, part.lengths, self.terms.in_flight)
 
     def _make(self, entry: Entry, part: Part, prompts: Ints) -> Make:
-        needed = entry.policy in NEED_TRUTH or entry.settings.get("difficulty") == "oracle"
+        needed = entry.policy in NEED_TRUTH or entry.settings.get("difficulty") == ORACLE
         truth = self._truth(prompts) if needed else None
 
         def make(problem: Problem) -> Allocation:
