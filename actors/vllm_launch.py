@@ -94,8 +94,7 @@ def _start(spec: ModelSpec, arguments: dict[str, Any], meter: BusyMeter) -> Any:
 def _counting(process: Callable[..., Any], meter: BusyMeter) -> Callable[..., Any]:
     """vLLM's own handling of each step's outputs, which also tells the meter what the step processed.
 
-    Its statistics would say as much, and take a hundred times as long: they are worked out for every sequence and step
-    on a core that the engine waits for.
+    Its statistics would say as much, but are worked out for every sequence and step on a core the engine waits for.
     """
 
     def counted(outputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:

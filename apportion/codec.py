@@ -1,6 +1,6 @@
 """Replies as JSON text and back: what the journal stores. Exact: floats and text survive the trip unchanged.
 
-A hidden state is written as base64 of its 16-bit floats: a fifth of its decimal digits, and there is one a prompt.
+A hidden state is written as base64 of its 16-bit floats: shorter than its decimal digits, and there is one a prompt.
 """
 
 from __future__ import annotations

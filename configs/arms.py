@@ -104,7 +104,7 @@ def _check_second(key: str, config: ArmConfig, strategy: Strategy, models: Mappi
     """A strategy that asks two policy models has a second one, and no other has."""
     if config.second is not None:
         if not needs_second(strategy):
-            having = ", ".join(name for name, one in STRATEGIES.items() if getattr(one, "needs_second", False))
+            having = ", ".join(name for name, one in STRATEGIES.items() if needs_second(one))
             raise ConfigError(
                 f"{key}.second is {config.second!r}, but {config.strategy} asks one policy model; remove it, or use "
                 f"a strategy that asks two: {having}"

@@ -21,6 +21,7 @@ from apportion.policies.strategy import (
     Strategy,
     Task,
     Workload,
+    draws_independently,
     extends_conversation,
     judges,
     needs_second,
@@ -183,6 +184,8 @@ def check_drafts(strategy: Strategy, n: int, verified: bool) -> None:
             assert draft.tokens <= max_tokens, f"{where}: {draft.text!r} is longer than max_tokens"
             assert "".join(draft.steps) == "".join(s.strip() for s in draft.text.split(SEPARATOR)), f"{where}: steps"
             assert 0.0 < draft.weight <= 1.0, f"{where}: weight {draft.weight} is not in (0, 1]"
+            if draws_independently(strategy):
+                assert draft.weight == 1.0, f"{where}: weight {draft.weight} of a draft that shares nothing"
             scored = draft.step_scores
             if not judges(strategy):
                 assert (scored is not None) == verified, f"{where}: step_scores {scored} with verified = {verified}"

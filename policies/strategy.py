@@ -122,7 +122,7 @@ class Strategy(Protocol):
     - `needs_second`: it asks a second policy model, with conversations of its own;
     - `judges`: it scores its drafts itself, without a verifier, each with one score;
     - `extends`: its conversations hold earlier drafts of the prompt;
-    - `independent`: its drafts share nothing, as those of best-of-n do.
+    - `independent`: its drafts share nothing, as best-of-n's: each weighs 1, and fewer are dealt from more of them.
     """
 
     name: ClassVar[str]
@@ -154,7 +154,7 @@ def continues_text(strategy: Strategy) -> bool:
     return bool(getattr(strategy, "continues", False))
 
 
-def needs_second(strategy: Strategy) -> bool:
+def needs_second(strategy: Strategy | type[Strategy]) -> bool:
     """Whether a strategy needs a second policy model."""
     return bool(getattr(strategy, "needs_second", False))
 

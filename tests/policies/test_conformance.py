@@ -45,6 +45,7 @@ class _Faulty:
     fault: str
     name: ClassVar[str] = "faulty"
     needs_verifier: ClassVar[bool] = False
+    independent: ClassVar[bool] = True
 
     def plan(self, task: Task) -> Plan:
         drawn = 0 if self.fault == "seeds" else task.drawn
@@ -57,6 +58,8 @@ class _Faulty:
             return drafts[:-1] if task.n > 1 else drafts
         if self.fault == "tokens":
             return tuple(replace(draft, tokens=draft.tokens + 1) for draft in drafts)
+        if self.fault == "weight":
+            return tuple(replace(draft, weight=0.5) for draft in drafts)
         if self.fault == "scores":
             return tuple(replace(draft, step_scores=None) for draft in drafts)
         return drafts
@@ -75,7 +78,7 @@ class _Faulty:
         return BestOfN().workload(n, lengths, verified and self.fault != "workload")
 
 
-@pytest.mark.parametrize("fault", ["seeds", "drafts", "tokens", "scores", "workload"])
+@pytest.mark.parametrize("fault", ["seeds", "drafts", "tokens", "weight", "scores", "workload"])
 def test_suite_catches(fault: str) -> None:
     with pytest.raises(AssertionError):
         conformance.check_strategy(_Faulty(fault))
