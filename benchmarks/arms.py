@@ -26,6 +26,8 @@ from savings import (
     over_pools,
     resamples,
     savings,
+    told,
+    told_saving,
 )
 from voting import budgets_of
 
@@ -214,19 +216,16 @@ def _table(matches: Sequence[Match], result: dict[str, Any]) -> Table:
         ceiling = f"{match.gain[0]:+.3f} ({low:+.3f} to {high:+.3f})"
         for kind in KINDS:
             draws = match.ratios[kind]
-            cells = [
-                f"{one:.2f}" if there else f"under {one:.2f}"
-                for one, there in zip(draws[0], match.reached, strict=True)
-            ]
+            cells = [told_saving(one, there) for one, there in zip(draws[0], match.reached, strict=True)]
             cells += [""] * (len(SHARES) - len(cells))
             mean = geometric(draws, axis=1)
-            spoken = f"{mean[0]:.2f} ({interval(mean)[0]:.2f} to {interval(mean)[1]:.2f})"
+            spoken = told(mean[0], interval(mean))
             table.add_row(*names, f"{kind}: {match.cheapest[kind]}", *cells, spoken, ceiling)
             names, ceiling = ["", ""], ""
         table.add_section()
     for kind in KINDS:
         key = f"saving_arms_{kind}"
         if key in result:
-            low, high = result[f"{key}_interval"]
-            table.add_row("over pools", "", kind, "", "", "", f"{result[key]:.2f} ({low:.2f} to {high:.2f})", "")
+            spoken = told(result[key], result[f"{key}_interval"])
+            table.add_row("over pools", "", kind, "", "", "", spoken, "")
     return table

@@ -23,7 +23,7 @@ import optimal_pictures
 import optimal_reward
 import optimal_table
 from optimal_frontier import ALL, SMALL
-from optimal_pool import GREEDY, LARGE, MAJORITY, VOTE, Strategies, strategies
+from optimal_pool import GREEDY, LARGE, LARGE_ARMS, MAJORITY, VOTE, Strategies, strategies
 from recorded import Clock, Stand, error_console
 from rich.console import Console
 
@@ -83,16 +83,16 @@ def _table(found: Strategies, result: dict[str, Any], console: Console, pictures
     console.print(optimal_table.picture_of_table(rows, names))
     result["table"] = rows
     if pictures is not None:
-        smalls = [name for name in names if name not in (LARGE, GREEDY)]
+        smalls = [name for name in names if name not in LARGE_ARMS]
         optimal_pictures.table(rows, smalls, pictures / "optimal-table.png")
 
 
 def _frontier(
     curves: optimal_frontier.Frontiers, result: dict[str, Any], console: Console, pictures: Path | None
 ) -> None:
-    saved, _ = optimal_frontier.saved(curves)
+    saved = optimal_frontier.saved(curves)
     result |= saved
-    result["price_over_binned"] = {kind: optimal_frontier.against(curves, kind) for kind in (ALL, SMALL)}
+    result["price_over_binned"] = {kind: optimal_frontier.price_over_binned(curves, kind) for kind in (ALL, SMALL)}
     result["frontiers"] = {
         f"{name}, {kind}": {"flops": curve.costs.mean(axis=1).tolist(), "accuracy": curve.values.mean(axis=1).tolist()}
         for (name, kind), curve in curves.chosen.items()

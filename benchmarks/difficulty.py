@@ -15,13 +15,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from estimates import FIELDS, Estimate, Truth, estimates, groups, resampled
+from estimates import FIELDS, Costs, Estimate, Truth, estimates, groups, resampled
 from recorded import pools_folder
 from rich.console import Console
 from rich.table import Table
@@ -46,7 +46,6 @@ FEWEST_CANDIDATES = 12
 DRAWN = ("text", "hidden state", "probe of 4", "mean score of 4", "hidden state and probe of 4, scored")
 """Estimates in the picture of calibration."""
 
-Costs = Callable[[int, bool], tuple[float | None, float]]
 Row = dict[str, Any]
 
 
@@ -120,9 +119,10 @@ def lab_costs(deck: Deck, read: np.ndarray, policy: ModelProfile, verifier: Mode
 
 def recorded(folder: Path | None) -> list[tuple[str, Pool]]:
     """Recorded pools whose prompts have texts, each with its arm of the most candidates."""
+    if folder is None:
+        return []
     found = []
-    for name in POOLS if folder is not None else ():
-        assert folder is not None
+    for name in POOLS:
         if not (folder / name / "candidates.parquet").is_file():
             continue
         pool = read_pool(folder / name)
@@ -181,11 +181,9 @@ def table_of(name: str, truth: Truth, found: Sequence[Estimate]) -> list[Row]:
 
 def draw(found: Sequence[Estimate], truth: Truth, path: Path) -> None:
     """Two panels: what was predicted against what came true, and rank correlation against cost."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11.0, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     left.plot([0, 1], [0, 1], color="0.7", linewidth=1)
     for one in found:

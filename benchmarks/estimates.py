@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from savings import NINETY, RESAMPLES, Floats
 from scipy.stats import rankdata
 
 from apportion.difficulty.belief import World, believe, expected_pass
@@ -20,14 +21,13 @@ from apportion.difficulty.pools import Deck, Pool
 from apportion.difficulty.scores import Calibration
 from apportion.difficulty.tallies import first, opening
 
-Floats = NDArray[np.float64]
+Costs = Callable[[int, bool], tuple[float | None, float]]
+"""FLOPs and tokens a prompt of a probe of so many candidates, with their scores or without."""
 
 PROBES = (1, 2, 4)
 FIELDS = ("rank", "brier", "calibration_error", "right_bin", "right_band")
 GROUPS = 10
 """Predictions are put in so many groups of equal size to read their calibration."""
-RESAMPLES = 400
-LOW, HIGH = 5, 95
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class Estimate:
     tokens: float
 
 
-def estimates(policy: FittedPolicy, pool: Pool, arm: str, costs: Callable[[int, bool], tuple[float | None, float]],
-              look: tuple[float | None, float]) -> list[Estimate]:  # fmt: skip
+def estimates(
+    policy: FittedPolicy, pool: Pool, arm: str, costs: Costs, look: tuple[float | None, float]
+) -> list[Estimate]:
     """All estimates of the prompts of a pool under one arm.
 
-    `costs` gives FLOPs and tokens a prompt of a probe of so many candidates, with their scores or without; `look` those
-    of reading the prompt once.
+    `look` are the FLOPs and tokens of reading the prompt once.
     """
     deck = pool.deck(arm)
     text = policy.text.factor(pool.texts) if policy.text is not None and any(pool.texts) else None
@@ -145,6 +145,6 @@ def resampled(said: Floats, truth: Truth, seed: int = 0) -> tuple[Floats, Floats
         chosen = rng.integers(0, prompts, prompts)
         rows.append(quality(said[chosen], Truth(truth.rate[chosen])))
     value = quality(said, truth)
-    low, high = np.percentile(rows, [LOW, HIGH], axis=0)
+    low, high = np.percentile(rows, NINETY, axis=0)
     least = np.array([-1.0, 0.0, 0.0, 0.0, 0.0])
     return value, np.maximum(2.0 * value - high, least), np.minimum(2.0 * value - low, 1.0)

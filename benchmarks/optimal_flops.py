@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optimal_pool import GREEDY, MAJORITY, Floats, Ints, Strategies, sampled, sampled_cost
+from optimal_pool import GREEDY, MAJORITY, Floats, Strategies, sampled, sampled_cost
 from recorded import Stand
 from rich.table import Table
 from savings import Curve, cost_to_reach, interval, resamples
@@ -66,11 +66,11 @@ def matches(stand: Stand, found: Strategies) -> list[Match]:
 def compared(found: Strategies, played: list[Match], price: Curve) -> dict[str, Any]:
     """By R and difficulty, small less large; and where small's frontier first passes large overall."""
     greedy = sampled(found.pool.decks[GREEDY], (1,))
-    large, weights = greedy.values[0], resamples(found.pool.name, len(large_of(greedy)), 1)
-    groups: dict[str, Ints] = {**found.bands(), **found.quintiles(), "all": np.arange(len(large))}
+    large = greedy.values[0]
+    weights = resamples(found.pool.name, len(large), 1)
     rows = []
     for match in played:
-        for name, prompts in groups.items():
+        for name, prompts in found.groups().items():
             if not len(prompts):
                 continue
             part = weights[:, prompts]
@@ -100,11 +100,6 @@ def compared(found: Strategies, played: list[Match], price: Curve) -> dict[str, 
         "small_best": float(value[0].max()),
         "small_passes_at_flops": None if np.isnan(reached) else reached,
     }
-
-
-def large_of(greedy: Curve) -> Floats:
-    """What the large model reaches on each prompt, [prompts]."""
-    return greedy.values[0]
 
 
 def table_of(result: dict[str, Any]) -> Table:

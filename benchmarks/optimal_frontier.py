@@ -14,7 +14,20 @@ import numpy as np
 from optimal_pool import LARGE, MAJORITY, VOTE, Floats, Strategies, sampled, sampled_cost, search_curve, verified_each
 from recorded import Stand, curve_of, spread, uniform_amounts
 from rich.table import Table
-from savings import Curve, bounded, costs_to_reach, figure, gain_targets, geometric, interval, resamples, savings
+from savings import (
+    Curve,
+    bounded,
+    costs_to_reach,
+    figure,
+    gain_targets,
+    geometric,
+    interval,
+    resamples,
+    rising,
+    savings,
+    told,
+    told_saving,
+)
 
 from apportion.costs import Unit
 from apportion.scheduler.contest import Entry, least_costs
@@ -82,36 +95,40 @@ def _least(found: Strategies, name: str) -> float:
     return reading + least_costs(found.pool.only([name]), Unit.FLOPS)[name]
 
 
-def saved(curves: Frontiers) -> tuple[dict[str, Any], Floats]:
-    """What each chooser saves over best-of-N weighted, as JSON, and the targets of the prompts as they are."""
+def saved(curves: Frontiers) -> dict[str, Any]:
+    """What each chooser saves over best-of-N weighted, as JSON."""
     targets = gain_targets(curves.single[VOTE], curves.weights, SHARES)
     needed = costs_to_reach(curves.single[VOTE], curves.weights, targets)
     result: dict[str, Any] = {"shares": list(SHARES), "targets": targets[0].tolist(), "vote_flops": needed[0].tolist()}
     for (name, kind), curve in curves.chosen.items():
         mine = costs_to_reach(curve, curves.weights, targets)
         ratios = savings(needed, bounded(mine, curve.most))
-        key = f"saving_{name}_{kind}".replace(" ", "_").replace("'", "")
+        key = _key(name, kind)
         result |= figure(key, geometric(ratios, axis=1))
         result[f"{key}_by_share"] = ratios[0].tolist()
         result[f"{key}_by_share_interval"] = [interval(ratios[:, at]) for at in range(len(SHARES))]
         result[f"reached_{key}"] = np.isfinite(mine[0]).tolist()
         more = savings(costs_to_reach(curves.verified_each, curves.weights, targets), bounded(mine, curve.most))
         result |= figure(f"{key}_over_each_verified", geometric(more, axis=1))
-    return result, targets[0]
+    return result
 
 
-def against(curves: Frontiers, kind: str, one: str = "price", other: str = "binned") -> dict[str, Any]:
-    """Accuracy of one chooser less another's at the same cost, with its interval over the prompts.
+def _key(name: str, kind: str) -> str:
+    return f"saving_{name}_{kind}".replace(" ", "_").replace("'", "")
 
-    At every budget of the one from the least cost of the other on: below there is nothing to compare with.
+
+def price_over_binned(curves: Frontiers, kind: str) -> dict[str, Any]:
+    """Accuracy of `price` less that of `binned` at the same cost, with its interval over the prompts.
+
+    At every budget of `price` from the least cost of `binned` on: below there is nothing to compare with.
     """
-    first, second = curves.chosen[one, kind], curves.chosen[other, kind]
+    first, second = curves.chosen["price", kind], curves.chosen["binned", kind]
     cost, value = first.means(curves.weights)
     paid, reached = second.means(curves.weights)
     at = cost[0][cost[0] >= paid[0].min()]
     gaps = np.array(
         [
-            np.interp(at, *_rising(mine, got)) - np.interp(at, *_rising(theirs, they))
+            np.interp(at, *rising(mine, got)) - np.interp(at, *rising(theirs, they))
             for mine, got, theirs, they in zip(cost, value, paid, reached, strict=True)
         ]
     )
@@ -124,12 +141,6 @@ def against(curves: Frontiers, kind: str, one: str = "price", other: str = "binn
     }
 
 
-def _rising(cost: Floats, value: Floats) -> tuple[Floats, Floats]:
-    """A frontier by rising cost, never falling."""
-    order = np.argsort(cost, kind="stable")
-    return cost[order], np.maximum.accumulate(value[order])
-
-
 def table_of(curves: Frontiers, result: dict[str, Any]) -> Table:
     """Savings by share of what best-of-N gains."""
     table = Table(
@@ -140,13 +151,10 @@ def table_of(curves: Frontiers, result: dict[str, Any]) -> Table:
         table.add_column(f"{share:.0%} of the gain: {100 * target:.1f}%", justify="right")
     table.add_column("geometric mean", justify="right")
     for name, kind in curves.chosen:
-        key = f"saving_{name}_{kind}".replace(" ", "_").replace("'", "")
-        low, high = result[f"{key}_interval"]
-        cells = [
-            f"{ratio:.2f}" if there else f"under {ratio:.2f}"
-            for ratio, there in zip(result[f"{key}_by_share"], result[f"reached_{key}"], strict=True)
-        ]
-        table.add_row(f"{name}, {kind}", *cells, f"{result[key]:.2f} ({low:.2f} to {high:.2f})")
+        key = _key(name, kind)
+        ratios = zip(result[f"{key}_by_share"], result[f"reached_{key}"], strict=True)
+        cells = [told_saving(ratio, there) for ratio, there in ratios]
+        table.add_row(f"{name}, {kind}", *cells, told(result[key], result[f"{key}_interval"]))
     table.add_section()
     flops = [f"{one / 1e9:.2f} GFLOPs" for one in result["vote_flops"]]
     table.add_row("best-of-N weighted needs", *flops, "")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from savings import Curve
+from savings import Curve, Floats
 from scipy.special import gammaln
 
 from apportion import lab
@@ -23,7 +23,6 @@ from apportion.difficulty.pools import Deck, Pool, read_pool
 from apportion.errors import DataError
 from apportion.scheduler.contest import default_select
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 POOL = "lab:pool/strategies"
@@ -72,6 +71,10 @@ class Strategies:
         """Prompts by the bins of Snell et al., 1 the easiest."""
         at = places(self.rate, quantile_edges(self.rate), QUANTILE)
         return {f"quintile {BINS - one}": np.flatnonzero(at == one) for one in reversed(range(BINS))}
+
+    def groups(self) -> dict[str, Ints]:
+        """Prompts by what tables are read by: bands, quintiles, all."""
+        return {**self.bands(), **self.quintiles(), "all": np.arange(len(self.rate))}
 
 
 def strategies(folder: Path | None, quick: bool) -> Strategies:

@@ -35,7 +35,6 @@ class Spending:
     verifier: str
     auc: float
     pass_rate: float
-    budgets: Floats
     shares: Floats
     accuracy: Floats
     cost: Floats
@@ -74,7 +73,7 @@ def _with(stand: Stand, pool: Pool, verifier: str, prefix: str) -> Spending:
         value, cost = value + reached.mean(axis=1) / terms.repeats, cost + paid.mean(axis=1) / terms.repeats
     shares = spent / np.maximum(spent.sum(axis=1, keepdims=True), 1e-12)
     deck = pool.decks[vote]
-    return Spending(verifier, auc_within(deck), float(deck.correct.mean()), np.array(budgets), shares, value, cost)
+    return Spending(verifier, auc_within(deck), float(deck.correct.mean()), shares, value, cost)
 
 
 def _kind(name: str) -> int:
@@ -113,7 +112,7 @@ def table_of(played: list[Spending]) -> Table:
     for heading in ("verifier", "AUC within prompts", "GFLOPs a prompt", *KINDS, "accuracy"):
         table.add_column(heading, justify="left" if heading == "verifier" else "right")
     for one in played:
-        for at in range(len(one.budgets)):
+        for at in range(len(one.cost)):
             table.add_row(
                 one.verifier if at == 0 else "",
                 f"{one.auc:.2f}" if at == 0 else "",

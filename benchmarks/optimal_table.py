@@ -15,10 +15,9 @@ from optimal_pool import GREEDY, LARGE, LARGE_ARMS, MAJORITY, VOTE, Floats, Ints
 from rich.table import Table
 
 from apportion.difficulty.fitted import AT
+from apportion.scheduler.forecasts import NINETY
 
 AMOUNTS = (1, 4, 16, 64)
-NINETY = 1.645
-"""Standard errors of a 90% interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +49,11 @@ def cells(found: Strategies) -> dict[tuple[str, int], Cell]:
     return table
 
 
-def groups(found: Strategies) -> dict[str, Ints]:
-    """All rows of the table: bands, quintiles, all."""
-    return {**found.bands(), **found.quintiles(), "all": np.arange(len(found.rate))}
-
-
 def rows_of(found: Strategies) -> list[dict[str, Any]]:
     """The table as plain rows: difficulty, N, and accuracy, half its interval and GFLOPs a prompt by strategy."""
     table = cells(found)
     rows = []
-    for difficulty, prompts in groups(found).items():
+    for difficulty, prompts in found.groups().items():
         for n in AMOUNTS:
             row: dict[str, Any] = {"difficulty": difficulty, "prompts": len(prompts), "n": n, "cells": {}}
             for (name, size), cell in table.items():

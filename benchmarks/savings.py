@@ -51,13 +51,18 @@ def resamples(name: str, prompts: int, seed: int, count: int = RESAMPLES) -> Flo
     return np.concatenate([np.ones((1, prompts)), drawn]) / prompts
 
 
+def rising(cost: Floats, value: Floats) -> tuple[Floats, Floats]:
+    """A frontier by rising cost, never falling, [budgets] each."""
+    order = np.argsort(cost, kind="stable")
+    return cost[order], np.maximum.accumulate(value[order])
+
+
 def cost_to_reach(cost: Floats, value: Floats, target: float) -> float:
     """The cost at which a frontier first has the target, its least where it begins above it; nan where it never has.
 
     `cost` and `value` are [budgets], in any order.
     """
-    order = np.argsort(cost, kind="stable")
-    paid, reached = cost[order], np.maximum.accumulate(value[order])
+    paid, reached = rising(cost, value)
     if not reached[-1] >= target:
         return float("nan")
     at = int(np.searchsorted(reached, target))
@@ -140,6 +145,16 @@ def interval(draws: Floats) -> list[float]:
 def figure(key: str, draws: Floats) -> dict[str, object]:
     """A figure and its interval under a key, for the JSON line; `draws` are [draws]."""
     return {key: float(draws[0]), f"{key}_interval": interval(draws)}
+
+
+def told(value: float, ends: Sequence[float]) -> str:
+    """A figure and its interval, for a table."""
+    return f"{value:.2f} ({ends[0]:.2f} to {ends[1]:.2f})"
+
+
+def told_saving(ratio: float, reached: bool) -> str:
+    """A saving, for a table; a bound of it where the target was never reached."""
+    return f"{ratio:.2f}" if reached else f"under {ratio:.2f}"
 
 
 def over_pools(draws: Mapping[str, Sequence[Floats]]) -> tuple[Floats, dict[str, Floats]]:

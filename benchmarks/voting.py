@@ -31,6 +31,7 @@ from savings import (
     over_pools,
     resamples,
     savings,
+    told,
 )
 
 from apportion.costs import Unit
@@ -230,8 +231,7 @@ def _table(lines: Sequence[Line]) -> Table:
             over = ""
             if fit in FITS:
                 means = geometric(line.ratios[fit], axis=1)
-                low, high = interval(means)
-                over = f"{means[0]:.2f} ({low:.2f} to {high:.2f})"
+                over = told(means[0], interval(means))
             cells = ["not reached" if np.isnan(one) else f"{one:.2f}" for one in draws[0]]
             table.add_row(*names, name, *cells, over)
             names = ["", ""]

@@ -78,12 +78,12 @@ def test_what_is_saved_is_a_ratio_of_costs_for_the_same_accuracy() -> None:
         ("binned", "all arms"): curve([0.0, 0.5], [0.0, 2.0]),
     }
     curves = optimal_frontier.Frontiers(single, chosen, np.ones((3, 1)), curve([0.0, 1.0], [0.0, 16.0]))
-    found, targets = optimal_frontier.saved(curves)
-    assert targets.tolist() == list(optimal_frontier.SHARES)
+    found = optimal_frontier.saved(curves)
+    assert found["targets"] == list(optimal_frontier.SHARES)
     assert found["saving_price_all_arms"] == pytest.approx(4.0)
     assert found["saving_price_all_arms_over_each_verified"] == pytest.approx(8.0)
     assert found["reached_saving_binned_all_arms"] == [False] * 4
-    gap = optimal_frontier.against(curves, "all arms")
+    gap = optimal_frontier.price_over_binned(curves, "all arms")
     assert gap["gap"] == pytest.approx([0.0, 0.5])
 
 
