@@ -23,7 +23,7 @@ import optimal_pictures
 import optimal_reward
 import optimal_table
 from optimal_frontier import ALL, SMALL
-from optimal_pool import GREEDY, LARGE, LARGE_ARMS, MAJORITY, VOTE, Strategies, strategies
+from optimal_pool import LARGE_ARMS, SMALLS_SAMPLES, Strategies, strategies
 from recorded import Clock, Stand, error_console
 from rich.console import Console
 
@@ -79,11 +79,12 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
 def _table(found: Strategies, result: dict[str, Any], console: Console, pictures: Path | None) -> None:
     rows = optimal_table.rows_of(found)
-    names = [VOTE, MAJORITY, *found.searches, LARGE, GREEDY]
+    every = dict.fromkeys((*SMALLS_SAMPLES, *found.samples, *found.searches))
+    smalls = [name for name in every if name not in LARGE_ARMS]
+    names = [*smalls, *(name for name in every if name in LARGE_ARMS)]
     console.print(optimal_table.picture_of_table(rows, names))
     result["table"] = rows
     if pictures is not None:
-        smalls = [name for name in names if name not in LARGE_ARMS]
         optimal_pictures.table(rows, smalls, pictures / "optimal-table.png")
 
 

@@ -29,7 +29,10 @@ POOL = "lab:pool/strategies"
 VOTE, MAJORITY, GREEDY, LARGE = "vote", "majority", "greedy", "large"
 SMALLS_SAMPLES = (VOTE, MAJORITY)
 """Independent samples of the small model: their pass@1 is a prompt's difficulty."""
-LARGE_ARMS = (GREEDY, LARGE)
+LARGE_ARMS = (GREEDY, LARGE, "cascade")
+CONTROL = "reviser"
+"""Best-of-N of the model that writes revisions: it tells their worth from that of its training. It stands in the table
+and is not chosen from, since what all are measured against is best-of-N of `small`."""
 WEAK = "weak_"
 """How arms that are verified by the weak reward model begin."""
 QUICK_PROMPTS = 120
@@ -44,13 +47,19 @@ class Strategies:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """All arms but those of the weak reward model."""
-        return tuple(name for name in self.pool.decks if not name.startswith(WEAK))
+        """What is chosen from: all arms but those of the weak reward model and the control."""
+        return tuple(name for name in self.pool.decks if name != CONTROL and not name.startswith(WEAK))
 
     @property
     def small_arms(self) -> tuple[str, ...]:
-        """Those of the small model."""
-        return tuple(name for name in self.arms if name not in LARGE_ARMS)
+        """Those that models of the small one's size write, without the large one."""
+        return tuple(name for name in self.arms if name.partition(AT)[0] not in LARGE_ARMS)
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """Those that are drawn independently, the control among them."""
+        control = (CONTROL,) if CONTROL in self.pool.decks else ()
+        return (*(name for name in self.arms if not is_search(name)), *control)
 
     @property
     def searches(self) -> dict[str, tuple[int, ...]]:
@@ -80,7 +89,7 @@ class Strategies:
 def strategies(folder: Path | None, quick: bool) -> Strategies:
     """The recorded pool; with `quick` some of its prompts, drawn at random. Raises DataError."""
     pool = read_pool(lab.lab_path(POOL) if folder is None else folder)
-    lacking = [name for name in (*SMALLS_SAMPLES, *LARGE_ARMS) if name not in pool.decks]
+    lacking = [name for name in (*SMALLS_SAMPLES, GREEDY, LARGE) if name not in pool.decks]
     if lacking:
         raise DataError(f"pool {pool.name} has no arm {lacking[0]!r}; record it with benchmarks/optimal_record.py")
     if quick and len(pool.ids) > QUICK_PROMPTS:

@@ -56,7 +56,7 @@ SCHEMA = pa.schema(
     ]
 )
 Row = dict[str, Any]
-SAMPLES = {"large": 16, "greedy": 1, "weak_vote": 32}
+SAMPLES = {"large": 16, "greedy": 1, "reviser": 16, "weak_vote": 32}
 """Of arms that do not take the config's number: `large` costs ten times as much, and a greedy response is always the
 same."""
 

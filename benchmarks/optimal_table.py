@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optimal_pool import GREEDY, LARGE, LARGE_ARMS, MAJORITY, VOTE, Floats, Ints, Strategies, sampled, searched
+from optimal_pool import LARGE_ARMS, Floats, Ints, Strategies, sampled, searched
 from rich.table import Table
 
 from apportion.difficulty.fitted import AT
@@ -37,7 +37,7 @@ class Cell:
 def cells(found: Strategies) -> dict[tuple[str, int], Cell]:
     """Every strategy at every amount that it was recorded with, by name and N."""
     table: dict[tuple[str, int], Cell] = {}
-    for name in (VOTE, MAJORITY, LARGE, GREEDY):
+    for name in found.samples:
         deck = found.pool.decks[name]
         for n in AMOUNTS:
             if n <= int(deck.sizes.max()):

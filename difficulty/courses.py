@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from apportion.difficulty.even import even_book, even_tables
+from apportion.difficulty.fitted import search_size
 from apportion.difficulty.playbook import Orders, Playbook, book_tables, plain_book, plain_tables
 from apportion.difficulty.pools import Pool
 from apportion.difficulty.search import find_playbooks
 from apportion.difficulty.stopping import Tables
 from apportion.difficulty.trial import Trial, try_out, watch
+from apportion.difficulty.votes import Votes, fit_votes
 
 Floats = NDArray[np.float64]
 
@@ -53,6 +56,23 @@ def fitted_courses(pool: Pool, cost: Mapping[str, float]) -> list[Course]:
         return found
     lost = HALF_OPTIMISM * max(0.0, _optimism(pool, cost))
     return [replace(one, trial=replace(one.trial, value=np.maximum(one.trial.value - lost, 0.0))) for one in found]
+
+
+def even_courses(pool: Pool, cost: Mapping[str, float], by_score: Mapping[str, bool]) -> list[Course]:
+    """The even courses of each arm that `cost` names: by its own selector, where `by_score` says that it weighs votes
+    by scores or counts them, and by learned votes, where there are any to learn."""
+    orders, found = _orders(pool), []
+    for arm, each in cost.items():
+        most = orders.most(arm)
+        if most < search_size(arm):
+            continue
+        learned = fit_votes(pool, [arm])
+        plain = [(Votes(by_score=by_score[arm]), False)] if arm in by_score else []
+        for votes, labelled in [*plain, *([(learned, True)] if learned.curves else [])]:
+            book = even_book(arm, most, votes, labelled)
+            tables = even_tables(book, orders, each)
+            found.append(Course(book, tables, watch(book, tables, orders, 1.0)))
+    return found
 
 
 def _found(pool: Pool, cost: Mapping[str, float]) -> list[Course]:

@@ -86,8 +86,18 @@ def price_grid(cost: Floats) -> Floats:
     return np.asarray(np.geomspace(LOWEST, HIGHEST, LEVELS) / float(np.min(cost)))
 
 
-def solve_stopping(walks: Walks, cost: Floats, grid: Grid, plurality: float, prices: Floats | None = None) -> Tables:
-    """The tables of a sequence whose steps cost `cost`, [steps]; at `prices`, or those of `price_grid`."""
+def solve_stopping(
+    walks: Walks,
+    cost: Floats,
+    grid: Grid,
+    plurality: float,
+    prices: Floats | None = None,
+    rule: Floats | None = None,
+) -> Tables:
+    """The tables of a sequence whose steps cost `cost`, [steps]; at `prices`, or those of `price_grid`.
+
+    `rule` is the critical price of each step whatever the state, [steps], where it is not to be what is best.
+    """
     steps, cells = len(cost), grid.sides[0] * grid.sides[1]
     prices = price_grid(cost) if prices is None else prices
     levels = len(prices)
@@ -108,8 +118,12 @@ def solve_stopping(walks: Walks, cost: Floats, grid: Grid, plurality: float, pri
         after = code[:, step + 1]
         ahead = average(np.concatenate([value[after], reach[step + 1, after], spend[step + 1, after]], axis=1))
         on = ahead[:, :levels] - prices * cost[step]
-        go = on > stop[:, None] + 1e-9
-        critical[step] = _critical(on - stop[:, None], prices)
+        if rule is None:
+            go = on > stop[:, None] + 1e-9
+            critical[step] = _critical(on - stop[:, None], prices)
+        else:
+            go = np.broadcast_to(prices < rule[step], on.shape)
+            critical[step] = rule[step]
         value = np.where(go, on, stop[:, None])
         reach[step] = np.where(go, np.minimum(ahead[:, levels : 2 * levels], 1.0), now[step][:, None])
         spend[step] = np.where(go, ahead[:, 2 * levels :] + cost[step], 0.0)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from apportion.difficulty.courses import Course, fitted_courses, vote_course
+from apportion.difficulty.courses import Course, even_courses, fitted_courses, vote_course
 from apportion.difficulty.fitted import AT, FittedPolicy, is_search, search_size
 from apportion.difficulty.keep import kept
 from apportion.difficulty.playbook import plain_book, plain_tables
@@ -86,7 +86,11 @@ def _least(problem: Problem) -> float:
 def _alone(problem: Problem) -> bool:
     """Whether the job is a vote of one arm."""
     arm = problem.arms[0]
-    return len(problem.arms) == 1 and draws_independently(arm.strategy) and arm.select in PLAIN_SELECTORS
+    return len(problem.arms) == 1 and draws_independently(arm.strategy) and _plain(arm)
+
+
+def _plain(arm: Arm) -> bool:
+    return arm.select in PLAIN_SELECTORS
 
 
 def _by_score(problem: Problem) -> bool:
@@ -110,11 +114,12 @@ def _courses(problem: Problem, sources: Mapping[str, _Source], fitted: FittedPol
     most = _most(problem) if _alone(problem) else 0
     costs = tuple((name, source.deck, f"{cost[name]:.6g}") for name, source in sources.items())
     unscored = tuple(name for name, source in sources.items() if not _scores(problem, source.arm))
-    key = (id(fitted), costs, most, _by_score(problem), unscored)
+    weighs = {name: source.arm.select == "weighted" for name, source in sources.items() if _plain(source.arm)}
+    key = (id(fitted), costs, most, tuple(weighs.items()), unscored)
     if key not in _COURSES:
         # The policy is kept beside its courses, so that its id stays its own.
         pool = _whole(_named(kept(fitted.pool or {}), sources, unscored))
-        _COURSES[key] = (fitted, _make(fitted, pool, cost, problem, most))
+        _COURSES[key] = (fitted, [*_make(fitted, pool, cost, problem, most), *even_courses(pool, cost, weighs)])
         while len(_COURSES) > REMEMBERED:
             _COURSES.popitem(last=False)
     return _COURSES[key][1]

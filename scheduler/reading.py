@@ -60,42 +60,55 @@ class Opening:
 
 
 class Reading:
-    """What reading costs the arms of playbooks over a job; `sold` names the job's arm behind each of theirs."""
+    """What reading costs the arms of playbooks over a job; `sold` names the job's arm behind each of theirs.
+
+    `fixed` is the part of each prompt's purchase of an arm that is the same whatever its size, [prompts].
+    """
 
     def __init__(self, problem: Problem, sold: Mapping[str, str]) -> None:
         at = {arm.name: place for place, arm in enumerate(problem.arms)}
         self.costs = BookCosts(problem, sold)
+        self._everyone = np.arange(problem.prompts)
         self.single = {name: draws_independently(problem.arms[at[arm]].strategy) for name, arm in sold.items()}
         self._most = {
-            name: UNBOUNDED if problem.limits is None or not problem.prompts else int(problem.limits[0, at[arm]])
+            name: UNBOUNDED if problem.limits is None or not problem.prompts else int(problem.limits[:, at[arm]].max())
             for name, arm in sold.items()
         }
-        self.fixed = {name: self._fixed_cost(name) if problem.prompts else 0.0 for name in sold}
+        self.fixed = {name: self._fixed_cost(name) for name in sold}
+        self._free = {name: not fixed.any() for name, fixed in self.fixed.items()}
 
-    def _fixed_cost(self, arm: str) -> float:
-        """What a purchase of the arm costs whatever its size, as far as it is more than rounding."""
+    def _fixed_cost(self, arm: str) -> Floats:
+        """What a purchase of the arm costs whatever its size, as far as it is more than rounding, [prompts]."""
         if not self.single[arm]:
-            return 0.0
-        once, twice = (self.costs.predict_one(0, arm, n) for n in (1, 2))
-        return max(0.0, 2.0 * once - twice) if 2.0 * once - twice > ROUNDING * once else 0.0
+            return np.zeros(len(self._everyone))
+        once, twice = (self.costs.predict(self._everyone, arm, n) for n in (1, 2))
+        fixed = 2.0 * once - twice
+        return np.where(fixed > ROUNDING * once, fixed, 0.0)
 
     def worthwhile(self, prompt: int, arm: str, n: int) -> int:
         """At least n, and enough that the fixed part of the cost is at most FIXED_SHARE of it."""
-        if self.fixed[arm] == 0.0:
+        if self._free[arm]:
             return n
-        once, twice = (self.costs.predict_one(prompt, arm, amount) for amount in (n, 2 * n))
-        each, fixed = (twice - once) / n, 2.0 * once - twice
-        return max(n, int(min(UNBOUNDED, fixed / each * (1.0 / FIXED_SHARE - 1.0)))) if each > 0.0 else n
+        return _grown(n, *(self.costs.predict_one(prompt, arm, amount) for amount in (n, 2 * n)))
 
     def opening(self, book: Playbook, arm: str | None = None) -> Opening:
-        """The first purchase of a book, or its first of an arm, before anything is bought."""
+        """The first purchase of a book, or its first of an arm, before anything is bought; of a usual prompt."""
         step = next((at for at, (name, _) in enumerate(book.steps) if arm in (None, name)), None)
         if step is None:
             return Opening()
         name, n = book.steps[step]
-        if self.fixed[name] == 0.0:
+        if self._free[name]:
             return Opening()
         ahead = sum(n for one, n in book.steps[step:] if one == name)
-        n = max(1, min(self.worthwhile(0, name, n), ahead, self._most[name]))
-        cost = self.costs.predict_one(0, name, n)
-        return Opening(cost, cost / max(cost - self.fixed[name], 1e-9 * cost))
+        n = max(1, min(_grown(n, self._mean(name, n), self._mean(name, 2 * n)), ahead, self._most[name]))
+        cost = self._mean(name, n)
+        return Opening(cost, cost / max(cost - float(self.fixed[name].mean()), 1e-9 * cost))
+
+    def _mean(self, arm: str, n: int) -> float:
+        return float(self.costs.predict(self._everyone, arm, n).mean())
+
+
+def _grown(n: int, once: float, twice: float) -> int:
+    """At least n, and enough that the fixed part of a purchase is FIXED_SHARE of it; `twice` is what 2n cost."""
+    each, fixed = (twice - once) / n, 2.0 * once - twice
+    return max(n, int(min(UNBOUNDED, fixed / each * (1.0 / FIXED_SHARE - 1.0)))) if each > 0.0 else n

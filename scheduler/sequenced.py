@@ -236,7 +236,7 @@ class Sequenced:
         for place, (arm, n, cost) in enumerate(self._of_arm):
             mine = np.flatnonzero(self._next_arm[step] == place)
             if len(mine):
-                real = self._costs.predict(active[mine], arm, n) - self._fixed[arm]
+                real = self._costs.predict(active[mine], arm, n) - self._fixed[arm][active[mine]]
                 ratio[mine] = np.maximum(real / cost, LEAST_RATIO)
         tables = self._tables
         return ratio, tables.spend[step, cell].astype(np.float64), tables.reach[step, cell].astype(np.float64)

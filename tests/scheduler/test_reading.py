@@ -46,7 +46,8 @@ def test_a_purchase_grows_until_reading_is_half_of_it():
 
 
 def test_a_search_is_bought_whole_and_its_price_says_all():
-    assert reading(6.0).fixed == {"vote": 6.0, "beam@4": 0.0, "beam@16": 0.0}
+    fixed = {name: each.tolist() for name, each in reading(6.0).fixed.items()}
+    assert fixed == {"vote": [6.0] * 3, "beam@4": [0.0] * 3, "beam@16": [0.0] * 3}
     assert reading(6.0).opening(book(("beam@4", 4), ("vote", 1))) == Opening()
 
 
@@ -62,6 +63,23 @@ def test_the_opening_of_an_arm_is_its_own_first_purchase():
     both = book(("beam@4", 4), ("vote", 1), ("vote", 1))
     assert reading(6.0).opening(both, "vote") == Opening(8.0, 4.0)
     assert reading(6.0).opening(both, "beam@16") == Opening()
+
+
+class LongPrompts(PerSample):
+    """Reading costs 0, 6 and 12; a candidate 1."""
+
+    def predict(self, prompts, arm, n):
+        return 6.0 * np.asarray(prompts, dtype=np.float64) + n
+
+    def predict_one(self, prompt, arm, n):
+        return 6.0 * prompt + n
+
+
+def test_long_prompts_cost_more_to_read_and_an_opening_is_that_of_a_usual_one():
+    found = Reading(problem(3, 100.0, arm(), costs=LongPrompts()), {"vote": "vote"})
+    assert found.fixed["vote"].tolist() == [0.0, 6.0, 12.0]
+    assert [found.worthwhile(prompt, "vote", 2) for prompt in range(3)] == [2, 6, 12]
+    assert found.opening(book(*[("vote", 2)] * 5)) == Opening(12.0, 2.0)
 
 
 @pytest.mark.parametrize("each", [0.5, 1.0, 3.0, 100.0])
