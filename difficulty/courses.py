@@ -8,7 +8,7 @@ lowered by what was lost there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,33 +36,44 @@ FEWEST_PROMPTS = 40
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """A playbook with its tables and its trial, for the costs of a job."""
+    """A playbook with its tables and its trial, for the costs of a job.
+
+    `once` is what the first candidate of an arm costs more, as the prompt is read for it, where the tables have it in.
+    The trial always has.
+    """
 
     book: Playbook
     tables: Tables
     trial: Trial
+    once: Mapping[str, float] = field(default_factory=dict)
 
 
-def vote_course(pool: Pool, arm: str, cost: float, most: int, by_score: bool, prior: Floats | None) -> Course:
-    """A vote of one arm by prompts imagined from a prior, tried on the pool."""
+def vote_course(
+    pool: Pool, arm: str, cost: float, most: int, by_score: bool, prior: Floats | None, once: float = 0.0
+) -> Course:
+    """A vote of one arm by prompts imagined from a prior, tried on the pool. Its tables leave `once` out."""
     book, tables = plain_book(arm, most, by_score), plain_tables(most, by_score, prior)
-    return Course(book, tables, watch(book, tables, _orders(pool), cost))
+    trial = watch(book, tables, _orders(pool), cost)
+    return Course(book, tables, replace(trial, cost=np.where(trial.cost > 0.0, trial.cost + once, 0.0)))
 
 
-def fitted_courses(pool: Pool, cost: Mapping[str, float]) -> list[Course]:
-    """Courses over the arms that `cost` names: of one candidate, in the budget's unit."""
-    found = _found(pool, cost)
+def fitted_courses(pool: Pool, cost: Mapping[str, float], once: Mapping[str, float] | None = None) -> list[Course]:
+    """Courses over the arms that `cost` names: of one candidate, in the budget's unit; the first costs `once` more."""
+    once = once or {}
+    found = _found(pool, cost, once)
     if len(found) < 2 or len(pool.ids) < FEWEST_PROMPTS:
         return found
-    lost = HALF_OPTIMISM * max(0.0, _optimism(pool, cost))
+    lost = HALF_OPTIMISM * max(0.0, _optimism(pool, cost, once))
     return [replace(one, trial=replace(one.trial, value=np.maximum(one.trial.value - lost, 0.0))) for one in found]
 
 
-def even_courses(pool: Pool, cost: Mapping[str, float], by_score: Mapping[str, bool]) -> list[Course]:
+def even_courses(
+    pool: Pool, cost: Mapping[str, float], by_score: Mapping[str, bool], once: Mapping[str, float] | None = None
+) -> list[Course]:
     """The even courses of each arm that `cost` names: by its own selector, where `by_score` says that it weighs votes
-    by scores or counts them, and by learned votes, where there are any to learn."""
-    orders, found = _orders(pool), []
-    for arm, each in cost.items():
+    by scores or counts them, and by learned votes, where there are any to learn. Costs are as for `fitted_courses`."""
+    once, orders, found = once or {}, _orders(pool), []
+    for arm in cost:
         most = orders.most(arm)
         if most < search_size(arm):
             continue
@@ -70,26 +81,26 @@ def even_courses(pool: Pool, cost: Mapping[str, float], by_score: Mapping[str, b
         plain = [(Votes(by_score=by_score[arm]), False)] if arm in by_score else []
         for votes, labelled in [*plain, *([(learned, True)] if learned.curves else [])]:
             book = even_book(arm, most, votes, labelled)
-            tables = even_tables(book, orders, each)
-            found.append(Course(book, tables, watch(book, tables, orders, 1.0)))
+            tables = even_tables(book, orders, book.costs(cost, once))
+            found.append(Course(book, tables, watch(book, tables, orders, 1.0), once))
     return found
 
 
-def _found(pool: Pool, cost: Mapping[str, float]) -> list[Course]:
+def _found(pool: Pool, cost: Mapping[str, float], once: Mapping[str, float]) -> list[Course]:
     orders, courses = _orders(pool), []
-    for book in find_playbooks(pool, cost):
-        steps = [cost[arm] * n for arm, n in book.steps]
+    for book in find_playbooks(pool, cost, once=once):
+        steps = book.costs(cost, once)
         tables = book_tables(book, orders, steps)
-        courses.append(Course(book, tables, try_out(book, orders, steps, tables.prices)))
+        courses.append(Course(book, tables, try_out(book, orders, steps, tables.prices), once))
     return courses
 
 
-def _optimism(pool: Pool, cost: Mapping[str, float]) -> float:
+def _optimism(pool: Pool, cost: Mapping[str, float], once: Mapping[str, float]) -> float:
     """How much less the choices of one half reach on the other than they promised, on average over budgets."""
     lost = []
     half = np.arange(len(pool.ids)) % 2
     for one in range(2):
-        courses = _found(pool.part(np.flatnonzero(half == one)), cost)
+        courses = _found(pool.part(np.flatnonzero(half == one)), cost, once)
         if not courses:
             continue
         others = _orders(pool.part(np.flatnonzero(half != one)))

@@ -1,20 +1,21 @@
 """Even courses: as many candidates of one arm for every prompt, whatever its votes, as playbooks among the others.
 
 What evidence says about a prompt is not always worth acting on: where mistakes repeat, agreement does not tell which
-prompts can still be won, and a rule that was learned on few prompts stops on noise. An even course owes its pool nothing
-but the choice of its arm, so that a policy which may take it is no worse than spending evenly on the best arm, as far as
-labels tell which that is.
+prompts can still be won, and a rule that was learned on few prompts stops on noise. An even course owes its pool
+nothing but the choice of its arm, so that a policy which may take it is no worse than spending evenly on the best arm,
+as far as labels tell which that is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from apportion.difficulty.fitted import search_size
 from apportion.difficulty.playbook import SCORE_UNIT, Orders, Playbook
-from apportion.difficulty.stopping import HIGHEST, Grid, Tables, solve_stopping
+from apportion.difficulty.stopping import Grid, Tables, price_grid, solve_stopping
 from apportion.difficulty.votes import Votes
 from apportion.difficulty.walks import checkpoints
 
@@ -23,15 +24,15 @@ DEAREST = 0.5
 
 
 def even_book(arm: str, most: int, votes: Votes, labelled: bool) -> Playbook:
-    """Up to `most` candidates of an arm; of a search, one whole. `labelled`: the votes choose, not the arm's selector."""
+    """Up to `most` candidates of an arm; of a search, one whole. `labelled`: votes choose, not the arm's selector."""
     size = search_size(arm)
     stops = (0, *checkpoints(most)) if size == 1 else (0, size)
     return Playbook(tuple((arm, b - a) for a, b in pairwise(stops)), votes, SCORE_UNIT, 0.0, labelled)
 
 
-def even_tables(book: Playbook, orders: Orders, each: float) -> Tables:
-    """The tables of an even book over a pool's prompts; a candidate costs `each`."""
-    cost = np.array([each * n for _, n in book.steps])
-    walks = orders.walks(book)
-    rule = DEAREST * HIGHEST / np.cumsum(cost)
-    return solve_stopping(walks, cost, Grid.of(walks, book.unit), book.plurality, rule=rule)
+def even_tables(book: Playbook, orders: Orders, cost: Sequence[float]) -> Tables:
+    """The tables of an even book over a pool's prompts. `cost` is of each step, in the budget's unit."""
+    walks, each = orders.walks(book), np.asarray(cost, dtype=np.float64)
+    prices = price_grid(each)
+    rule = DEAREST * float(prices[-1]) * float(each[0]) / np.cumsum(each)
+    return solve_stopping(walks, each, Grid.of(walks, book.unit), book.plurality, prices, rule)

@@ -8,7 +8,7 @@ answer which would lead in the end leads now: whether that answer is right, agre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -55,6 +55,15 @@ class Playbook:
     def arms(self) -> tuple[str, ...]:
         """The arms it buys from, in order of first use."""
         return tuple(dict.fromkeys(arm for arm, _ in self.steps))
+
+    def costs(self, each: Mapping[str, float], once: Mapping[str, float]) -> list[float]:
+        """What each step costs: a candidate `each`, and an arm's first one `once` more, as the prompt is read."""
+        seen: set[str] = set()
+        found = []
+        for arm, n in self.steps:
+            found.append(each[arm] * n + (0.0 if arm in seen else once.get(arm, 0.0)))
+            seen.add(arm)
+        return found
 
     @property
     def stops(self) -> tuple[int, ...]:

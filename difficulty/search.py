@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apportion.difficulty.fitted import search_size
 from apportion.difficulty.playbook import SCORE_UNIT, VOTE_UNIT, Orders, Playbook
 from apportion.difficulty.pools import Pool
 from apportion.difficulty.trial import HALVES, quick_value
 from apportion.difficulty.votes import Votes, fit_votes
+
+Floats = NDArray[np.float64]
 
 ORDERS, SEARCH_WALKS = 16, 4000
 """Random orders of each prompt, as far as there are no more than so many walks in all: a search looks at hundreds."""
@@ -45,25 +48,32 @@ TAIL = 12
 class _Setting:
     orders: Orders
     cost: Mapping[str, float]
+    once: Mapping[str, float]
     votes: Votes
     unit: float
 
     def book(self, arms: Sequence[str]) -> Playbook:
         return Playbook(tuple((arm, search_size(arm)) for arm in arms), self.votes, self.unit, PLURALITY, labelled=True)
 
+    def costs(self, book: Playbook) -> Floats:
+        """What its steps cost."""
+        return np.array(book.costs(self.cost, self.once))
+
     def each(self, arm: str) -> float:
-        """What one step of an arm costs."""
-        return search_size(arm) * self.cost[arm]
+        """What the first step of an arm costs."""
+        return search_size(arm) * self.cost[arm] + self.once.get(arm, 0.0)
 
     def most(self, arm: str) -> int:
         """How many steps of an arm every prompt of the pool has candidates for."""
         return self.orders.most(arm) // search_size(arm)
 
 
-def find_playbooks(pool: Pool, cost: Mapping[str, float], seed: int = 0) -> list[Playbook]:
+def find_playbooks(
+    pool: Pool, cost: Mapping[str, float], seed: int = 0, once: Mapping[str, float] | None = None
+) -> list[Playbook]:
     """Playbooks over the arms that `cost` (of one candidate, in the budget's unit) names, all of them in the pool.
 
-    A step is one candidate, or a search whole.
+    A step is one candidate, or a search whole. An arm's first costs `once` more.
     """
     arms = [arm for arm in cost if len(pool.decks[arm].sizes) and pool.decks[arm].sizes.min() >= search_size(arm)]
     if not arms:
@@ -72,7 +82,7 @@ def find_playbooks(pool: Pool, cost: Mapping[str, float], seed: int = 0) -> list
     orders = Orders(small, max(1, min(ORDERS, SEARCH_WALKS // max(1, len(pool.ids)))), seed)
     scored = any(deck.scored for deck in small.decks.values())
     votes = fit_votes(small, arms)
-    setting = _Setting(orders, cost, votes, SCORE_UNIT if scored or len(arms) > 1 else VOTE_UNIT)
+    setting = _Setting(orders, cost, once or {}, votes, SCORE_UNIT if scored or len(arms) > 1 else VOTE_UNIT)
     least = min(setting.each(arm) for arm in arms)
     found: list[tuple[str, ...]] = []
     best: tuple[str, ...] = ()
@@ -90,8 +100,7 @@ def _search(setting: _Setting, arms: Sequence[str], price: float, start: tuple[s
     def value(sequence: tuple[str, ...]) -> float:
         if sequence not in known:
             book = setting.book(sequence)
-            cost = np.array([setting.each(arm) for arm in sequence])
-            known[sequence] = quick_value(setting.orders.walks(book), half, cost, book, price)
+            known[sequence] = quick_value(setting.orders.walks(book), half, setting.costs(book), book, price)
         return known[sequence]
 
     alone = {arm: max(value((arm,) * n) for n in (1, min(3, setting.most(arm)))) for arm in arms}

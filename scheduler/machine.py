@@ -167,7 +167,8 @@ class Machine:
             self._fill()
             if self._open or self.done:
                 return
-            if self._queue.empty and not self._reopen():
+            # Twice: a policy that is asked again and has sold nothing since may ask for less.
+            if self._queue.empty and not (self._reopen() or self._reopen()):
                 for prompt in self._queue.take_parked():
                     self._commit(prompt, "price")
 

@@ -50,10 +50,10 @@ def price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Alloca
         courses = _courses(problem, sources, known.fitted) if sources and known.fitted is not None else []
         if courses:
             sold = {name: source.arm.name for name, source in sources.items()}
-            reading, each = Reading(problem, sold), problem.budget / problem.prompts
-            best = max(courses, key=lambda one: reading.opening(one.book).promise(one.trial, each)[0])
+            each = problem.budget / problem.prompts
+            best = max(courses, key=lambda one: one.trial.at(each))
             others = [one for one in courses if one is not best]
-            return Sequenced(problem, best.book, best.tables, best.trial, chosen.stride, sold, others)
+            return Sequenced(problem, best.book, best.tables, best.trial, chosen.stride, sold, others, best.once)
         if _alone(problem):
             most, by_score = _most(problem), _by_score(problem)
             book, tables = plain_book(problem.arms[0].name, most, by_score), plain_tables(most, by_score)
@@ -109,17 +109,22 @@ _COURSES: OrderedDict[tuple[Any, ...], tuple[FittedPolicy, list[Course]]] = Orde
 def _courses(problem: Problem, sources: Mapping[str, _Source], fitted: FittedPolicy) -> list[Course]:
     """The courses of a fitted policy for the job's arms; none where one costs nothing."""
     cost = {name: _each(problem, source) for name, source in sources.items()}
+    reading = Reading(problem, {name: source.arm.name for name, source in sources.items()})
+    once = {name: float(fixed.mean()) for name, fixed in reading.fixed.items() if fixed.any()}
     if min(cost.values()) <= 0.0:
         return []
     most = _most(problem) if _alone(problem) else 0
-    costs = tuple((name, source.deck, f"{cost[name]:.6g}") for name, source in sources.items())
+    costs = tuple(
+        (name, source.deck, f"{cost[name]:.6g}", f"{once.get(name, 0.0):.6g}") for name, source in sources.items()
+    )
     unscored = tuple(name for name, source in sources.items() if not _scores(problem, source.arm))
     weighs = {name: source.arm.select == "weighted" for name, source in sources.items() if _plain(source.arm)}
     key = (id(fitted), costs, most, tuple(weighs.items()), unscored)
     if key not in _COURSES:
         # The policy is kept beside its courses, so that its id stays its own.
         pool = _whole(_named(kept(fitted.pool or {}), sources, unscored))
-        _COURSES[key] = (fitted, [*_make(fitted, pool, cost, problem, most), *even_courses(pool, cost, weighs)])
+        found = _make(fitted, pool, cost, once, problem, most)
+        _COURSES[key] = (fitted, [*found, *even_courses(pool, cost, weighs, once)])
         while len(_COURSES) > REMEMBERED:
             _COURSES.popitem(last=False)
     return _COURSES[key][1]
@@ -191,13 +196,20 @@ def _whole(pool: Pool) -> Pool:
     return pool.part(np.flatnonzero(full))
 
 
-def _make(fitted: FittedPolicy, pool: Pool, cost: Mapping[str, float], problem: Problem, most: int) -> list[Course]:
+def _make(
+    fitted: FittedPolicy,
+    pool: Pool,
+    cost: Mapping[str, float],
+    once: Mapping[str, float],
+    problem: Problem,
+    most: int,
+) -> list[Course]:
     """Labels teach how to weigh scores and arms. For a plain vote of one arm they teach the prior and no more."""
     if not pool.ids:
         return []
     if not most:
-        return fitted_courses(pool, cost)
+        return fitted_courses(pool, cost, once)
     name = problem.arms[0].name
     prior = np.array(fitted.prior) if fitted.reference in (name, problem.arms[0].policy) else None
-    alone = vote_course(pool, name, cost[name], most, _by_score(problem), prior)
-    return [alone, *fitted_courses(pool, cost)] if pool.decks[name].scored else [alone]
+    alone = vote_course(pool, name, cost[name], most, _by_score(problem), prior, once.get(name, 0.0))
+    return [alone, *fitted_courses(pool, cost, once)] if pool.decks[name].scored else [alone]

@@ -1,7 +1,7 @@
 """What reading the prompt adds to a purchase of samples: it costs the same whatever the purchase's size.
 
-Playbooks are found for costs of candidates alone. So purchases grow until reading is a small part of them, and what a
-trial promises for an amount is what it promises for the part of it that goes into candidates.
+Fitted playbooks know it: the first candidate of an arm costs it more, and later ones do not, as engines keep what they
+have read. Those without labels are for candidates alone; there purchases grow until reading is a small part of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.difficulty.playbook import Playbook
-from apportion.difficulty.trial import Trial
 from apportion.policies.strategy import draws_independently
 from apportion.scheduler.allocation import Floats, Problem
 
@@ -45,18 +44,6 @@ class Opening:
 
     cost: float = 0.0
     times: float = 1.0
-
-    def opened(self, each: float) -> float:
-        """The share of the prompts that a budget of `each` a prompt can buy it for."""
-        return min(1.0, each / self.cost) if self.cost > 0.0 else 1.0
-
-    def promise(self, trial: Trial, each: float) -> tuple[float, float]:
-        """What a budget of `each` a prompt reaches by a trial, and what it spends a prompt."""
-        opened = self.opened(each)
-        if opened <= 0.0:
-            return 0.0, 0.0
-        spent = min(each / opened, max(self.cost, self.times * float(trial.cost.max(initial=0.0))))
-        return opened * trial.at(each / opened / self.times), opened * spent
 
 
 class Reading:

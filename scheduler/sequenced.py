@@ -32,6 +32,8 @@ MOST_FRUITLESS = 2
 LONG_ANSWERS = 0.5
 """Power to which a prompt's own cost counts in a plain vote: long answers cost more, and their prompts are more often
 open than the counts say. See benchmarks/greedy.py."""
+JUST = 1e-9
+"""An offer at the price is sold."""
 LEAST_RATIO = 1e-6
 """A prompt whose next purchase costs nothing has a finite place among the prices all the same."""
 
@@ -54,6 +56,7 @@ class Sequenced:
         stride: float = 0.0,
         sold: Mapping[str, str] | None = None,
         others: Sequence[Course] = (),
+        once: Mapping[str, float] | None = None,
     ) -> None:
         self._problem = problem
         self._book = book
@@ -65,14 +68,16 @@ class Sequenced:
         self._sold = {name: name for name in book.arms} if sold is None else sold
         self._reads = Reading(problem, self._sold)
         self._costs, self._fixed, self._single = self._reads.costs, self._reads.fixed, self._reads.single
+        self._once = once or {}
         self._ballots = Ballots(problem.prompts, book)
         self._critical: list[list[float]] = tables.critical.tolist()
         self._table_cost: list[float] = tables.cost.tolist()
         at = {arm.name: place for place, arm in enumerate(problem.arms)}
         self._bought_as = {(self._sold[name], n): name for name, n in book.steps if not self._single[name]}
         self._sample_of = {self._sold[name]: name for name in book.arms}
-        first_steps = [next(at for at, (name, _) in enumerate(book.steps) if name == arm) for arm in self._arms]
-        self._of_arm = [(*book.steps[at], self._table_cost[at]) for at in first_steps]
+        self._first_step = [next(at for at, (name, _) in enumerate(book.steps) if name == arm) for arm in self._arms]
+        self._of_arm = [(*book.steps[at], self._table_cost[at]) for at in self._first_step]
+        self._each = {arm: (cost - self._once.get(arm, 0.0)) / n for arm, n, cost in self._of_arm}
         self._ahead_of_arm = [
             sum(n for name, n in self._steps[at:] if name == arm) for at, (arm, _) in enumerate(self._steps)
         ]
@@ -90,6 +95,7 @@ class Sequenced:
         typical = float(self._ahead(np.arange(problem.prompts))[0].mean()) if problem.prompts else 1.0
         self._prices = PriceGrid(tables.prices, 1.0 if book.labelled else LONG_ANSWERS, typical)
         self._price = self._sure = 0.0
+        self._idle = False
         self._level = 0
         self.reprice(problem.budget)
 
@@ -113,21 +119,31 @@ class Sequenced:
         n = min(n, left)
         if self._single[arm]:
             left = min(left, self._ahead_of_arm[step])
-            n = min(left, self._reads.worthwhile(prompt, arm, n))
+            # Where the tables know what reading costs, they say when a small purchase is worth it.
+            n = n if self._once else min(left, self._reads.worthwhile(prompt, arm, n))
         cost = self._costs.predict_one(prompt, arm, n)
         if cost > most:
             n = self._affordable(prompt, arm, n, most) if self._single[arm] else 0
             if n < 1:
                 return Rest.WAIT
             cost = self._costs.predict_one(prompt, arm, n)
-        scale = self._table_cost[step] / self._steps[step][1] * n / cost if cost > 0.0 else 1.0
-        scale = self._prices.eased(scale)
+        scale = self._prices.eased(self._scale(prompt, arm, n, cost))
         if critical * scale <= self._price:
             return Rest.WAIT
         if self._single[arm]:
             room = int(min(left, most / cost * n)) if cost > 0.0 else n
             n, cost = self._certain(prompt, step, max(n, min(room, self._stretch(step, cell))), room, scale)
         return Offer(Purchase(self._sold[arm], n), critical * scale * cost, cost)
+
+    def _scale(self, prompt: int, arm: str, n: int, cost: float) -> float:
+        """Table cost by real cost of a purchase. A prompt that the tables take to be read is not read again."""
+        table = self._each[arm] * n
+        if arm in self._once:
+            if self._drawn[arm][prompt]:
+                cost -= float(self._fixed[arm][prompt])
+            else:
+                table += self._once[arm]
+        return table / cost if cost > 0.0 else 1.0
 
     def _stretch(self, step: int, cell: int) -> int:
         """The part of what a prompt is expected to buy from here on that is bought before looking again."""
@@ -165,6 +181,7 @@ class Sequenced:
             step += 1
         self._step[prompt] = step
         self._cell[prompt] = self._tables.grid.cell(*self._ballots.standing(prompt))
+        self._idle = False
         self._fruitless[prompt] = 0 if candidates else self._fruitless[prompt] + 1
         if self._fruitless[prompt] >= MOST_FRUITLESS:
             self._over[prompt] = True
@@ -173,8 +190,24 @@ class Sequenced:
         active = np.flatnonzero(~self._over)
         ratio, spend, _ = self._ahead(active)
         self._price, self._sure = self._prices.prices_for(ratio, spend, max(0.0, available))
+        if self._idle:
+            self._clear(active, max(0.0, available))
+        self._idle = bool(self._step.any())
         typical = self._price * float(self._prices.felt(ratio).mean()) if len(active) else 0.0
         self._level = min(int(np.searchsorted(self._tables.prices, typical)), len(self._tables.prices) - 1)
+
+    def _clear(self, active: NDArray[np.int64], available: float) -> None:
+        """Nothing sold at the price asked last: the one at which what is left is sold, the most worthwhile first.
+
+        Expectations average over prompts; the last few purchases need not add up.
+        """
+        asked, self._price, spent = self._price, 0.0, 0.0
+        offers = [one for prompt in active.tolist() if isinstance(one := self.offer(prompt, available), Offer)]
+        for one in sorted(offers, key=lambda one: -one.ratio):
+            spent += one.cost
+            self._price = min(asked, one.ratio * (1.0 - JUST))
+            if spent >= available:
+                break
 
     def difficulty(self, prompt: int) -> float:
         """The chance that the leading answer is right, times its share of the votes."""
@@ -196,8 +229,11 @@ class Sequenced:
         active = np.flatnonzero(~self._over)
         ratio, spend, reach = self._ahead(active)
         reach = _never_less(reach)
-        load = np.array([one.times for one in self._openings])[self._next_arm[self._step[active]]]
-        ratio, opening = ratio * load, self._openings[0].cost * float((self._step[active] == 0).sum())
+        times = [1.0 if arm in self._once else one.times for arm, one in zip(self._arms, self._openings, strict=True)]
+        load = np.array(times)[self._next_arm[self._step[active]]]
+        fresh, first = self._step[active] == 0, self._openings[0].cost
+        opening = float(ratio[fresh].sum()) * self._table_cost[0] if self._once else first * float(fresh.sum())
+        ratio = ratio * load
         done = self._tables.now[self._step, self._cell].astype(np.float64)
         found = []
         for budget in budgets:
@@ -224,9 +260,8 @@ class Sequenced:
         """The best that a course promises for a budget, of this one (whose trial is given) and the others."""
         prompts = self._problem.prompts
         each = max(0.0, budget) / max(1, prompts)
-        promises = [(*self._openings[0].promise(trial, each), trial)]
-        promises += [(*self._reads.opening(one.book).promise(one.trial, each), one.trial) for one in self._others]
-        value, spent, best = max(promises, key=lambda one: one[0])
+        best = max((trial, *(one.trial for one in self._others)), key=lambda one: one.at(each))
+        value, spent = best.at(each), min(each, float(best.cost.max(initial=0.0)))
         return Forecast(budget, spent * prompts, value, *spread_of(value, prompts, best, 0))
 
     def _ahead(self, active: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
@@ -236,7 +271,12 @@ class Sequenced:
         for place, (arm, n, cost) in enumerate(self._of_arm):
             mine = np.flatnonzero(self._next_arm[step] == place)
             if len(mine):
-                real = self._costs.predict(active[mine], arm, n) - self._fixed[arm][active[mine]]
+                real, fixed = self._costs.predict(active[mine], arm, n), self._fixed[arm][active[mine]]
+                if arm in self._once:
+                    begun = step[mine] > self._first_step[place]
+                    real = np.where(begun, (real - fixed) * cost / (self._each[arm] * n), real)
+                else:
+                    real = real - fixed
                 ratio[mine] = np.maximum(real / cost, LEAST_RATIO)
         tables = self._tables
         return ratio, tables.spend[step, cell].astype(np.float64), tables.reach[step, cell].astype(np.float64)

@@ -10,7 +10,7 @@ from pool_world import draw, make_pool
 from apportion.difficulty.courses import even_courses
 from apportion.difficulty.curves import curves_of
 
-MAJORITY = {arm: False for arm in COST}
+MAJORITY = dict.fromkeys(COST, False)
 COUNT = 8
 
 

@@ -1,22 +1,17 @@
-"""Reading: what a purchase costs whatever its size, and what is left of a promise once it is paid."""
+"""Reading: what a purchase costs whatever its size."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from simulated import PerSample, arm, problem
 
 from apportion.difficulty.playbook import Playbook
-from apportion.difficulty.trial import Trial
 from apportion.difficulty.votes import Votes
 from apportion.policies.beam_search import BeamSearch
 from apportion.scheduler.reading import BookCosts, Opening, Reading
 
-TRIAL = Trial(np.array([0.1, 0.2, 0.4]), np.array([8.0, 3.0, 1.0]), np.array([0.8, 0.7, 0.5]), 50)
 BEAM = replace(arm("beam", "weighted", amounts=(4, 16)), strategy=BeamSearch())
 SOLD = {"vote": "vote", "beam@4": "beam", "beam@16": "beam"}
 
@@ -80,25 +75,3 @@ def test_long_prompts_cost_more_to_read_and_an_opening_is_that_of_a_usual_one():
     assert found.fixed["vote"].tolist() == [0.0, 6.0, 12.0]
     assert [found.worthwhile(prompt, "vote", 2) for prompt in range(3)] == [2, 6, 12]
     assert found.opening(book(*[("vote", 2)] * 5)) == Opening(12.0, 2.0)
-
-
-@pytest.mark.parametrize("each", [0.5, 1.0, 3.0, 100.0])
-def test_where_reading_is_free_the_promise_is_the_trials(each):
-    assert Opening().promise(TRIAL, each) == (TRIAL.at(each), min(each, 8.0))
-
-
-def test_where_not_all_prompts_can_be_opened_some_are():
-    opening = Opening(4.0, 2.0)
-    value, spent = opening.promise(TRIAL, 4.0)
-    assert (value, spent) == (TRIAL.at(2.0), 4.0)
-    assert opening.promise(TRIAL, 1.0) == pytest.approx((value / 4.0, 1.0))
-    assert opening.promise(TRIAL, 0.0) == (0.0, 0.0)
-
-
-@given(cost=st.floats(0.0, 9.0), times=st.floats(1.0, 5.0), each=st.floats(0.0, 50.0), more=st.floats(0.0, 50.0))
-def test_more_money_never_promises_less_and_is_never_overspent(cost, times, each, more):
-    opening = Opening(cost, times)
-    value, spent = opening.promise(TRIAL, each)
-    richer, _ = opening.promise(TRIAL, each + more)
-    assert 0.0 <= value <= richer + 1e-12
-    assert 0.0 <= spent <= each * (1.0 + 1e-12)
