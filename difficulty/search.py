@@ -20,13 +20,13 @@ from apportion.difficulty.fitted import search_size
 from apportion.difficulty.playbook import SCORE_UNIT, VOTE_UNIT, Orders, Playbook
 from apportion.difficulty.pools import Pool
 from apportion.difficulty.trial import HALVES, quick_value
-from apportion.difficulty.votes import Votes, fit_votes
+from apportion.difficulty.votes import VoteFits
 
 Floats = NDArray[np.float64]
 
 ORDERS, SEARCH_WALKS = 16, 4000
 """Random orders of each prompt, as far as there are no more than so many walks in all: a search looks at hundreds."""
-PRICES = tuple(0.1 * 0.45**step for step in range(9))
+PRICES = tuple(0.1 * 0.6**step for step in range(14))
 """Searched, per cost of one candidate of the cheapest arm."""
 LEAST_GAIN = 5e-4
 """A change must bring this much, about half a prompt in a thousand: less is noise on any pool."""
@@ -37,7 +37,7 @@ LONGEST = 40
 FRONT = 5
 """Positions at which candidates are inserted, exchanged or left out: the first few decide who pays for the rest."""
 ARMS_TRIED = 7
-"""Arms the search considers at a price: the best by themselves there."""
+"""Arms the search considers at a price: the best by themselves there, and those that were at dearer prices."""
 ARMS_IN_THREES = 5
 """All sequences of up to three candidates are starting points, of three candidates those of the best few arms."""
 TAIL = 12
@@ -49,11 +49,12 @@ class _Setting:
     orders: Orders
     cost: Mapping[str, float]
     once: Mapping[str, float]
-    votes: Votes
+    votes: VoteFits
     unit: float
 
     def book(self, arms: Sequence[str]) -> Playbook:
-        return Playbook(tuple((arm, search_size(arm)) for arm in arms), self.votes, self.unit, PLURALITY, labelled=True)
+        steps, votes = tuple((arm, search_size(arm)) for arm in arms), self.votes.of(arms)
+        return Playbook(steps, votes, self.unit, PLURALITY, labelled=True)
 
     def costs(self, book: Playbook) -> Floats:
         """What its steps cost."""
@@ -81,19 +82,25 @@ def find_playbooks(
     small = pool.only(arms)
     orders = Orders(small, max(1, min(ORDERS, SEARCH_WALKS // max(1, len(pool.ids)))), seed)
     scored = any(deck.scored for deck in small.decks.values())
-    votes = fit_votes(small, arms)
-    setting = _Setting(orders, cost, once or {}, votes, SCORE_UNIT if scored or len(arms) > 1 else VOTE_UNIT)
+    setting = _Setting(orders, cost, once or {}, VoteFits(small), SCORE_UNIT if scored or len(arms) > 1 else VOTE_UNIT)
     least = min(setting.each(arm) for arm in arms)
     found: list[tuple[str, ...]] = []
     best: tuple[str, ...] = ()
+    leaders: dict[str, None] = {}
     for price in PRICES:
-        best = _search(setting, arms, price / least, best)
+        best = _search(setting, arms, price / least, best, leaders)
         if best and best not in found:
             found.append(best)
     return [_with_tail(setting, sequence) for sequence in found]
 
 
-def _search(setting: _Setting, arms: Sequence[str], price: float, start: tuple[str, ...]) -> tuple[str, ...]:
+def _search(
+    setting: _Setting, arms: Sequence[str], price: float, start: tuple[str, ...], leaders: dict[str, None]
+) -> tuple[str, ...]:
+    """The best sequence at a price. `leaders` are the arms that were best by themselves at dearer ones.
+
+    They are tried whatever they are worth here, as a cascade begins with one; this price's own is added.
+    """
     known: dict[tuple[str, ...], float] = {(): 0.0}
     half = setting.orders.prompts % HALVES
 
@@ -104,7 +111,9 @@ def _search(setting: _Setting, arms: Sequence[str], price: float, start: tuple[s
         return known[sequence]
 
     alone = {arm: max(value((arm,) * n) for n in (1, min(3, setting.most(arm)))) for arm in arms}
-    tried = sorted(arms, key=lambda arm: -alone[arm])[:ARMS_TRIED]
+    ranked = sorted(arms, key=lambda arm: -alone[arm])
+    tried = list(dict.fromkeys((ranked[0], *leaders, *ranked)))[:ARMS_TRIED]
+    leaders[ranked[0]] = None
     short = [*product(tried, repeat=1), *product(tried, repeat=2), *product(tried[:ARMS_IN_THREES], repeat=3)]
     few = [option for option in short if _can(setting, option)]
     current = max([start, *few], key=value)

@@ -81,14 +81,40 @@ class Votes:
         return np.where(blank, np.mean(curve.weights), np.interp(score, curve.scores, curve.weights))
 
 
+class VoteFits:
+    """Weights learned from a pool's labelled candidates, for any of its arms together; each is worked out once."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._odds: dict[str, Curve] = {}
+        self._votes: dict[frozenset[str], Votes] = {}
+
+    def of(self, arms: Sequence[str]) -> Votes:
+        """The votes of these arms, which are all that vote. Of one without scores every vote weighs the same.
+
+        How far wrong answers spread is a matter of who votes: arms that err alike need another spread than those that
+        err apart.
+        """
+        key = frozenset(arms)
+        if key not in self._votes:
+            self._votes[key] = self._fit(sorted(key))
+        return self._votes[key]
+
+    def _fit(self, arms: Sequence[str]) -> Votes:
+        if len(arms) == 1 and not self._pool.deck(arms[0]).scored:
+            return Votes()
+        for arm in arms:
+            if arm not in self._odds:
+                self._odds[arm] = _log_odds(self._pool.deck(arm))
+        odds = {arm: self._odds[arm] for arm in arms}
+        spread = _spread(self._pool, arms, odds)
+        size = float(np.mean([np.mean(np.maximum(np.asarray(one.weights) + spread, LEAST)) for one in odds.values()]))
+        return Votes({arm: curve.plus(spread, max(size, LEAST)) for arm, curve in odds.items()})
+
+
 def fit_votes(pool: Pool, arms: Sequence[str]) -> Votes:
-    """Weights learned from labelled candidates. Of one arm without scores every vote weighs the same."""
-    if len(arms) == 1 and not pool.deck(arms[0]).scored:
-        return Votes()
-    odds = {arm: _log_odds(pool.deck(arm)) for arm in arms}
-    spread = _spread(pool, arms, odds)
-    size = float(np.mean([np.mean(np.maximum(np.asarray(curve.weights) + spread, LEAST)) for curve in odds.values()]))
-    return Votes({arm: curve.plus(spread, max(size, LEAST)) for arm, curve in odds.items()})
+    """`VoteFits.of`, once."""
+    return VoteFits(pool).of(arms)
 
 
 def _log_odds(deck: Deck) -> Curve:
