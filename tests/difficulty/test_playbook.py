@@ -126,6 +126,13 @@ def test_a_step_of_several_candidates_looks_as_often_as_it_has_steps():
         np.testing.assert_array_equal(getattr(some, name), getattr(one, name)[:, [0, 2, 6]])
 
 
+def test_the_prompt_is_read_for_an_arms_first_candidate():
+    book = Playbook((("small", 1), ("large", 2), ("small", 3), ("large", 1)), Votes())
+    each = {"small": 1.0, "large": 10.0}
+    assert book.costs(each, {}) == [1.0, 20.0, 3.0, 10.0]
+    assert book.costs(each, {"large": 5.0}) == [1.0, 25.0, 3.0, 10.0]
+
+
 def test_the_same_seed_deals_the_same_orders_to_every_sequence():
     pool = make_pool({"a": rows([0.2, 0.5, 0.8], 6, 0, "a"), "b": rows([0.5] * 3, 6, 1, "b")})
     first, again, other = (Orders(pool, 40, seed=seed) for seed in (5, 5, 6))

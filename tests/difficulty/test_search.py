@@ -68,6 +68,22 @@ def test_an_arm_that_knows_nothing_is_not_bought(dearness):
     assert all("useless" not in book.arms for book in find_playbooks(pool, {**COST, "useless": dearness}))
 
 
+def test_the_cheap_arm_of_a_cascade_is_found_among_many_that_are_better_by_themselves():
+    rng, easy = np.random.default_rng(2), np.arange(90) % 3 < 2
+    rates = {"cheap": np.where(easy, 0.95, 0.15), "dear": np.full(90, 0.95)}
+    crowd = {f"middling {at}": np.where(easy, 0.95, 0.3) for at in range(8)}
+    pool = make_pool({arm: candidates(rate, 8, rng) for arm, rate in (crowd | rates).items()})
+    books = find_playbooks(pool, {**COST, **dict.fromkeys(crowd, 2.5)})
+    assert any(book.steps[0][0] == "cheap" and "dear" in book.arms for book in books), [book.arms for book in books]
+
+
+def test_what_reading_costs_counts_against_a_second_arm():
+    pool = cascade_pool()
+    free, read = (find_playbooks(pool, COST, once=once) for once in ({}, {"dear": 10_000.0}))
+    assert any("dear" in book.arms for book in free)
+    assert not any("dear" in book.arms for book in read)
+
+
 def test_an_arm_that_is_better_and_cheaper_is_bought_alone():
     books = find_playbooks(cascade_pool(), {"cheap": 8.0, "dear": 1.0})
     assert books

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pool_world import make_pool
+from pool_world import draw, make_pool
 
-from apportion.difficulty.votes import LEAST, Curve, Votes, fit_votes
+from apportion.difficulty.votes import LEAST, Curve, VoteFits, Votes, fit_votes
 
 
 def deck(rows_of, prompts=61, seed=0):
@@ -94,6 +94,23 @@ def test_one_arm_without_scores_is_a_majority():
 def test_the_better_arm_has_the_weightier_vote():
     votes = fit_votes(make_pool({"weak": plain(0.35), "strong": plain(0.8, seed=1)}), ["weak", "strong"])
     assert votes.of("strong", None) > 1.5 * votes.of("weak", None) > 0.0
+
+
+def test_votes_are_those_of_the_arms_that_vote_whatever_else_the_pool_has():
+    rng = np.random.default_rng(7)
+    logits = rng.normal(0.0, 1.5, 60)
+    pool = make_pool(
+        {
+            "one": draw(rng, logits, 8, 1.0, gap=1.5),
+            "other": draw(rng, logits - 1.0, 8, 20.0),
+            "alike": draw(rng, logits, 8, 0.01),
+        }
+    )
+    fits = VoteFits(pool)
+    for arms in (["one"], ["other"], ["one", "other"], ["alike", "one"], ["one", "other", "alike"]):
+        assert fits.of(arms) == fit_votes(pool.only(arms), arms)
+        assert fits.of(arms[::-1]) is fits.of(arms)
+    assert fits.of(["one"]).curves["one"] != fits.of(["one", "alike"]).curves["one"]
 
 
 def test_partly_scored_candidates_weigh_by_the_arm_alone():

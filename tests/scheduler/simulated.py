@@ -124,4 +124,7 @@ def play(policy: Allocation, world: World, budget: float, cost=None, order=None)
         if since * 16 >= prompts or idle:
             policy.reprice(left)
             since = 0
+        if idle:
+            # As a job asks: where nothing sells at a price, once more.
+            policy.reprice(left)
     return Played(candidates, budget - left, costs, offers)

@@ -14,7 +14,8 @@ from made_pools import make_pool
 from simulated import PerSample, World, arm, play, problem
 
 from apportion.difficulty.courses import Course, fitted_courses
-from apportion.difficulty.playbook import plain_book, plain_tables
+from apportion.difficulty.playbook import Orders, book_tables, plain_book, plain_tables
+from apportion.difficulty.trial import watch
 from apportion.scheduler.allocation import Offer, Rest
 from apportion.scheduler.conformance import check_allocation
 from apportion.scheduler.frontier import replay
@@ -78,6 +79,38 @@ def dealing(costs, seed):
         return found, costs.predict_one(prompt, name, n)
 
     return deal
+
+
+@cache
+def read_course() -> Course:
+    """The playbook of `course`, where the first candidate of an arm costs four more."""
+    book, once = course().book, dict.fromkeys(COST, 4.0)
+    orders = Orders(make_pool(60, {"small": 6, "large": 6}, seed=1), 12, seed=1)
+    tables = book_tables(book, orders, book.costs(COST, once))
+    return Course(book, tables, watch(book, tables, orders, 1.0), once)
+
+
+@pytest.mark.parametrize("each", [9.0, 12.0, 16.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_left_that_somebody_would_buy_where_reading_is_dear(each, seed):
+    """The second arm's prompt is read again: at the price that candidates alone ask for it was never bought."""
+    made, course = both_arms(30, 30 * each, once=4.0), read_course()
+    policy = Sequenced(made, course.book, course.tables, course.trial, once=course.once)
+    played = play(policy, World.of(np.linspace(0.1, 0.9, 30), seed), made.budget, made.costs)
+    left = made.budget - played.spent
+    assert left >= 0.0
+    policy.reprice(left)
+    policy.reprice(left)
+    assert not any(isinstance(policy.offer(prompt, left), Offer) for prompt in range(30)), left
+
+
+def test_the_tables_count_reading_once_an_arm():
+    course = read_course()
+    first = {arm: course.book.steps.index((arm, 1)) for arm in COST}
+    assert {arm: course.tables.cost[at] for arm, at in first.items()} == {"small": 5.0, "large": 7.0}
+    others = [at for at in range(len(course.book.steps)) if at not in first.values()]
+    assert others
+    assert all(course.tables.cost[at] == COST[course.book.steps[at][0]] for at in others)
 
 
 @given(
