@@ -9,7 +9,7 @@ best at a job's budget is for their trials to say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -20,13 +20,13 @@ from apportion.difficulty.fitted import search_size
 from apportion.difficulty.playbook import SCORE_UNIT, VOTE_UNIT, Orders, Playbook
 from apportion.difficulty.pools import Pool
 from apportion.difficulty.trial import HALVES, quick_value
-from apportion.difficulty.votes import VoteFits
+from apportion.difficulty.votes import VoteFits, Votes
 
 Floats = NDArray[np.float64]
 
 ORDERS, SEARCH_WALKS = 16, 4000
 """Random orders of each prompt, as far as there are no more than so many walks in all: a search looks at hundreds."""
-PRICES = tuple(0.1 * 0.6**step for step in range(14))
+PRICES = tuple(0.1 * 0.45**step for step in range(9))
 """Searched, per cost of one candidate of the cheapest arm."""
 LEAST_GAIN = 5e-4
 """A change must bring this much, about half a prompt in a thousand: less is noise on any pool."""
@@ -49,12 +49,12 @@ class _Setting:
     orders: Orders
     cost: Mapping[str, float]
     once: Mapping[str, float]
-    votes: VoteFits
+    votes: Callable[[Sequence[str]], Votes]
     unit: float
 
     def book(self, arms: Sequence[str]) -> Playbook:
-        steps, votes = tuple((arm, search_size(arm)) for arm in arms), self.votes.of(arms)
-        return Playbook(steps, votes, self.unit, PLURALITY, labelled=True)
+        steps = tuple((arm, search_size(arm)) for arm in arms)
+        return Playbook(steps, self.votes(arms), self.unit, PLURALITY, labelled=True)
 
     def costs(self, book: Playbook) -> Floats:
         """What its steps cost."""
@@ -74,7 +74,8 @@ def find_playbooks(
 ) -> list[Playbook]:
     """Playbooks over the arms that `cost` (of one candidate, in the budget's unit) names, all of them in the pool.
 
-    A step is one candidate, or a search whole. An arm's first costs `once` more.
+    A step is one candidate, or a search whole. An arm's first costs `once` more. It is sought with the votes of all
+    arms, and with those learned for a playbook's own: which do better, trials must say.
     """
     arms = [arm for arm in cost if len(pool.decks[arm].sizes) and pool.decks[arm].sizes.min() >= search_size(arm)]
     if not arms:
@@ -82,7 +83,14 @@ def find_playbooks(
     small = pool.only(arms)
     orders = Orders(small, max(1, min(ORDERS, SEARCH_WALKS // max(1, len(pool.ids)))), seed)
     scored = any(deck.scored for deck in small.decks.values())
-    setting = _Setting(orders, cost, once or {}, VoteFits(small), SCORE_UNIT if scored or len(arms) > 1 else VOTE_UNIT)
+    fits, unit = VoteFits(small), SCORE_UNIT if scored or len(arms) > 1 else VOTE_UNIT
+    books: list[Playbook] = []
+    for votes in (lambda _: fits.of(arms), fits.of):
+        books += _found(_Setting(orders, cost, once or {}, votes, unit), arms)
+    return [book for at, book in enumerate(books) if book not in books[:at]]
+
+
+def _found(setting: _Setting, arms: Sequence[str]) -> list[Playbook]:
     least = min(setting.each(arm) for arm in arms)
     found: list[tuple[str, ...]] = []
     best: tuple[str, ...] = ()
