@@ -13,6 +13,8 @@ from apportion.difficulty.search import find_playbooks
 from apportion.difficulty.trial import try_out
 from apportion.difficulty.votes import fit_votes
 
+PRICES = search.PRICES
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
@@ -68,7 +70,8 @@ def test_an_arm_that_knows_nothing_is_not_bought(dearness):
     assert all("useless" not in book.arms for book in find_playbooks(pool, {**COST, "useless": dearness}))
 
 
-def test_the_cheap_arm_of_a_cascade_is_found_among_many_that_are_better_by_themselves():
+def test_the_cheap_arm_of_a_cascade_is_found_among_many_that_are_better_by_themselves(monkeypatch):
+    monkeypatch.setattr(search, "PRICES", PRICES)
     rng, easy = np.random.default_rng(2), np.arange(90) % 3 < 2
     rates = {"cheap": np.where(easy, 0.95, 0.15), "dear": np.full(90, 0.95)}
     crowd = {f"middling {at}": np.where(easy, 0.95, 0.3) for at in range(8)}
