@@ -1,9 +1,9 @@
 """Which form of the price policy a job gets: a playbook where one is known, closed forms of the beliefs elsewhere.
 
-A fitted policy that knows the job's arms offers playbooks, and the one that does best at this budget on trial is
-taken. Without labels a vote of a single arm has a playbook of its own. Several arms without labels, and searches, go by
-the beliefs, and so does a job that looked at its prompts' hidden states; objectives that count candidates have closed
-forms of their own.
+A fitted policy that knows the job's arms offers playbooks, the even ones of each arm among them, and the one that does
+best at this budget on trial is taken. Without labels a vote of a single arm has a playbook of its own. Several arms
+without labels, and searches, go by the beliefs, and so does a job that looked at its prompts' hidden states; objectives
+that count candidates have closed forms of their own.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from test_recovery import events_in, results
 import apportion
 from apportion.errors import BudgetError, ConfigError, DataError, RunDirectoryError
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 UNHURRIED = 0.1
 """Seconds of a request in jobs that something happens to: long enough that they are not done before."""

@@ -173,6 +173,7 @@ def test_chains_and_populations_come_back_from_kills_as_they_were(strategy: str,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # twenty starts of a driver: minutes, on a machine with other work
 def test_a_budget_that_binds_holds_though_drivers_are_killed(tmp_path: Path) -> None:
     for attempt in range(4):
         folder = tmp_path / f"killed{attempt}"
