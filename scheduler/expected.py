@@ -1,5 +1,8 @@
 """Expected costs of purchases, predicted from the strategies' workloads and corrected by what purchases really cost.
 
+A prompt that an arm has read is not read again: engines keep what they have read, and a later purchase of single
+samples costs that much less. Where one does not keep it, the factor below learns so.
+
 Vectorised over prompts; `predict_one` is the same in plain numbers, for the many times one prompt is asked about.
 Lengths are learned per prompt and model, or pair of models, that writes (`apportion.scheduler.lengths`); the rest of
 the error (prefix caches, early ends, slow hours) is one factor an arm.
@@ -15,10 +18,11 @@ from numpy.typing import NDArray
 
 from apportion.costs import Amount, ModelProfile, Unit
 from apportion.policies.arm import Arm
-from apportion.policies.strategy import Lengths, Workload
+from apportion.policies.strategy import Lengths, Workload, draws_independently
 from apportion.scheduler.allocation import Floats
 from apportion.scheduler.lengths import ResponseLengths
 from apportion.scheduler.meter import Meter
+from apportion.scheduler.reading import fixed_part
 from apportion.types import Candidate
 
 BOUNDED = frozenset({Unit.TOKENS, Unit.FLOPS, Unit.SAMPLES})
@@ -65,17 +69,22 @@ class ExpectedCosts:
         known = {self._writers[arm.name]: guess[arm.name] for arm in reversed(arms) if arm.name in guess}
         self._lengths = ResponseLengths(prompts, list(dict.fromkeys(self._writers.values())), known)
         self._corrections = {arm.name: _Correction() for arm in arms}
+        self._read = {arm.name: np.zeros(prompts, dtype=bool) for arm in arms}
+        self._reading: dict[str, Floats] = {}
         self._last: tuple[int, str, int] = (-1, "", -1)
         self._last_lengths = Lengths(0.0, 0.0, 0.0)
         self._last_amounts: dict[int, float] = {}
 
     def predict(self, prompts: NDArray[np.int64], arm: str, n: int) -> Floats:
         """Expected cost in the budget's unit of one purchase for each of `prompts`, [prompts]."""
-        return self._raw(prompts, self._arms[arm], n) * self._corrections[arm].factor
+        raw, read = self._raw(prompts, self._arms[arm], n), self._read[arm][prompts]
+        if read.any():
+            raw = raw - np.where(read, self._reading_of(arm)[prompts], 0.0)
+        return raw * self._corrections[arm].factor
 
     def predict_one(self, prompt: int, arm: str, n: int) -> float:
         """`predict` for one prompt."""
-        return self._raw_one(prompt, self._arms[arm], n) * self._corrections[arm].factor
+        return self._uncorrected(prompt, arm, n) * self._corrections[arm].factor
 
     def learn(self, prompt: int, arm: str, n: int, candidates: Sequence[Candidate], cost: float) -> None:
         """Correct the expectations by one finished purchase."""
@@ -83,9 +92,29 @@ class ExpectedCosts:
         tokens, steps = [draft.tokens for draft in drafts], sum(len(draft.steps) for draft in drafts)
         self._lengths.learn(prompt, self._writers[arm], tokens, steps)
         correction = self._corrections[arm]
-        correction.predicted += self._raw_one(prompt, self._arms[arm], n)
+        correction.predicted += self._uncorrected(prompt, arm, n)
         correction.actual += cost
         correction.purchases += 1
+        self._read[arm][prompt] = True
+
+    def _uncorrected(self, prompt: int, arm: str, n: int) -> float:
+        raw = self._raw_one(prompt, self._arms[arm], n)
+        return raw - float(self._reading_of(arm)[prompt]) if self._read[arm][prompt] else raw
+
+    def _reading_of(self, arm: str) -> Floats:
+        """What reading each prompt for an arm costs, before corrections, [prompts]; 0 but for single samples.
+
+        It does not depend on how long responses are. Measured units change with every reply.
+        """
+        known = self._reading.get(arm)
+        if known is None:
+            given, everyone = self._arms[arm], np.arange(len(self._read[arm]))
+            once, twice = (self._raw(everyone, given, n) for n in (1, 2))
+            independent = draws_independently(given.strategy)
+            known = fixed_part(once, twice) if independent else np.zeros(len(everyone))
+            if self._unit in BOUNDED or not independent:
+                self._reading[arm] = known
+        return known
 
     def _raw(self, prompts: NDArray[np.int64], arm: Arm, n: int) -> Floats:
         own = self._mean(arm) * self._lengths.ratios(prompts)

@@ -1,13 +1,13 @@
 """What reading the prompt adds to a purchase of samples: it costs the same whatever the purchase's size.
 
-Fitted playbooks know it: the first candidate of an arm costs it more, and later ones do not, as engines keep what they
-have read. Those without labels are for candidates alone; there purchases grow until reading is a small part of them.
+Fitted playbooks know it: the first candidate of an arm costs it more. Those without labels are for candidates alone;
+there first purchases grow until reading is a small part of them. Later ones cost no reading (see
+`apportion.scheduler.expected`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +38,6 @@ class BookCosts:
         return self._costs.predict_one(prompt, self._sold[arm], n)
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """A usual first purchase: its `cost`, and `times` what its candidates alone cost. 0 and 1 where reading is free."""
-
-    cost: float = 0.0
-    times: float = 1.0
-
-
 class Reading:
     """What reading costs the arms of playbooks over a job; `sold` names the job's arm behind each of theirs.
 
@@ -69,8 +61,7 @@ class Reading:
         if not self.single[arm]:
             return np.zeros(len(self._everyone))
         once, twice = (self.costs.predict(self._everyone, arm, n) for n in (1, 2))
-        fixed = 2.0 * once - twice
-        return np.where(fixed > ROUNDING * once, fixed, 0.0)
+        return fixed_part(once, twice)
 
     def worthwhile(self, prompt: int, arm: str, n: int) -> int:
         """At least n, and enough that the fixed part of the cost is at most FIXED_SHARE of it."""
@@ -78,21 +69,23 @@ class Reading:
             return n
         return _grown(n, *(self.costs.predict_one(prompt, arm, amount) for amount in (n, 2 * n)))
 
-    def opening(self, book: Playbook, arm: str | None = None) -> Opening:
-        """The first purchase of a book, or its first of an arm, before anything is bought; of a usual prompt."""
-        step = next((at for at, (name, _) in enumerate(book.steps) if arm in (None, name)), None)
-        if step is None:
-            return Opening()
-        name, n = book.steps[step]
+    def opening(self, book: Playbook) -> float:
+        """What the first purchase of a book costs a usual prompt; 0 where reading is free."""
+        name, n = book.steps[0]
         if self._free[name]:
-            return Opening()
-        ahead = sum(n for one, n in book.steps[step:] if one == name)
+            return 0.0
+        ahead = sum(n for one, n in book.steps if one == name)
         n = max(1, min(_grown(n, self._mean(name, n), self._mean(name, 2 * n)), ahead, self._most[name]))
-        cost = self._mean(name, n)
-        return Opening(cost, cost / max(cost - float(self.fixed[name].mean()), 1e-9 * cost))
+        return self._mean(name, n)
 
     def _mean(self, arm: str, n: int) -> float:
         return float(self.costs.predict(self._everyone, arm, n).mean())
+
+
+def fixed_part(once: Floats, twice: Floats) -> Floats:
+    """What a purchase costs whatever its size, from what one and two samples cost; rounding is nothing."""
+    fixed = 2.0 * once - twice
+    return np.where(fixed > ROUNDING * once, fixed, 0.0)
 
 
 def _grown(n: int, once: float, twice: float) -> int:

@@ -91,7 +91,7 @@ class Sequenced:
         self._cell = np.full(problem.prompts, tables.grid.cell(0.0, 0.0), dtype=np.int64)
         self._over = np.zeros(problem.prompts, dtype=bool)
         self._fruitless = [0] * problem.prompts
-        self._openings = [self._reads.opening(book, arm) for arm in self._arms]
+        self._first_cost = self._reads.opening(book)
         typical = float(self._ahead(np.arange(problem.prompts))[0].mean()) if problem.prompts else 1.0
         self._prices = PriceGrid(tables.prices, 1.0 if book.labelled else LONG_ANSWERS, typical)
         self._price = self._sure = 0.0
@@ -136,14 +136,9 @@ class Sequenced:
         return Offer(Purchase(self._sold[arm], n), critical * scale * cost, cost)
 
     def _scale(self, prompt: int, arm: str, n: int, cost: float) -> float:
-        """Table cost by real cost of a purchase. A prompt that the tables take to be read is not read again."""
-        table = self._each[arm] * n
-        if arm in self._once:
-            if self._drawn[arm][prompt]:
-                cost -= float(self._fixed[arm][prompt])
-            else:
-                table += self._once[arm]
-        return table / cost if cost > 0.0 else 1.0
+        """Table cost by real cost of a purchase."""
+        reading = 0.0 if self._drawn[arm][prompt] else self._once.get(arm, 0.0)
+        return (self._each[arm] * n + reading) / cost if cost > 0.0 else 1.0
 
     def _stretch(self, step: int, cell: int) -> int:
         """The part of what a prompt is expected to buy from here on that is bought before looking again."""
@@ -189,7 +184,8 @@ class Sequenced:
     def reprice(self, available: float) -> None:
         active = np.flatnonzero(~self._over)
         ratio, spend, _ = self._ahead(active)
-        self._price, self._sure = self._prices.prices_for(ratio, spend, max(0.0, available))
+        _, candidates = self._opened(active, ratio, max(0.0, available))
+        self._price, self._sure = self._prices.prices_for(ratio, spend, candidates)
         if self._idle:
             self._clear(active, max(0.0, available))
         self._idle = bool(self._step.any())
@@ -229,22 +225,15 @@ class Sequenced:
         active = np.flatnonzero(~self._over)
         ratio, spend, reach = self._ahead(active)
         reach = _never_less(reach)
-        times = [1.0 if arm in self._once else one.times for arm, one in zip(self._arms, self._openings, strict=True)]
-        load = np.array(times)[self._next_arm[self._step[active]]]
-        fresh, first = self._step[active] == 0, self._openings[0].cost
-        opening = float(ratio[fresh].sum()) * self._table_cost[0] if self._once else first * float(fresh.sum())
-        ratio = ratio * load
         done = self._tables.now[self._step, self._cell].astype(np.float64)
         found = []
         for budget in budgets:
-            # Where not even the best purchase can be made for all, some prompts make it.
-            opened = min(1.0, budget / opening) if opening > 0.0 else 1.0
-            each = max(0.0, budget) / opened if opened > 0.0 else 0.0
-            price = float(np.sqrt(np.prod(self._prices.prices_for(ratio, spend, each))))
+            opened, candidates = self._opened(active, ratio, max(0.0, budget))
+            price = float(np.sqrt(np.prod(self._prices.prices_for(ratio, spend, candidates))))
             wanted = self._prices.spending(spend, price, ratio)
-            spent = min(budget, max(wanted, opening) * opened)
+            spent = budget if opened < 1.0 else min(budget, wanted + budget - candidates)
             value = done.copy()
-            part = opened * (each / wanted if wanted > each else 1.0)
+            part = opened * (candidates / wanted if wanted > candidates else 1.0)
             value[active] += part * (self._prices.read(reach, price, ratio) - value[active])
             mean = float(value.mean())
             if self._trial is not None and len(active):
@@ -264,6 +253,21 @@ class Sequenced:
         value, spent = best.at(each), min(each, float(best.cost.max(initial=0.0)))
         return Forecast(budget, spent * prompts, value, *spread_of(value, prompts, best, 0))
 
+    def _opened(self, active: NDArray[np.int64], ratio: Floats, budget: float) -> tuple[float, float]:
+        """The share of the prompts that a budget can open, and what it would leave for candidates if it opened all.
+
+        Where not even the first purchase can be made for all, some prompts make it. Reading is left out where the
+        tables have it in.
+        """
+        fresh = self._step[active] == 0
+        if self._once:
+            opening, reading = float(ratio[fresh].sum()) * self._table_cost[0], 0.0
+        else:
+            opening = self._first_cost * int(fresh.sum())
+            reading = float(self._fixed[self._arms[0]][active[fresh]].sum())
+        opened = min(1.0, budget / opening) if opening > 0.0 else 1.0
+        return opened, max(0.0, budget / opened - reading) if opened > 0.0 else 0.0
+
     def _ahead(self, active: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
         """Of prompts: real cost by table cost, [prompts]; table cost and objective ahead, [prompts, prices]."""
         step, cell = self._step[active], self._cell[active]
@@ -271,13 +275,12 @@ class Sequenced:
         for place, (arm, n, cost) in enumerate(self._of_arm):
             mine = np.flatnonzero(self._next_arm[step] == place)
             if len(mine):
-                real, fixed = self._costs.predict(active[mine], arm, n), self._fixed[arm][active[mine]]
+                real, begun = self._costs.predict(active[mine], arm, n), step[mine] > self._first_step[place]
                 if arm in self._once:
-                    begun = step[mine] > self._first_step[place]
-                    real = np.where(begun, (real - fixed) * cost / (self._each[arm] * n), real)
+                    table = np.where(begun, self._each[arm] * n, cost)
                 else:
-                    real = real - fixed
-                ratio[mine] = np.maximum(real / cost, LEAST_RATIO)
+                    table, real = cost, np.where(begun, real, real - self._fixed[arm][active[mine]])
+                ratio[mine] = np.maximum(real / table, LEAST_RATIO)
         tables = self._tables
         return ratio, tables.spend[step, cell].astype(np.float64), tables.reach[step, cell].astype(np.float64)
 

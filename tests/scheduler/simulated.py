@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,13 +22,15 @@ def arm(name: str = "vote", select: str = "majority", policy: str = "small", amo
 
 @dataclass
 class PerSample:
-    """Costs exactly known: so much a sample, the same for every prompt."""
+    """Costs exactly known: so much a sample, the same for every prompt, and `once` for an arm's first of a prompt."""
 
     each: float = 1.0
     once: float = 0.0
+    read: set[tuple[int, str]] = field(default_factory=set)
 
     def predict(self, prompts, arm, n):
-        return np.full(len(prompts), self.once + self.each * n)
+        unread = [(int(prompt), arm) not in self.read for prompt in prompts] if self.read else 1.0
+        return np.full(len(prompts), self.each * n) + self.once * np.array(unread)
 
     def predict_one(self, prompt, arm, n):
         return float(self.predict(np.array([prompt]), arm, n)[0])
@@ -96,6 +98,7 @@ class Played:
 def play(policy: Allocation, world: World, budget: float, cost=None, order=None) -> Played:
     """Offer, carry out the best ratio first, observe, and price again: until nothing more is bought."""
     cost = cost or PerSample()
+    cost.read.clear()
     prompts = len(world.passing)
     order = list(range(prompts)) if order is None else order
     candidates: list[list[Candidate]] = [[] for _ in range(prompts)]
@@ -115,6 +118,7 @@ def play(policy: Allocation, world: World, budget: float, cost=None, order=None)
                 continue
             group = world.draw(prompt, offer.purchase.n, offer.purchase.arm)
             paid = float(cost.predict(np.array([prompt]), offer.purchase.arm, offer.purchase.n)[0])
+            cost.read.add((prompt, offer.purchase.arm))
             policy.observe(prompt, offer.purchase, group, paid)
             candidates[prompt] += group
             costs[prompt] += paid

@@ -48,6 +48,23 @@ def test_one_prompt_asked_alone_is_told_what_all_are_told(unit: Unit, bought: li
                 assert costs.predict_one(asked, name, amount) == pytest.approx(together[asked], rel=1e-12)
 
 
+@pytest.mark.parametrize("unit", [Unit.FLOPS, Unit.TOKENS, Unit.GPU_SECONDS])
+def test_a_prompt_that_an_arm_has_read_is_not_read_again(unit: Unit) -> None:
+    world = World(make_prompts(6), unit=unit)
+    costs = world.allocation.problem.costs
+    assert isinstance(costs, ExpectedCosts)
+    before = {n: costs.predict(EVERYONE, "best", n) for n in (1, 2, 4)}
+    reading = 2.0 * before[1] - before[2]
+    assert (reading > 0.0).all()
+    # As long as expected, and as dear: nothing else is learned.
+    costs.learn(2, "best", 4, [written(int(FIRST_GUESS_TOKENS))] * 4, float(before[4][2]))
+    for n in (1, 4):
+        after = costs.predict(EVERYONE, "best", n)
+        assert after[2] == pytest.approx(before[n][2] - reading[2], rel=1e-6)
+        assert after[[0, 1, 3, 4, 5]] == pytest.approx(before[n][[0, 1, 3, 4, 5]], rel=1e-6)
+        assert costs.predict(EVERYONE, "vote", n)[2] == pytest.approx(costs.predict_one(2, "vote", n))
+
+
 def test_what_a_second_model_writes_says_nothing_of_how_long_the_first_writes() -> None:
     """A cascade's responses are the dear model's where it was asked; those that it judges are the first's."""
     vote = World(make_prompts(2)).arms[0]

@@ -10,7 +10,7 @@ from simulated import PerSample, arm, problem
 from apportion.difficulty.playbook import Playbook
 from apportion.difficulty.votes import Votes
 from apportion.policies.beam_search import BeamSearch
-from apportion.scheduler.reading import BookCosts, Opening, Reading
+from apportion.scheduler.reading import BookCosts, Reading
 
 BEAM = replace(arm("beam", "weighted", amounts=(4, 16)), strategy=BeamSearch())
 SOLD = {"vote": "vote", "beam@4": "beam", "beam@16": "beam"}
@@ -43,21 +43,15 @@ def test_a_purchase_grows_until_reading_is_half_of_it():
 def test_a_search_is_bought_whole_and_its_price_says_all():
     fixed = {name: each.tolist() for name, each in reading(6.0).fixed.items()}
     assert fixed == {"vote": [6.0] * 3, "beam@4": [0.0] * 3, "beam@16": [0.0] * 3}
-    assert reading(6.0).opening(book(("beam@4", 4), ("vote", 1))) == Opening()
+    assert reading(6.0).opening(book(("beam@4", 4), ("vote", 1))) == 0.0
 
 
 def test_an_opening_is_a_usual_purchase_and_no_more_than_there_is():
     many = book(*[("vote", 2)] * 5)
-    assert reading(6.0).opening(many) == Opening(12.0, 2.0)
-    assert reading(0.0).opening(many) == Opening()
-    assert reading(6.0).opening(book(("vote", 2))) == Opening(8.0, 4.0)
-    assert reading(6.0, np.array([[3, 4]] * 3)).opening(many) == Opening(9.0, 3.0)
-
-
-def test_the_opening_of_an_arm_is_its_own_first_purchase():
-    both = book(("beam@4", 4), ("vote", 1), ("vote", 1))
-    assert reading(6.0).opening(both, "vote") == Opening(8.0, 4.0)
-    assert reading(6.0).opening(both, "beam@16") == Opening()
+    assert reading(6.0).opening(many) == 12.0
+    assert reading(0.0).opening(many) == 0.0
+    assert reading(6.0).opening(book(("vote", 2))) == 8.0
+    assert reading(6.0, np.array([[3, 4]] * 3)).opening(many) == 9.0
 
 
 class LongPrompts(PerSample):
@@ -74,4 +68,4 @@ def test_long_prompts_cost_more_to_read_and_an_opening_is_that_of_a_usual_one():
     found = Reading(problem(3, 100.0, arm(), costs=LongPrompts()), {"vote": "vote"})
     assert found.fixed["vote"].tolist() == [0.0, 6.0, 12.0]
     assert [found.worthwhile(prompt, "vote", 2) for prompt in range(3)] == [2, 6, 12]
-    assert found.opening(book(*[("vote", 2)] * 5)) == Opening(12.0, 2.0)
+    assert found.opening(book(*[("vote", 2)] * 5)) == 12.0
