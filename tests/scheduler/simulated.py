@@ -98,7 +98,8 @@ class Played:
 def play(policy: Allocation, world: World, budget: float, cost=None, order=None) -> Played:
     """Offer, carry out the best ratio first, observe, and price again: until nothing more is bought."""
     cost = cost or PerSample()
-    cost.read.clear()
+    read: set[tuple[int, str]] = getattr(cost, "read", set())
+    read.clear()
     prompts = len(world.passing)
     order = list(range(prompts)) if order is None else order
     candidates: list[list[Candidate]] = [[] for _ in range(prompts)]
@@ -118,7 +119,7 @@ def play(policy: Allocation, world: World, budget: float, cost=None, order=None)
                 continue
             group = world.draw(prompt, offer.purchase.n, offer.purchase.arm)
             paid = float(cost.predict(np.array([prompt]), offer.purchase.arm, offer.purchase.n)[0])
-            cost.read.add((prompt, offer.purchase.arm))
+            read.add((prompt, offer.purchase.arm))
             policy.observe(prompt, offer.purchase, group, paid)
             candidates[prompt] += group
             costs[prompt] += paid
