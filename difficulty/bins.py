@@ -71,7 +71,10 @@ def quantile_edges(values: Floats, bins: int = BINS) -> Floats:
         return np.full(bins - 1, found[0] if len(found) else 0.0)
     below = np.cumsum(counts)[:-1] / counts.sum()
     nearest = np.abs(below[None] - np.arange(1, bins)[:, None] / bins).argmin(axis=1)
-    return np.asarray((found[nearest] + found[nearest + 1]) / 2.0)
+    lower, upper = found[nearest], found[nearest + 1]
+    middle = (lower + upper) / 2.0
+    # Of neighbouring floats the mean is one of the two, and an edge belongs to the bin below it.
+    return np.asarray(np.where(middle < upper, middle, lower))
 
 
 def band_edges() -> Floats:

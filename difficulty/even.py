@@ -9,15 +9,13 @@ as far as labels tell which that is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
-from apportion.difficulty.fitted import search_size
-from apportion.difficulty.playbook import SCORE_UNIT, Orders, Playbook
+from apportion.difficulty.fitted import is_search, search_size
+from apportion.difficulty.playbook import SCORE_UNIT, Orders, Playbook, vote_steps
 from apportion.difficulty.stopping import Grid, Tables, price_grid, solve_stopping
 from apportion.difficulty.votes import Votes
-from apportion.difficulty.walks import checkpoints
 
 DEAREST = 0.5
 """Critical price of the first step, of the highest in the grid; those of later steps fall with what was spent."""
@@ -25,9 +23,8 @@ DEAREST = 0.5
 
 def even_book(arm: str, most: int, votes: Votes, labelled: bool) -> Playbook:
     """Up to `most` candidates of an arm; of a search, one whole. `labelled`: votes choose, not the arm's selector."""
-    size = search_size(arm)
-    stops = (0, *checkpoints(most)) if size == 1 else (0, size)
-    return Playbook(tuple((arm, b - a) for a, b in pairwise(stops)), votes, SCORE_UNIT, 0.0, labelled)
+    steps = ((arm, search_size(arm)),) if is_search(arm) else vote_steps(arm, most)
+    return Playbook(steps, votes, SCORE_UNIT, 0.0, labelled)
 
 
 def even_tables(book: Playbook, orders: Orders, cost: Sequence[float]) -> Tables:

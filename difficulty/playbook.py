@@ -123,11 +123,14 @@ class Orders:
         )
 
 
+def vote_steps(arm: str, most: int) -> tuple[tuple[str, int], ...]:
+    """Up to `most` candidates of an arm that draws independently, looked at ever more rarely."""
+    return tuple((arm, b - a) for a, b in pairwise((0, *checkpoints(most))))
+
+
 def plain_book(arm: str, most: int, by_score: bool) -> Playbook:
     """Without labels: a vote of one arm, weighted by scores or not."""
-    at = (0, *checkpoints(most))
-    steps = tuple((arm, b - a) for a, b in pairwise(at))
-    return Playbook(steps, Votes(by_score=by_score), SCORE_UNIT if by_score else VOTE_UNIT)
+    return Playbook(vote_steps(arm, most), Votes(by_score=by_score), SCORE_UNIT if by_score else VOTE_UNIT)
 
 
 def plain_tables(most: int, by_score: bool, prior: Floats | None = None) -> Tables:

@@ -74,7 +74,7 @@ def find_playbooks(
 ) -> list[Playbook]:
     """Playbooks over the arms that `cost` (of one candidate, in the budget's unit) names, all of them in the pool.
 
-    A step is one candidate, or a search whole. An arm's first costs `once` more. It is sought with the votes of all
+    A step is one candidate, or a search whole. An arm's first costs `once` more. They are sought with the votes of all
     arms, and with those learned for a playbook's own: which do better, trials must say.
     """
     arms = [arm for arm in cost if len(pool.decks[arm].sizes) and pool.decks[arm].sizes.min() >= search_size(arm)]
@@ -85,7 +85,8 @@ def find_playbooks(
     scored = any(deck.scored for deck in small.decks.values())
     fits, unit = VoteFits(small), SCORE_UNIT if scored or len(arms) > 1 else VOTE_UNIT
     books: list[Playbook] = []
-    for votes in (lambda _: fits.of(arms), fits.of):
+    of_all = fits.of(arms)
+    for votes in (lambda _: of_all, fits.of) if len(arms) > 1 else (fits.of,):
         books += _found(_Setting(orders, cost, once or {}, votes, unit), arms)
     return [book for at, book in enumerate(books) if book not in books[:at]]
 

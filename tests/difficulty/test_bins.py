@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pool_world import make_pool
 
@@ -50,6 +50,7 @@ def test_a_probe_shows_its_mean_score_and_the_leading_share() -> None:
 
 
 @given(st.lists(RATES, min_size=BINS, max_size=200, unique=True))
+@example([0.0, 0.25, 0.5, 1.0 - 2.0**-53, 1.0])
 def test_quantile_bins_hold_everyone_and_equally_many(values: list[float]) -> None:
     found = places(values, quantile_edges(np.array(values)))
     sizes = np.bincount(found, minlength=BINS)
