@@ -132,7 +132,7 @@ def _load(folder: Path) -> Any:
             return PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
         raise ModelError(
             f"{folder} holds no tokenizer that loads ({type(error).__name__}: {error}); "

@@ -13,8 +13,8 @@ import pytest
 import apportion
 from apportion.lab.paths import lab_path
 
-PROMPTS = 5
-BUDGET = 40_000
+PROMPTS = 3
+BUDGET = 24_000
 
 
 def rows() -> list[dict[str, Any]]:

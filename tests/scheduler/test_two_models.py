@@ -16,7 +16,7 @@ from apportion.scheduler.calibration import script
 from apportion.types import Purchase
 
 ROWS = 3
-BUDGETS = {"tokens": 60_000, "samples": 120}
+BUDGETS = {"tokens": 12_000, "samples": 48}
 ARMS: dict[str, dict[str, Any]] = {
     "genrm": {
         "second": "judge",
