@@ -1,6 +1,7 @@
 """Beam search over 64 prompts without barriers, against the same searches in step.
 
     python benchmarks/search_barrier.py [--engine embedded|vllm|simulated] [--n 16] [--repeats 5] [--slots 256]
+        [--spread 0]
 
 Models, prompts and the process reward model are the lab's. The loop that goes in step asks for the next steps of all
 prompts at once, waits for them all, has all of them scored at once, and so on; ours is an ordinary job with a journal.
@@ -10,7 +11,8 @@ loaded anew before the clock runs, so that neither finds what the other left in 
 `simulated` shows what barriers cost where the hardware is not the bottleneck: an engine whose sequences take a fixed
 time a token, up to `--slots` of them at once, and a scorer on its own, which reads so many tokens a second and all that
 waits in one pass. The texts, and so the lengths of steps, are recorded from the lab model at the start; the time is
-simulated (see `simulation.py`).
+simulated (see `simulation.py`). The lab's steps are of like length. `--spread` makes them longer and shorter by random
+factors (log-normal, of mean 1) with this coefficient of variation: how much barriers cost where steps differ more.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ import math
 import os
 import statistics
 import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 from barrier import Mode, Searched, stepwise, unbarred
 from rich.console import Console
 from rich.table import Table
@@ -83,9 +87,11 @@ def job(options: argparse.Namespace, seed: int, output: Path) -> Prepared:
 class Recorded:
     """Replies made of responses that the model once wrote to the prompts, step by step."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: Prepared, spread: float) -> None:
         prompts = prepared.dataset.prompts
+        self._sigma = math.sqrt(math.log1p(spread * spread))
         self._count = describe(prepared.spec.models["small"]).count_text
+        self._known: dict[str, int] = {}
         sampling = replace(prepared.spec.arms[0].sampling, stop=())
         asked = [Generate("small", one.messages, tuple(range(RECORDED)), sampling) for one in prompts]
 
@@ -105,7 +111,15 @@ class Recorded:
     def _cut(self, text: str) -> list[Completion]:
         *lines, last = split_steps(text, SEPARATOR) or ("",)
         pieces = [(line + SEPARATOR, Finish.STOP) for line in lines]
-        return [Completion(piece, self._count(piece), how) for piece, how in [*pieces, (last, Finish.END)]]
+        return [Completion(piece, self._tokens(piece), how) for piece, how in [*pieces, (last, Finish.END)]]
+
+    def _tokens(self, piece: str) -> int:
+        """How long a step is said to be, the same for the same text."""
+        if piece not in self._known:
+            rng = np.random.default_rng(zlib.crc32(piece.encode()))
+            factor = float(rng.lognormal(-0.5 * self._sigma**2, self._sigma))
+            self._known[piece] = max(1, round(self._count(piece) * factor))
+        return self._known[piece]
 
     def __call__(self, request: Request) -> Reply:
         """A step of one of the responses, chosen by the seed; scores that depend on the text alone."""
@@ -115,7 +129,7 @@ class Recorded:
             pieces = tuple([steps[min(at, len(steps) - 1)] for steps in written])
             return Generated(pieces, Usage(0, sum(piece.tokens for piece in pieces)))
         scores = tuple([tuple([(sum(step.encode()) % 97) / 97 for step in steps]) for steps in request.responses])
-        return Scored(scores, Usage(sum(self._count(steps[-1]) + 1 for steps in request.responses)))
+        return Scored(scores, Usage(sum(self._tokens(steps[-1]) + 1 for steps in request.responses)))
 
 
 class SimulatedModels(SimulatedBackend):
@@ -193,7 +207,7 @@ def report(options: argparse.Namespace, load: float, ours: list[Searched], their
     seconds = ratios([run.seconds for run in theirs], [run.seconds for run in ours])
     result = {
         "benchmark": "search_barrier",
-        **{key: getattr(options, key) for key in ("engine", "model", "prompts", "n", "slots", "repeats")},
+        **{key: getattr(options, key) for key in ("engine", "model", "prompts", "n", "slots", "spread", "repeats")},
         "load_before": load,
         "load_after": os.getloadavg()[0],
         **seconds,
@@ -211,13 +225,14 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--n", type=int, default=16, help="of the search; width is 4")
     parser.add_argument("--slots", type=int, default=256, help="sequences that the policy runs at once")
+    parser.add_argument("--spread", type=float, default=0.0, help="of simulated steps' lengths, beside their own")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     load = os.getloadavg()[0]
     recorded = None
     if options.engine == "simulated":
         with tempfile.TemporaryDirectory() as folder:
-            recorded = Recorded(job(options, 0, Path(folder) / "run"))
+            recorded = Recorded(job(options, 0, Path(folder) / "run"), options.spread)
     ours: list[Searched] = []
     theirs: list[Searched] = []
     for repeat in range(options.repeats):

@@ -17,8 +17,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that start Ray run one after the other, and those of a file together, as they share its fixtures."""
+    """Tests that start several nodes run one after the other, the others of a file together, as they share fixtures."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
-            ray = any(item.get_closest_marker(name) for name in ("ray", "cluster"))
-            item.add_marker(pytest.mark.xdist_group("ray" if ray else item.path.name))
+            several = item.get_closest_marker("cluster") is not None
+            item.add_marker(pytest.mark.xdist_group("cluster" if several else item.nodeid.partition("::")[0]))

@@ -30,7 +30,7 @@ from apportion.errors import (
 )
 from apportion.types import Generate, Generated, Sampling
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -21,8 +21,6 @@ from apportion.cli import main
 from apportion.errors import EngineError, ModelError
 from apportion.scheduler import solve
 
-pytestmark = pytest.mark.ray
-
 COMMAND = [sys.executable, "-m", "apportion"]
 CONFIG: dict[str, Any] = {
     "dataset": {"path": "d.jsonl", "prompt": "q", "id": "name", "reference": "a"},

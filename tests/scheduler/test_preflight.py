@@ -88,7 +88,6 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_a_cluster_that_is_large_enough() -> None:
     findings = check_job(job("cluster.address=local", "models.small.replicas=2"), ROWS)
@@ -96,7 +95,6 @@ def test_a_cluster_that_is_large_enough() -> None:
     assert "cluster: 1 node with 1 cpus and 0 gpus; needed: 1 cpus and 0 gpus" in shown(findings)
 
 
-@pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_more_gpus_than_the_cluster_has_are_named() -> None:
     findings = check_job(job("cluster.address=local", "models.small.gpus=2"), ROWS)

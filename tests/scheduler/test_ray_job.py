@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from test_recovery import bought, events_in, finish, launch, results, write_job
 
-pytestmark = pytest.mark.ray
-
 
 def descendants(pid: int) -> dict[int, str]:
     """Processes below one, with their command lines."""
