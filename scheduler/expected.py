@@ -99,7 +99,15 @@ class ExpectedCosts:
 
     def _uncorrected(self, prompt: int, arm: str, n: int) -> float:
         raw = self._raw_one(prompt, self._arms[arm], n)
-        return raw - float(self._reading_of(arm)[prompt]) if self._read[arm][prompt] else raw
+        return raw - self._reading_one(prompt, arm) if self._read[arm][prompt] else raw
+
+    def _reading_one(self, prompt: int, arm: str) -> float:
+        """`_reading_of` for one prompt."""
+        given = self._arms[arm]
+        if self._unit in BOUNDED or not draws_independently(given.strategy):
+            return float(self._reading_of(arm)[prompt])
+        once, twice = (np.array(self._raw_one(prompt, given, n)) for n in (1, 2))
+        return float(fixed_part(once, twice))
 
     def _reading_of(self, arm: str) -> Floats:
         """What reading each prompt for an arm costs, before corrections, [prompts]; 0 but for single samples.

@@ -45,9 +45,10 @@ _RECONNECT_SECONDS = 2.0
 
 def submit_parcel(cluster: Cluster, parcel: Parcel, working_dir: Path | None) -> str:
     """Start a job on a cluster; returns its id. Raises SubmissionError."""
-    job_id = _job_id(parcel)
+    mark = secrets.token_hex(4)
+    job_id = _job_id(parcel, mark)
     with tempfile.TemporaryDirectory(prefix="apportion-submit-") as scratch:
-        modules = [str(build_wheel(Path(scratch))), str(_write_folder(Path(scratch), parcel))]
+        modules = [str(build_wheel(Path(scratch), mark)), str(_write_folder(Path(scratch), parcel))]
         environment: dict[str, Any] = {
             "py_modules": modules,
             "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
@@ -101,10 +102,10 @@ async def _follow(cluster: Cluster, job_id: str, write: Callable[[str], None]) -
         await asyncio.sleep(_RECONNECT_SECONDS * max(1, failures))
 
 
-def _job_id(parcel: Parcel) -> str:
+def _job_id(parcel: Parcel, mark: str) -> str:
     """Readable, and known before the cluster answers."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(parcel.source).stem).strip("-")[:32] or "job"
-    return f"{name}-{secrets.token_hex(4)}"
+    return f"{name}-{mark}"
 
 
 def _write_folder(scratch: Path, parcel: Parcel) -> Path:

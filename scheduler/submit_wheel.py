@@ -1,8 +1,9 @@
 """The wheel of apportion that travels with a submitted job: made of the files of the package that runs here.
 
 So it is the same for an editable install, an installed wheel and a checkout, and needs no source, build tool or
-network. Two things differ from a released wheel. Its version ends in a hash of its content, because Ray knows a wheel
-by its file name: another state of a checkout must not be taken for the one that is already there. And it requires no
+network. Two things differ from a released wheel. Its version ends in a hash of its content and a mark of the job,
+because Ray knows a wheel by its file name: another state of a checkout must not be taken for the one that is already
+there, and where two jobs install one wheel on a node at once, one deletes what the other has. And it requires no
 packages: Ray installs it with pip, which would fetch another torch beside the cluster's own; what the cluster lacks is
 named by the job (`apportion.commands.submitted`).
 """
@@ -26,14 +27,15 @@ _STAMP = (1980, 1, 1, 0, 0, 0)
 _HASH_CHARACTERS = 12
 
 
-def build_wheel(folder: Path, package: Path | None = None) -> Path:
+def build_wheel(folder: Path, job: str, package: Path | None = None) -> Path:
     """Write the wheel into `folder` and return its path. `package` is apportion's own folder unless given.
 
-    The same files always give a wheel of the same name.
+    `job` is letters and digits. The same files always give a wheel of the same name for the same job.
     """
     root = package if package is not None else Path(apportion.__file__).resolve().parent
     files = {f"apportion/{name}": path.read_bytes() for name, path in _files(root).items()}
-    version = f"{apportion.__version__}+{_digest(files)}"
+    # A letter before it, as a part of a version that is a number loses its leading zeros.
+    version = f"{apportion.__version__}+{_digest(files)}.j{job}"
     info = f"apportion-{version}.dist-info"
     files[f"{info}/METADATA"] = (
         f"Metadata-Version: 2.1\nName: apportion\nVersion: {version}\nRequires-Python: {_LEAST_PYTHON}\n"

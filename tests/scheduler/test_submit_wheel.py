@@ -35,7 +35,7 @@ def tiny(folder: Path, text: str) -> Path:
 
 
 def test_all_modules_and_data_travel_and_the_wheel_installs_without_a_network(tmp_path: Path) -> None:
-    wheel = build_wheel(tmp_path)
+    wheel = build_wheel(tmp_path, "7f")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"apportion/{name}" for name in modules(PACKAGE)} <= names
     assert {"apportion/configs/quickstart.yaml", "apportion/lab/data/test.jsonl", "apportion/py.typed"} <= names
@@ -43,30 +43,32 @@ def test_all_modules_and_data_travel_and_the_wheel_installs_without_a_network(tm
     subprocess.run([*pip, f"--target={tmp_path / 'there'}", wheel], check=True, timeout=120)
     # What is installed without its source makes the same wheel.
     (tmp_path / "again").mkdir()
-    assert build_wheel(tmp_path / "again", tmp_path / "there" / "apportion").name == wheel.name
+    assert build_wheel(tmp_path / "again", "7f", tmp_path / "there" / "apportion").name == wheel.name
     code = "import apportion.lab, importlib.metadata as m; print(apportion.__file__, m.version('apportion'))"
     ran = subprocess.run(
         [sys.executable, "-P", "-c", code], env={"PYTHONPATH": str(tmp_path / "there")}, capture_output=True, text=True
     )
     where, version = ran.stdout.split()
     assert where == str(tmp_path / "there" / "apportion" / "__init__.py")
-    assert re.fullmatch(rf"{re.escape(apportion.__version__)}\+[0-9a-f]{{12}}", version)
+    assert re.fullmatch(rf"{re.escape(apportion.__version__)}\+[0-9a-f]{{12}}\.j7f", version)
 
 
-def test_the_same_files_give_the_same_wheel_and_others_another_name(tmp_path: Path) -> None:
+def test_the_same_files_give_the_same_wheel_and_others_or_another_job_another_name(tmp_path: Path) -> None:
     package = tiny(tmp_path / "apportion", "a = 1\n")
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    first = build_wheel(tmp_path / "one", package)
-    second = build_wheel(tmp_path / "two", package)
+    first = build_wheel(tmp_path / "one", "7f", package)
+    second = build_wheel(tmp_path / "two", "7f", package)
     assert first.name == second.name
     assert first.read_bytes() == second.read_bytes()
+    # Ray installs wheels of one name for two jobs at once, each into the other's folder.
+    assert build_wheel(tmp_path / "two", "80", package).name != first.name
     tiny(package, "a = 2\n")
-    assert build_wheel(tmp_path / "two", package).name != first.name
+    assert build_wheel(tmp_path / "two", "7f", package).name != first.name
 
 
 def test_hidden_and_compiled_files_stay_behind(tmp_path: Path) -> None:
-    names = zipfile.ZipFile(build_wheel(tmp_path, tiny(tmp_path / "apportion", ""))).namelist()
+    names = zipfile.ZipFile(build_wheel(tmp_path, "7f", tiny(tmp_path / "apportion", ""))).namelist()
     packed = [name for name in names if name.startswith("apportion/")]
     assert packed == ["apportion/__init__.py", "apportion/sub/data.json"]
 
