@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from vllm_world import write_model
+
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_quickstart_on_vllm(tmp_path: Path) -> None:
