@@ -206,9 +206,10 @@ class Sequenced:
                 break
 
     def difficulty(self, prompt: int) -> float:
-        """The chance that the leading answer is right, times its share of the votes."""
-        now = float(self._tables.now[self._step[prompt], self._cell[prompt]])
-        return now * self._ballots.share(prompt) if self._step[prompt] else self._opening()
+        """The chance that the leading answer is right, times its share of the votes; half the best before any."""
+        if not self._step[prompt]:
+            return float(self._tables.now[1].max(initial=0.0)) * 0.5
+        return float(self._tables.now[self._step[prompt], self._cell[prompt]]) * self._ballots.share(prompt)
 
     def answer(self, prompt: int) -> str | None:
         """The answer with the most weight, where weights were learned; None leaves it to the arm's selector."""
@@ -290,9 +291,6 @@ class Sequenced:
         assert trial is not None
         start = tables.reach[0, tables.grid.cell(0.0, 0.0)]
         return float(np.interp(price, tables.prices, _never_less(trial.value) - _never_less(start)))
-
-    def _opening(self) -> float:
-        return float(self._tables.now[1].max(initial=0.0)) * 0.5
 
 
 def _never_less(reach: NDArray[np.floating]) -> Floats:

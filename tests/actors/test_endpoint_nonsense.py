@@ -142,7 +142,7 @@ def outcome(read: Callable[[], object]) -> object:
         return f"nonsense: {error}"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(anything, st.booleans())
 def test_whatever_comes_is_an_answer_or_named(value: Any, chat: bool) -> None:
     body = json.dumps(value).encode()
@@ -150,7 +150,7 @@ def test_whatever_comes_is_an_answer_or_named(value: Any, chat: bool) -> None:
     assert isinstance(outcome(lambda: read_models(body)), dict | str)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(changes=st.dictionaries(st.sampled_from(PLACES), anything))
 def test_a_good_answer_with_a_part_replaced_is_an_answer_or_named(changes: dict[str, Any]) -> None:
     # The innermost parts first, as what holds them may go.

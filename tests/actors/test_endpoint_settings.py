@@ -143,7 +143,7 @@ def test_a_context_that_nothing_tells(tmp_path: Path) -> None:
 TOKENIZER = ChatTokenizer(lab_path("lab:small"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_a_count_without_a_tokenizer_is_never_too_small(question: str, prefix: str) -> None:
     messages = (Message("system", "Be brief."), Message("user", question))

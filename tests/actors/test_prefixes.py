@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 from actor_world import conversation
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from apportion.actors.embedded import EmbeddedEngine, build_engine
@@ -24,7 +24,6 @@ def layers_of(tokens: list[int]) -> tuple[tuple[torch.Tensor, torch.Tensor], ...
     return ((torch.tensor(tokens, dtype=torch.float32)[None, :, None], torch.zeros(1, len(tokens), 1)),)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), max_size=12), st.lists(st.integers(0, 2)))
 def test_find_gives_the_longest_beginning(kept: list[list[int]], prompt: list[int]) -> None:
     cache = PrefixCache(10**6)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from apportion.actors.sampling import draw, invert, nucleus, uniform
@@ -45,7 +45,6 @@ def test_draws_follow_the_tempered_distribution() -> None:
     assert torch.bincount(tokens, minlength=5) / rows == pytest.approx(expected, abs=0.01)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(0.001, 1.0), min_size=2, max_size=12),
     st.floats(0.05, 0.999),

@@ -50,7 +50,7 @@ def chance(partition, right, p, alpha):
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_posterior_is_that_of_the_generative_story(answers):
     rows = seen(answers)
     order = list(dict.fromkeys(answers))

@@ -56,14 +56,14 @@ def exactly(letters: str, scores, select: str) -> list[float]:
 
 
 @given(letters=st.text("ABab-*", min_size=1, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_coverage_is_exact(letters):
     found = curves_of(deck(letters), tuple(range(1, len(letters) + 1)), "coverage", "majority")
     assert found[0] == pytest.approx(exactly(letters, [0.0] * len(letters), "coverage"))
 
 
 @given(letters=st.text("Abc-", min_size=1, max_size=6), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_max_score_is_exact(letters, data):
     scores = [data.draw(st.sampled_from((0.1, 0.3, 0.5, 0.9))) for _ in letters]
     found = curves_of(deck(letters, scores=scores), tuple(range(1, len(letters) + 1)), "accuracy", "max_score")

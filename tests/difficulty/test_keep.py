@@ -41,7 +41,7 @@ def pools(draw):
 
 
 @given(pool=pools())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_what_matters_survives_a_file(pool):
     found = kept(json.loads(json.dumps(keep(pool))))
     assert len(found.ids) == len(pool.ids) == len(set(found.ids))
@@ -58,7 +58,7 @@ def test_what_matters_survives_a_file(pool):
 
 
 @given(pool=pools())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_kept_twice_is_kept_once(pool):
     once = keep(pool)
     assert keep(kept(once)) == once

@@ -38,7 +38,7 @@ RULES = [
 ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from([Objective("quota", 2), Objective("quota", 3), Objective("pairs", 1), Objective("coverage")]),
     st.integers(0, 2),

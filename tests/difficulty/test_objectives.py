@@ -91,7 +91,7 @@ def test_prompts_in_different_states_each_get_their_own_curve():
     assert together[2] == pytest.approx([1.0, 1.0])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     goal=st.sampled_from([Objective("quota", 3), Objective("coverage"), Objective("pairs", 2)]),
     state=st.tuples(st.integers(0, 3), st.integers(0, 3)),

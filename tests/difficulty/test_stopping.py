@@ -137,7 +137,7 @@ def test_the_greater_the_lead_the_cheaper_it_must_be_to_go_on():
     walks=st.integers(1, 200),
     cost=st.lists(st.floats(0.1, 30.0), min_size=STEPS, max_size=STEPS),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_laws_of_any_tables(seed, walks, cost):
     made, cost = coins(walks, seed), np.array(cost)
     tables = solve_stopping(made, cost, Grid.of(made, 1.0), 0.0)
@@ -184,7 +184,7 @@ def test_costs_in_another_unit_change_nothing_but_the_unit():
 
 
 @given(first=st.floats(0.0, 300.0, width=32), second=st.floats(0.0, 300.0, width=32), unit=st.sampled_from([1.0, 0.25]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_one_state_is_in_the_cell_that_many_are_in(first, second, unit):
     grid = Grid(unit, (40, 30))
     many = grid.cells(np.array([first], dtype=np.float32), np.array([second], dtype=np.float32))

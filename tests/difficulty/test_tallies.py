@@ -22,7 +22,7 @@ DECKS = st.lists(st.lists(CANDIDATES, max_size=9), min_size=1, max_size=5).map(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(DECKS)
 def test_hits_and_collisions(rows):
     deck = make_pool({"a": rows}).decks["a"]
@@ -37,7 +37,7 @@ def test_hits_and_collisions(rows):
         np.testing.assert_allclose(log[at], expected, atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(DECKS, st.integers(1, 6))
 def test_the_first_candidates_are_evidence_as_a_job_counts_it(rows, most):
     deck = make_pool({"a": rows}).decks["a"]
@@ -57,7 +57,7 @@ def test_the_first_candidates_are_evidence_as_a_job_counts_it(rows, most):
         assert not found.slot_right[at, len(order) :].any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(DECKS)
 def test_what_is_left_within_answers(rows):
     deck = make_pool({"a": rows}).decks["a"]

@@ -44,7 +44,7 @@ def test_a_dearer_price_costs_less_and_both_ends_are_what_they_must_be():
     points=st.lists(st.tuples(st.floats(0.0, 50.0), st.floats(0.0, 1.0)), min_size=1, max_size=8),
     asked=st.lists(st.floats(0.0, 100.0), min_size=2, max_size=6),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_more_money_never_reaches_less_and_nothing_nothing(points, asked):
     cost, value = np.array(points).T
     trial = Trial(np.arange(1.0, len(cost) + 1), cost, value, 10)

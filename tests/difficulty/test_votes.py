@@ -136,7 +136,7 @@ CURVES = st.lists(st.tuples(st.integers(-40, 40), st.floats(LEAST, 4.0)), min_si
 
 
 @given(curve=CURVES, score=st.lists(st.none() | st.floats(-9.0, 9.0), min_size=1, max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_many_weighs_as_of_does(curve, score):
     votes = Votes({"a": curve})
     array = np.array([np.nan if one is None else one for one in score])
@@ -145,7 +145,7 @@ def test_many_weighs_as_of_does(curve, score):
 
 
 @given(score=st.lists(st.none() | st.floats(0.01, 1.0), min_size=1, max_size=12))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_by_score_a_vote_weighs_its_score_over_the_mean(score):
     votes = Votes(by_score=True)
     known = [one for one in score if one is not None]

@@ -42,7 +42,7 @@ def walks_of(drawn, right, stops, weight=None):
 
 
 @given(drawn=candidates(24), right=st.sets(st.integers(0, ANSWERS - 1)), data=st.data())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_every_look_sees_what_a_plain_count_sees(drawn, right, data):
     between = data.draw(st.sets(st.integers(1, len(drawn))))
     stops = sorted({*between, len(drawn)})
@@ -57,7 +57,7 @@ def test_every_look_sees_what_a_plain_count_sees(drawn, right, data):
 
 
 @given(drawn=st.lists(st.lists(st.integers(-1, ANSWERS - 1), min_size=9, max_size=9), min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_walks_do_not_mix_and_majorities_are_counts(drawn):
     voted = [[(answer, 1.0) for answer in one] for one in drawn]
     together = walks_of(voted, [0], range(1, 10))

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
@@ -45,7 +45,6 @@ def distance_by_definition(one: tuple[int, ...], other: tuple[int, ...]) -> int:
 
 
 @given(one=st.lists(st.integers(0, 3), max_size=9), other=st.lists(st.integers(0, 3), max_size=9))
-@settings(deadline=None)
 def test_edit_distance(one: list[int], other: list[int]) -> None:
     assert edit_distance(one, other) == distance_by_definition(tuple(one), tuple(other))
 

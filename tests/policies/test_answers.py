@@ -256,7 +256,7 @@ HOSTILE = st.one_of(st.text(max_size=300), st.lists(PIECES, max_size=60).map("".
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=HOSTILE)
 def test_any_text_can_be_read(kind: str, text: str) -> None:
     reading: AnswerType = answer_type(kind, {})
@@ -265,7 +265,7 @@ def test_any_text_can_be_read(kind: str, text: str) -> None:
         assert answer is None or (answer and reading.same(answer, answer))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(left=HOSTILE, right=HOSTILE)
 def test_any_texts_can_be_compared(left: str, right: str) -> None:
     for kind in BUILT_IN:

@@ -153,7 +153,7 @@ def test_a_later_purchase_goes_on_with_what_is_short(left: str, n: int, rounds: 
 
 
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4), cuts=st.lists(st.integers(0, 4), max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_one_chain_is_the_same_in_one_purchase_and_in_several(sizes: list[int], cuts: list[int]) -> None:
     """Also where purchases are cut off: the next one goes on after what was written."""
     earlier: tuple[Draft, ...] = ()

@@ -39,7 +39,7 @@ def test_every_policy_keeps_the_rules_on_every_kind_of_pool(name, kind):
 
 
 @given(name=st.sampled_from(BASELINES), kind=st.sampled_from(KINDS), budget=st.floats(1.0, 5000.0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_baselines_keep_the_rules_at_any_budget_in_tokens(name, kind, budget):
     fitted, truth = taught(kind)
     problem, deal = job(pool(kind, PROMPTS), kind, budget, "tokens")

@@ -34,7 +34,7 @@ def answers(text: str) -> list[Candidate]:
 @given(
     counts=st.lists(st.integers(1, 20), min_size=1, max_size=6), threshold=st.sampled_from((0.8, 0.9, 0.95, 0.97, 0.99))
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_it_stops_where_the_authors_package_stops(counts, threshold):
     letters = "".join(chr(97 + at) * count for at, count in enumerate(counts))
     rule = Asc(1, threshold)

@@ -30,7 +30,7 @@ PURCHASES = st.lists(
 
 
 @given(purchases=PURCHASES)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_the_standing_is_a_plain_count(purchases):
     ballots, count, drawn = Ballots(2, book()), {}, 0.0
     for arm, answers in purchases:

@@ -42,7 +42,7 @@ def test_every_prompt_buys_every_arm_and_a_search_at_each_amount() -> None:
     assert bought(world(10_000)) == [SCRIPT] * 6
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(WHOLE, 7 * WHOLE), st.integers(1, 8))
 def test_a_budget_too_small_for_all_completes_as_many_prompts_as_it_holds(budget: int, in_flight: int) -> None:
     found = bought(world(budget, in_flight=in_flight))

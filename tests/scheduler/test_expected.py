@@ -27,7 +27,7 @@ def written(tokens: int, steps: int = 1) -> Candidate:
     return Candidate("q", 0, "?", 0, Draft("", ("s",) * steps, tokens, Finish.END), "1", None)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     unit=st.sampled_from(list(Unit)),
     bought=st.lists(

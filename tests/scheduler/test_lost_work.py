@@ -69,7 +69,7 @@ def run(world: World, backend: InlineBackend, path: Path | str) -> Machine:
     return world.machine
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 999),
     rate=st.sampled_from([0.05, 0.3, 0.6]),

@@ -94,7 +94,7 @@ scripts = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     script=scripts,
     budget=st.floats(50, 20_000),
@@ -129,7 +129,7 @@ def test_books_balance_and_every_prompt_is_committed_once(
             assert committed.result.reason in {"settled", "price", "budget"}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(script=scripts, seed=st.integers(0, 999), cut=st.floats(0.0, 1.0))
 def test_replaying_the_events_gives_the_same_instructions(script: list[Purchase], seed: int, cut: float) -> None:
     world = World(make_prompts(8), 9_000, script=script, in_flight=4)

@@ -52,7 +52,7 @@ def costs_no_more_than_its_bound(specs: tuple[ModelSpec, ModelSpec], request: Re
         assert charged <= bound.of(unit), unit
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     text=words,
     prefix=st.sampled_from(["", "1 + 1 = 2\n"]),
@@ -66,7 +66,7 @@ def test_generate_on_the_fake(text: str, prefix: str, seeds: list[int], most: in
     costs_no_more_than_its_bound((SMALL, PRM), request)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=words, responses=st.lists(st.lists(words, min_size=1, max_size=4).map(tuple), min_size=1, max_size=4))
 def test_score_on_the_fake(text: str, responses: list[tuple[str, ...]]) -> None:
     costs_no_more_than_its_bound((SMALL, PRM), Score("prm", (Message("user", text),), tuple(responses)))
@@ -92,7 +92,7 @@ pieces = st.lists(st.sampled_from(["Ann ", "12", "+", "\n", "é", "ﷺ", "  ", "
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(prefix=pieces, steps=st.lists(pieces, min_size=1, max_size=3))
 def test_a_bound_without_counting_is_never_below_the_counted_one(prefix: str, steps: list[str]) -> None:
     specs = [ModelSpec("small", "embedded", Role.POLICY, str(lab_path("lab:small")))]

@@ -66,7 +66,7 @@ chances = st.lists(st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3), min_si
 
 
 @given(small=chances, large=chances, budget=st.integers(0, 14), dear=st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_it_is_within_its_certificate_of_the_best_of_all_static_plans(small, large, budget, dear):
     costs = Lengths({"small": np.ones(3), "large": np.full(3, float(dear))})
     given_problem, truth = made({"small": small, "large": large}, costs, float(budget))
@@ -82,7 +82,7 @@ def test_it_is_within_its_certificate_of_the_best_of_all_static_plans(small, lar
 
 
 @given(seed=st.integers(0, 30), budget=st.integers(1, 300))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_uniform_or_random_plan_beats_it_in_expectation(seed, budget):
     recorded = pool("voting", 24, seed=seed)
     truth = truth_of(recorded, orders=200)

@@ -27,7 +27,7 @@ def both(world_of, budget, *arms, probe=2, weighted=False):
 @given(
     prompts=st.integers(1, 8), budget=st.floats(0.0, 60.0), seed=st.integers(0, 99), once=st.sampled_from([0.0, 0.7])
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_it_never_spends_more_than_the_budget(prompts, budget, seed, once):
     costs = PerSample(each=1.3, once=once)
     world = World.of(np.linspace(0.1, 0.9, prompts), seed=seed)

@@ -75,7 +75,7 @@ def table_of(pool: Pool, unit: Unit = Unit.TOKENS, revealed: bool = False) -> Ta
 purchases = st.builds(Purchase, st.sampled_from(["small", "large"]), st.integers(1, 5))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     script=st.lists(purchases, min_size=1, max_size=6),
     share=st.floats(0.02, 1.2),

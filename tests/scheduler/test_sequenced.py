@@ -129,7 +129,7 @@ def test_the_tables_count_reading_once_an_arm():
     seed=st.integers(0, 99),
     data=st.data(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_offer_goes_beyond_the_limits_the_budget_or_what_is_left(prompts, budget, each, once, seed, data):
     limits = data.draw(st.none() | st.lists(st.integers(0, 20), min_size=prompts, max_size=prompts))
     costs = PerSample(each=each, once=once)
@@ -143,7 +143,7 @@ def test_no_offer_goes_beyond_the_limits_the_budget_or_what_is_left(prompts, bud
 @given(
     prompts=st.integers(1, 6), budget=st.floats(0.0, 200.0), once=st.sampled_from([0.0, 9.0]), seed=st.integers(0, 99)
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_playbook_of_several_arms_keeps_the_rules(prompts, budget, once, seed):
     rng = np.random.default_rng(seed)
     made = both_arms(prompts, budget, once, rng.integers(0, 6, (prompts, 2)))

@@ -20,7 +20,7 @@ from apportion.types import Sampling
 
 
 @given(prompts=st.integers(1, 12), budget=st.integers(1, 90))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_it_spends_the_whole_budget_and_differs_by_one_at_most(prompts, budget):
     world = World.of(np.full(prompts, 0.5))
     played = play(build_allocation("uniform", {}, problem(prompts, budget), 4), world, budget)
