@@ -146,6 +146,15 @@ class Allocation(Protocol):
 
 
 @runtime_checkable
+class Closing(Protocol):
+    """An allocation policy whose price depends on which prompts still buy."""
+
+    def close(self, prompt: int) -> None:
+        """The prompt is committed and buys nothing more, told to stop or not: it may have failed, or be too dear."""
+        ...
+
+
+@runtime_checkable
 class Answering(Protocol):
     """An allocation policy that also knows how to weigh candidates of different arms against each other."""
 

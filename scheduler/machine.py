@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apportion.policies.arm import Arm
-from apportion.scheduler.allocation import Allocation, Answering, Offer, Rest
+from apportion.scheduler.allocation import Allocation, Answering, Closing, Offer, Rest
 from apportion.scheduler.events import Dispatch, Event, Failed, Granted, Instruction, Lost, Replied, RequestId
 from apportion.scheduler.expected import ExpectedCosts
 from apportion.scheduler.finish import Finisher
@@ -68,6 +68,7 @@ class Machine:
         self.meter = meter
         self.committed = self.answered = 0
         self._answering = allocation if isinstance(allocation, Answering) else None
+        self._closing = allocation if isinstance(allocation, Closing) else None
         self._arms = {arm.name: arm for arm in arms}
         self._costs = costs
         self._finisher = finisher
@@ -286,6 +287,8 @@ class Machine:
     def _commit(self, prompt: int, reason: str) -> None:
         state = self._states[prompt]
         state.committed = True
+        if self._closing is not None:
+            self._closing.close(prompt)
         reason = "budget" if state.short and not (state.candidates or state.error) else reason
         self.committed += 1
         state.spent = self.ledger.by_prompt.pop(prompt, state.spent)

@@ -121,6 +121,9 @@ class Price:
         if self._fruitless[prompt] >= MOST_FRUITLESS:
             self._stopped[prompt] = True
 
+    def close(self, prompt: int) -> None:
+        self._stopped[prompt] = True
+
     def reprice(self, available: float) -> None:
         active = np.flatnonzero(~self._stopped)
         self._outlook.update(active)

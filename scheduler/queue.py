@@ -42,8 +42,9 @@ class OfferQueue:
         self._parked.append(prompt)
 
     def take_parked(self) -> list[int]:
-        """All parked prompts, in order of number; they are parked no longer."""
-        parked, self._parked = sorted(self._parked), []
+        """All parked prompts, and those that are to be looked at again, in order of number; they are so no longer."""
+        parked, self._parked = sorted([*self._parked, *self._reopened]), []
+        self._reopened.clear()
         return parked
 
     def outdate(self, reopen: bool) -> None:

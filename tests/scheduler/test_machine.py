@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from job_world import World, make_prompts
+from job_world import ScriptedAllocation, World, make_prompts
 
 from apportion.actors.fake import build_engine, build_scorer
 from apportion.actors.spec import ModelSpec, Role
 from apportion.costs import Unit
 from apportion.errors import JournalError
-from apportion.scheduler.allocation import Offer
+from apportion.scheduler.allocation import Offer, Problem, Rest
 from apportion.scheduler.events import Commit, Dispatch, Event, Failed, Granted, Instruction, Lost, Replied, RequestId
 from apportion.scheduler.machine import Machine
 from apportion.types import Generate, Purchase, Reply, Request, Usage
@@ -284,3 +285,35 @@ def test_a_step_that_fits_only_when_its_tokens_are_counted_is_sent() -> None:
     run.finish()
     (commit,) = [i.committed for i in run.trail if isinstance(i, Commit)]
     assert all(candidate.score is not None for candidate in commit.candidates)
+
+
+class Restless(ScriptedAllocation):
+    """Its price falls by half and returns, again and again, and after the script nothing is sold at either."""
+
+    closed: list[int]
+
+    def __init__(self, problem: Problem, script: Sequence[Purchase]) -> None:
+        super().__init__(problem, script)
+        self.price = 1.0
+        self.closed = []
+
+    def offer(self, prompt: int, most: float) -> Offer | Rest:
+        found = super().offer(prompt, most)
+        return Rest.WAIT if found is Rest.STOP else found
+
+    def reprice(self, available: float) -> None:
+        self.price = 0.5 if self.price == 1.0 else 1.0
+
+    def close(self, prompt: int) -> None:
+        self.closed.append(prompt)
+
+
+def test_a_price_that_falls_and_sells_nothing_does_not_keep_a_job_alive() -> None:
+    script = [Purchase("vote", 2)]
+    world = World(make_prompts(4), script=script, allocate=lambda problem: Restless(problem, script))
+    run = Run(world.machine, random.Random(0))
+    run.finish()
+    commits = [i.committed.result for i in run.trail if isinstance(i, Commit)]
+    assert [result.reason for result in commits] == ["price"] * 4
+    # The policy is told of every prompt that is out, once.
+    assert sorted(world.allocation.closed) == [0, 1, 2, 3]
