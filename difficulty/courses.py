@@ -20,6 +20,7 @@ from apportion.difficulty.pools import Pool
 from apportion.difficulty.search import find_playbooks
 from apportion.difficulty.stopping import Tables
 from apportion.difficulty.trial import Trial, try_out, watch
+from apportion.difficulty.vote_length import spread_of
 from apportion.difficulty.votes import Votes, fit_votes
 
 Floats = NDArray[np.float64]
@@ -49,10 +50,21 @@ class Course:
 
 
 def vote_course(
-    pool: Pool, arm: str, cost: float, most: int, by_score: bool, prior: Floats | None, once: float = 0.0
+    pool: Pool,
+    arm: str,
+    cost: float,
+    most: int,
+    by_score: bool,
+    prior: Floats | None,
+    once: float = 0.0,
+    slope: float = 0.0,
 ) -> Course:
-    """A vote of one arm by prompts imagined from a prior, tried on the pool. Its tables leave `once` out."""
-    book, tables = plain_book(arm, most, by_score), plain_tables(most, by_score, prior)
+    """A vote of one arm by prompts imagined from a prior, tried on the pool. Its tables leave `once` out.
+
+    With a `slope` length tilts the votes.
+    """
+    lengths = spread_of(pool.deck(arm), slope) if slope else None
+    book, tables = plain_book(arm, most, by_score, slope), plain_tables(most, by_score, prior, lengths)
     trial = watch(book, tables, _orders(pool), cost)
     return Course(book, tables, replace(trial, cost=np.where(trial.cost > 0.0, trial.cost + once, 0.0)))
 
@@ -79,7 +91,7 @@ def even_courses(
             continue
         learned = fit_votes(pool, [arm])
         plain = [(Votes(by_score=by_score[arm]), False)] if arm in by_score else []
-        for votes, labelled in [*plain, *([(learned, True)] if learned.curves else [])]:
+        for votes, labelled in [*plain, *([(learned, bool(learned.curves))] if learned.learned else [])]:
             book = even_book(arm, most, votes, labelled)
             tables = even_tables(book, orders, book.costs(cost, once))
             found.append(Course(book, tables, watch(book, tables, orders, 1.0), once))

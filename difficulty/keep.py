@@ -2,12 +2,13 @@
 
 Answers are numbers within a prompt, so that the file says nothing of the data but how candidates agreed (and by its
 marks, which prompts they were, to who has them). One string a prompt and arm: the answers in order, separated by
-blanks, "-" where unparsed; scores likewise, with four digits.
+blanks, "-" where unparsed; scores likewise, with four digits, and lengths in tokens, where all are known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,11 @@ def keep(pool: Pool) -> dict[str, Any]:
             answers.append(" ".join(BLANK if answer < 0 else str(answer) for answer in deck.answer[rows].tolist()))
             scores.append(" ".join(_score(score) for score in deck.score[rows].tolist()))
         decks[arm] = {"answers": answers, **({"scores": scores} if deck.scored else {})}
+        if len(deck.tokens) and np.isfinite(deck.tokens).all():
+            decks[arm]["tokens"] = [
+                " ".join(f"{length:.0f}" for length in deck.tokens[begin:end].tolist())
+                for begin, end in pairwise(deck.begin.tolist())
+            ]
     return {"right": [" ".join(map(str, sorted(one))) for one in right], "decks": decks}
 
 
@@ -45,19 +51,29 @@ def kept(raw: Mapping[str, Any]) -> Pool:
             raise ValueError(f"arm {arm} has {len(lines)} prompts, and {len(right)} are labelled")
         begin = np.cumsum([0, *map(len, lines)])
         unknown = np.full(int(begin[-1]), np.nan)
-        score = unknown
-        if "scores" in one:
-            given = _words(one["scores"])
-            if list(map(len, given)) != list(map(len, lines)):
-                raise ValueError(f"arm {arm} has other numbers of scores than of answers")
-            score = np.array([np.nan if word == BLANK else float(word) for line in given for word in line])
+        score, tokens = (
+            np.array([np.nan if word == BLANK else float(word) for line in given for word in line])
+            if (given := _beside(arm, one, name, lines)) is not None
+            else unknown
+            for name in ("scores", "tokens")
+        )
         answers = np.array([answer for line in lines for answer in line], dtype=np.int64)
         correct = np.array([answer in right[at] for at, line in enumerate(lines) for answer in line], dtype=bool)
         correct &= answers >= 0
-        decks[arm] = Deck(arm, begin, answers, correct, unknown, score.astype(np.float64), unknown)
+        decks[arm] = Deck(arm, begin, answers, correct, tokens.astype(np.float64), score.astype(np.float64), unknown)
         widest = [max([width, *(answer + 1 for answer in line)]) for width, line in zip(widest, lines, strict=True)]
     names = [str(at) for at in range(len(right))]
     return Pool("kept", names, [""] * len(right), [[str(n) for n in range(width)] for width in widest], decks)
+
+
+def _beside(arm: str, deck: Mapping[str, Any], name: str, answers: list[list[int]]) -> list[list[str]] | None:
+    """A column beside the answers, as words; None where it was not kept."""
+    if name not in deck:
+        return None
+    given = _words(deck[name])
+    if list(map(len, given)) != list(map(len, answers)):
+        raise ValueError(f"arm {arm} has other numbers of {name} than of answers")
+    return given
 
 
 def _named(raw: Any) -> Mapping[str, Any]:

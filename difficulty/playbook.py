@@ -21,6 +21,7 @@ from apportion.difficulty.belief import base_prior
 from apportion.difficulty.learn import DEFAULT_WEIGHTS
 from apportion.difficulty.pools import Pool
 from apportion.difficulty.stopping import Grid, Tables, solve_stopping
+from apportion.difficulty.vote_length import LengthSpread, log_lengths
 from apportion.difficulty.votes import LEAST, Votes
 from apportion.difficulty.walks import Walks, checkpoints, imagine, walk_votes
 
@@ -37,8 +38,8 @@ settled."""
 SETTLED = 5e-6
 """Below this price, per unit of the cheapest step, a prompt is settled: two hundred thousand samples would change one
 answer. It is where about a dozen votes agree."""
-VOTE_UNIT, SCORE_UNIT = 1.0, 0.25
-"""Cells of the grid, in votes."""
+VOTE_UNIT, LENGTH_UNIT, SCORE_UNIT = 1.0, 0.5, 0.25
+"""Cells of the grid, in votes: of plain ones, of those that length tilts, and of those that scores weigh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class _Dealt:
 
     answer: Ints
     score: Floats
+    length: Floats
+    """log length less the arm's mean; 0 where unknown"""
 
 
 class Orders:
@@ -99,7 +102,9 @@ class Orders:
                 (rng.random((orders, len(deck.answer))), np.broadcast_to(deck.owner, (orders, len(deck.answer))))
             )
             rows = (order[:, deck.begin[:-1, None] + np.arange(most)]).reshape(len(self.prompts), most)
-            self._dealt[arm] = _Dealt(deck.answer[rows], deck.score[rows])
+            length = log_lengths(deck.tokens)
+            length = length - length.mean() if len(length) else length
+            self._dealt[arm] = _Dealt(deck.answer[rows], deck.score[rows], length[rows])
             good = deck.correct & (deck.answer >= 0)
             right[deck.owner[good], deck.answer[good]] = True
         self.right = right[self.prompts]
@@ -112,15 +117,16 @@ class Orders:
         """The walks of a playbook's sequence."""
         used: dict[str, int] = dict.fromkeys(book.arms, 0)
         none = (len(self.prompts), 0)
-        answers, votes = [np.zeros(none, dtype=np.int64)], [np.zeros(none)]
+        answers, votes, lengths = [np.zeros(none, dtype=np.int64)], [np.zeros(none)], [np.zeros(none)]
         for arm, n in book.steps:
             begin, used[arm] = used[arm], used[arm] + n
             dealt = self._dealt[arm]
             answers.append(dealt.answer[:, begin : begin + n])
             votes.append(book.votes.many(arm, dealt.score[:, begin : begin + n]))
-        return walk_votes(
-            np.concatenate(answers, axis=1), np.concatenate(votes, axis=1), self.right, book.stops, self.weight
-        )
+            lengths.append(book.votes.slopes.get(arm, 0.0) * dealt.length[:, begin : begin + n])
+        drawn, weighed = np.concatenate(answers, axis=1), np.concatenate(votes, axis=1)
+        tilts = np.concatenate(lengths, axis=1) if book.votes.slopes else None
+        return walk_votes(drawn, weighed, self.right, book.stops, self.weight, tilts)
 
 
 def vote_steps(arm: str, most: int) -> tuple[tuple[str, int], ...]:
@@ -128,21 +134,24 @@ def vote_steps(arm: str, most: int) -> tuple[tuple[str, int], ...]:
     return tuple((arm, b - a) for a, b in pairwise((0, *checkpoints(most))))
 
 
-def plain_book(arm: str, most: int, by_score: bool) -> Playbook:
-    """Without labels: a vote of one arm, weighted by scores or not."""
+def plain_book(arm: str, most: int, by_score: bool, slope: float = 0.0) -> Playbook:
+    """Without labels: a vote of one arm, weighted by scores or not, or tilted by length."""
+    if slope:
+        return Playbook(vote_steps(arm, most), Votes(slopes={arm: slope}), LENGTH_UNIT)
     return Playbook(vote_steps(arm, most), Votes(by_score=by_score), SCORE_UNIT if by_score else VOTE_UNIT)
 
 
-def plain_tables(most: int, by_score: bool, prior: Floats | None = None) -> Tables:
+def plain_tables(most: int, by_score: bool, prior: Floats | None = None, lengths: LengthSpread | None = None) -> Tables:
     """The tables of `plain_book` over imagined prompts, for steps that cost one unit a candidate.
 
     `prior` is over pass rate and concentration, [POINTS, concentrations]; None is the one before any evidence.
+    `lengths` are the arm's, where they tilt its votes.
     """
-    return _plain_tables(most, by_score, (base_prior() if prior is None else prior).tobytes())
+    return _plain_tables(most, by_score, (base_prior() if prior is None else prior).tobytes(), lengths)
 
 
 @lru_cache(maxsize=8)
-def _plain_tables(most: int, by_score: bool, prior: bytes) -> Tables:
+def _plain_tables(most: int, by_score: bool, prior: bytes, lengths: LengthSpread | None) -> Tables:
     stops = checkpoints(most)
     known = np.frombuffer(prior).reshape(base_prior().shape)
     answers, right, _ = imagine(known, IMAGINED_UNPARSED, IMAGINED, most, seed=0)
@@ -154,8 +163,12 @@ def _plain_tables(most: int, by_score: bool, prior: bytes) -> Tables:
         votes = np.maximum(mean + spread * rng.standard_normal(answers.shape), LEAST)
     good = np.zeros((len(answers), int(answers.max()) + 1), dtype=bool)
     good[:, 0] = True
-    walks = walk_votes(answers, votes, good, stops, np.ones(len(answers)))
-    grid = Grid.of(walks, SCORE_UNIT if by_score else VOTE_UNIT)
+    tilts = None
+    if lengths is not None:
+        drawn = lengths.gap * right + lengths.deviation * np.random.default_rng(2).standard_normal(answers.shape)
+        tilts = lengths.slope * drawn
+    walks = walk_votes(answers, votes, good, stops, np.ones(len(answers)), tilts)
+    grid = Grid.of(walks, SCORE_UNIT if by_score else VOTE_UNIT if lengths is None else LENGTH_UNIT)
     return doubting(solve_stopping(walks, np.diff((0, *stops)).astype(np.float64), grid, plurality=1.0))
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from apportion.difficulty.belief import CONCENTRATIONS
 from apportion.difficulty.grid import PASS
+from apportion.difficulty.vote_length import tilted
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,6 +27,9 @@ FIRST_SINGLES = 12
 """Up to here a sequence goes by one sample at a time."""
 GROWTH = 0.1
 """Beyond, each step is a tenth of what was drawn: one sample more or less then hardly moves a vote."""
+
+LEVEL = 1e-9
+"""Tilted strengths nearer than this share are equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +63,23 @@ def checkpoints(most: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def walk_votes(answers: Ints, votes: Floats, right: NDArray[np.bool_], stops: Sequence[int], weight: Floats) -> Walks:
+def walk_votes(
+    answers: Ints,
+    votes: Floats,
+    right: NDArray[np.bool_],
+    stops: Sequence[int],
+    weight: Floats,
+    lengths: Floats | None = None,
+) -> Walks:
     """Walks of a vote.
 
     `answers` numbers each walk's answers from 0, -1 where unparsed, [walks, draws]; `votes` are positive, the same
     shape, the strength each candidate adds; `right` says which of a walk's answers are right, [walks, answers];
-    `stops` are the draws after which there is a look.
+    `stops` are the draws after which there is a look. `lengths` is slope x log length of each candidate, where that
+    tilts its vote, [walks, draws].
     """
+    if lengths is not None:
+        return _walk_tilted(answers, votes, votes * lengths, right, stops, weight)
     walks, draws = answers.shape
     strength = np.zeros((walks, right.shape[1]), dtype=np.float32)
     line = np.arange(walks)
@@ -89,6 +104,37 @@ def walk_votes(answers: Ints, votes: Floats, right: NDArray[np.bool_], stops: Se
         if at is not None:
             out["first"][:, at], out["second"][:, at], leaders[:, at] = first, second, leader
             out["right"][:, at] = (leader >= 0) & right[line, np.maximum(leader, 0)]
+    final = ((leaders == leaders[:, -1:]) & (leaders >= 0)).astype(np.float32)
+    return Walks(out["first"], out["second"], out["right"], final, weight)
+
+
+def _walk_tilted(
+    answers: Ints, votes: Floats, lengths: Floats, right: NDArray[np.bool_], stops: Sequence[int], weight: Floats
+) -> Walks:
+    """Where strengths depend on all candidates so far, they are worked out anew at every look."""
+    walks, width = len(answers), right.shape[1]
+    line = np.arange(walks)
+    shape = (walks, len(stops) + 1)
+    out = {name: np.zeros(shape, dtype=np.float32) for name in ("first", "second", "right")}
+    leaders = np.full(shape, -1, dtype=np.int64)
+    count, long = np.zeros((walks, width)), np.zeros((walks, width))
+    seen_at = np.full((walks, width), answers.shape[1], dtype=np.int64)
+    for at, (begin, end) in enumerate(pairwise((0, *stops)), start=1):
+        for draw in range(begin, end):
+            voted = np.flatnonzero(answers[:, draw] >= 0)
+            answer = answers[voted, draw]
+            seen_at[voted, answer] = np.minimum(seen_at[voted, answer], draw)
+            count[voted, answer] += votes[voted, draw]
+            long[voted, answer] += lengths[voted, draw]
+        strength = tilted(count, long)
+        first = strength.max(axis=1)
+        # Of equals the first seen leads.
+        equal = np.where(strength >= first[:, None] * (1.0 - LEVEL), seen_at, answers.shape[1] + 1)
+        leader = np.where(first > 0.0, equal.argmin(axis=1), -1)
+        strength[line, leader] = 0.0
+        out["first"][:, at], out["second"][:, at] = first, np.where(leader >= 0, strength.max(axis=1), 0.0)
+        leaders[:, at] = leader
+        out["right"][:, at] = (leader >= 0) & right[line, np.maximum(leader, 0)]
     final = ((leaders == leaders[:, -1:]) & (leaders >= 0)).astype(np.float32)
     return Walks(out["first"], out["second"], out["right"], final, weight)
 

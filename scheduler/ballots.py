@@ -5,9 +5,11 @@ Plain dictionaries: a prompt has few answers, and a job asks for one prompt at a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from apportion.difficulty.playbook import Playbook
+from apportion.difficulty.vote_length import LEAST_FACTOR, MOST_FACTOR
 from apportion.types import Candidate
 
 
@@ -16,6 +18,9 @@ class Ballots:
 
     def __init__(self, prompts: int, book: Playbook) -> None:
         self._votes = book.votes
+        # By arm and answer: the sums of vote x log length and of votes.
+        self._lengths: list[dict[tuple[str, str], list[float]]] = [{} for _ in range(prompts)]
+        self._written = {arm: [0.0, 0] for arm in book.arms}
         self._weights: list[dict[str, float]] = [{} for _ in range(prompts)]
         self._standing = [(0.0, 0.0)] * prompts
         self._drawn = [0.0] * prompts
@@ -25,6 +30,7 @@ class Ballots:
     def add(self, prompt: int, arm: str, candidates: Sequence[Candidate]) -> None:
         """Count the candidates of one purchase."""
         weights, seen = self._weights[prompt], self._sum[arm]
+        lengths, tilts = self._lengths[prompt], arm in self._votes.slopes
         for candidate in candidates:
             score = candidate.score
             if score is not None:
@@ -37,8 +43,15 @@ class Ballots:
             self._drawn[prompt] += vote
             if candidate.answer is not None:
                 weights[candidate.answer] = weights.get(candidate.answer, 0.0) + vote
+                if tilts:
+                    length = math.log(max(1, candidate.draft.tokens))
+                    self._written[arm][0] += length
+                    self._written[arm][1] += 1
+                    sums = lengths.setdefault((arm, candidate.answer), [0.0, 0.0])
+                    sums[0] += vote * length
+                    sums[1] += vote
         first = second = 0.0
-        for weight in weights.values():
+        for weight in self._strengths(prompt).values():
             if weight > first:
                 first, second = weight, first
             elif weight > second:
@@ -51,8 +64,26 @@ class Ballots:
 
     def leader(self, prompt: int) -> str | None:
         """The answer with the most weight, of equals the first seen; None where there is none."""
+        strengths = self._strengths(prompt)
+        return max(strengths, key=strengths.__getitem__) if strengths else None
+
+    def _strengths(self, prompt: int) -> dict[str, float]:
+        """Weight of each answer, tilted by length; as `apportion.difficulty.vote_length.tilted`.
+
+        What is long for an arm is known by what it wrote in this job.
+        """
         weights = self._weights[prompt]
-        return max(weights, key=weights.__getitem__) if weights else None
+        if not self._lengths[prompt]:
+            return weights
+        tilts = dict.fromkeys(weights, 0.0)
+        for (arm, answer), (length, votes) in self._lengths[prompt].items():
+            total, count = self._written[arm]
+            tilts[answer] += self._votes.slopes[arm] * (length - votes * total / count)
+        mean = sum(tilts.values()) / sum(weights.values())
+        return {
+            answer: weight * min(max(1.0 + tilts[answer] / weight - mean, LEAST_FACTOR), MOST_FACTOR)
+            for answer, weight in weights.items()
+        }
 
     def share(self, prompt: int) -> float:
         """The leading answer's share of all votes, unparsed ones included."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,6 +50,19 @@ def spread_of(mean: float, prompts: int, trial: Trial | None, seen: int) -> tupl
     else:
         variance = max(0.0, mean * (1.0 - mean)) / prompts + PRIOR_DEVIATION**2 / (1.0 + seen) + LABEL_FREE_DEVIATION**2
     return around(mean, float(np.sqrt(variance)))
+
+
+def promised(trials: Sequence[Trial], budget: float, prompts: int) -> Forecast:
+    """The best that any of several courses promises for a budget before anything is bought."""
+    each = max(0.0, budget) / max(1, prompts)
+    best = max(trials, key=lambda one: one.at(each))
+    value, spent = best.at(each), min(each, float(best.cost.max(initial=0.0)))
+    return Forecast(budget, spent * prompts, value, *spread_of(value, prompts, best, 0))
+
+
+def never_less(reach: NDArray[np.floating]) -> Floats:
+    """What each price reaches, [..., prices], where a cheaper one reaches no less: beyond noise it does not."""
+    return np.maximum.accumulate(reach[..., ::-1], axis=-1)[..., ::-1].astype(np.float64)
 
 
 def fit_variance(mean: float, prompts: int) -> float:

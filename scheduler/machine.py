@@ -294,8 +294,6 @@ class Machine:
         state.spent = self.ledger.by_prompt.pop(prompt, state.spent)
         self.meter.forget(state.prompt.messages)
         difficulty = self.allocation.difficulty(prompt) if self._settings.difficulty else math.nan
-        self._out.append(self._finisher.commit(state, difficulty, reason, self._answer(prompt)))
+        answer = None if self._answering is None else self._answering.answer(prompt)
+        self._out.append(self._finisher.commit(state, difficulty, reason, answer))
         state.forget()
-
-    def _answer(self, prompt: int) -> str | None:
-        return self._answering.answer(prompt) if self._answering is not None else None

@@ -12,7 +12,7 @@ from apportion.scheduler.allocation import Floats
 
 BISECTIONS = 12
 """Of the price, on the grid's logarithm: far finer than the grid."""
-LEAST_PLACE = 1e-12
+LEAST_PRICE = 1e-300
 """A price of nothing has a logarithm all the same; the grid ends long before."""
 
 
@@ -25,6 +25,7 @@ class PriceGrid:
 
     def __init__(self, prices: Floats, power: float, typical: float) -> None:
         self._prices = prices
+        self._lowest, self._step = float(np.log(prices[0])), float(np.log(prices[1] / prices[0]))
         self._power = power
         self._typical = typical
 
@@ -38,13 +39,16 @@ class PriceGrid:
 
     def read(self, rows: Floats, price: float, ratio: Floats) -> Floats:
         """A table's rows of these prompts, [prompts, prices], at one price: [prompts]."""
-        scale = np.log(self._prices[1] / self._prices[0])
-        place = np.log(np.maximum(price * self.felt(ratio) / self._prices[0], LEAST_PLACE)) / scale
-        place = np.asarray(np.clip(place, 0.0, len(self._prices) - 1.0), dtype=np.float64)
+        return self._at(rows, np.log(np.maximum(price * self.felt(ratio), LEAST_PRICE)))
+
+    def _at(self, rows: Floats, price: Floats) -> Floats:
+        """A table's rows of these prompts at each one's own log price, [prompts]."""
+        place = (price - self._lowest) / self._step
+        place = np.minimum(np.maximum(place, 0.0), len(self._prices) - 1.0)
         low = np.minimum(place.astype(np.int64), rows.shape[1] - 2)
-        line = np.arange(len(rows))
-        part = place - low
-        return np.asarray((1.0 - part) * rows[line, low] + part * rows[line, low + 1], dtype=np.float64)
+        at, part = low + np.arange(len(rows)) * rows.shape[1], place - low
+        flat = rows.ravel()
+        return np.asarray((1.0 - part) * flat[at] + part * flat[at + 1], dtype=np.float64)
 
     def spending(self, spend: Floats, price: float, ratio: Floats) -> float:
         """What prompts spend together at a price; `spend` is the tables' cost ahead, [prompts, prices]."""
@@ -60,11 +64,11 @@ class PriceGrid:
             return 0.0, 0.0
         prices = self._prices
         low, high = float(np.log(prices[0])), float(np.log(prices[-1]))
-        felt = self.felt(ratio)
-        low, high = low - float(np.log(felt.max())), high - float(np.log(felt.min()))
+        felt = np.log(self.felt(ratio))
+        low, high = low - float(felt.max()), high - float(felt.min())
         for _ in range(BISECTIONS):
             middle = 0.5 * (low + high)
-            if self.spending(spend, float(np.exp(middle)), ratio) > available:
+            if float(self._at(spend, middle + felt) @ ratio) > available:
                 low = middle
             else:
                 high = middle

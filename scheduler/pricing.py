@@ -21,6 +21,7 @@ from apportion.difficulty.fitted import AT, FittedPolicy, is_search, search_size
 from apportion.difficulty.keep import kept
 from apportion.difficulty.playbook import plain_book, plain_tables
 from apportion.difficulty.pools import Pool
+from apportion.difficulty.votes import fit_votes
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import draws_independently
 from apportion.scheduler.allocation import Allocation, Problem
@@ -35,6 +36,8 @@ PLAIN_SELECTORS = ("majority", "weighted")
 LONGEST_VOTE = 118
 """Candidates of one arm a prompt is given at most: a vote that is open after a hundred is open after a thousand, and
 the grid of the tables tells votes apart up to here."""
+CLEARLY = 0.2
+"""Over the root of the number of prompts: about the noise between two courses that differ on one prompt in 25."""
 REMEMBERED = 16
 """Sets of playbooks kept ready: a replay asks for the same ones hundreds of times."""
 
@@ -123,11 +126,18 @@ def _courses(problem: Problem, sources: Mapping[str, _Source], fitted: FittedPol
     if key not in _COURSES:
         # The policy is kept beside its courses, so that its id stays its own.
         pool = _whole(_named(kept(fitted.pool or {}), sources, unscored))
-        found = _make(fitted, pool, cost, once, problem, most)
-        _COURSES[key] = (fitted, [*found, *even_courses(pool, cost, weighs, once)])
+        found = [*_make(fitted, pool, cost, once, problem, most), *even_courses(pool, cost, weighs, once)]
+        unsure = most and not any(one.book.labelled for one in found)
+        _COURSES[key] = (fitted, [*found[:1], *map(_doubted, found[1:])] if unsure else found)
         while len(_COURSES) > REMEMBERED:
             _COURSES.popitem(last=False)
     return _COURSES[key][1]
+
+
+def _doubted(course: Course) -> Course:
+    """A course that is to be taken only where it is clearly better: all that vote by one arm know nearly the same."""
+    doubt = CLEARLY / np.sqrt(max(1, course.trial.prompts))
+    return replace(course, trial=replace(course.trial, value=np.maximum(course.trial.value - doubt, 0.0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +214,16 @@ def _make(
     problem: Problem,
     most: int,
 ) -> list[Course]:
-    """Labels teach how to weigh scores and arms. For a plain vote of one arm they teach the prior and no more."""
+    """Labels teach how to weigh scores, arms and lengths. For a plain vote of one arm they teach the prior beside."""
     if not pool.ids:
         return []
     if not most:
         return fitted_courses(pool, cost, once)
     name = problem.arms[0].name
     prior = np.array(fitted.prior) if fitted.reference in (name, problem.arms[0].policy) else None
-    alone = vote_course(pool, name, cost[name], most, _by_score(problem), prior, once.get(name, 0.0))
-    return [alone, *fitted_courses(pool, cost, once)] if pool.decks[name].scored else [alone]
+    reading = once.get(name, 0.0)
+    alone = [vote_course(pool, name, cost[name], most, _by_score(problem), prior, reading)]
+    if pool.decks[name].scored:
+        return [*alone, *fitted_courses(pool, cost, once)]
+    slope = fit_votes(pool, [name]).slopes.get(name, 0.0)
+    return [vote_course(pool, name, cost[name], most, False, prior, reading, slope), *alone] if slope else alone

@@ -20,7 +20,7 @@ from apportion.difficulty.stopping import Tables
 from apportion.difficulty.trial import Trial
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.ballots import Ballots
-from apportion.scheduler.forecasts import spread_of
+from apportion.scheduler.forecasts import never_less, promised, spread_of
 from apportion.scheduler.price_grid import PriceGrid
 from apportion.scheduler.reading import UNBOUNDED, Reading
 from apportion.types import Candidate, Purchase
@@ -34,6 +34,8 @@ LONG_ANSWERS = 0.5
 open than the counts say. See benchmarks/greedy.py."""
 JUST = 1e-9
 """An offer at the price is sold."""
+HARDLY = 0.8
+"""A prompt whose price was under this share of the present one when that was last solved is not looked at closely."""
 LEAST_RATIO = 1e-6
 """A prompt whose next purchase costs nothing has a finite place among the prices all the same."""
 
@@ -94,6 +96,7 @@ class Sequenced:
         self._first_cost = self._reads.opening(book)
         typical = float(self._ahead(np.arange(problem.prompts))[0].mean()) if problem.prompts else 1.0
         self._prices = PriceGrid(tables.prices, 1.0 if book.labelled else LONG_ANSWERS, typical)
+        self._asking = [float("inf")] * problem.prompts
         self._price = self._sure = 0.0
         self._idle = False
         self._level = 0
@@ -106,6 +109,8 @@ class Sequenced:
     def offer(self, prompt: int, most: float) -> Offer | Rest:
         if self._over[prompt]:
             return Rest.STOP
+        if self._asking[prompt] < self._price * HARDLY:
+            return Rest.WAIT
         steps, step, cell = self._steps, int(self._step[prompt]), int(self._cell[prompt])
         while step < len(steps) and self._left(prompt, steps[step][0]) < 1:
             step += 1
@@ -177,15 +182,22 @@ class Sequenced:
         self._step[prompt] = step
         self._cell[prompt] = self._tables.grid.cell(*self._ballots.standing(prompt))
         self._idle = False
+        self._asking[prompt] = float("inf")
         self._fruitless[prompt] = 0 if candidates else self._fruitless[prompt] + 1
         if self._fruitless[prompt] >= MOST_FRUITLESS:
             self._over[prompt] = True
+
+    def close(self, prompt: int) -> None:
+        self._over[prompt] = True
 
     def reprice(self, available: float) -> None:
         active = np.flatnonzero(~self._over)
         ratio, spend, _ = self._ahead(active)
         _, candidates = self._opened(active, ratio, max(0.0, available))
         self._price, self._sure = self._prices.prices_for(ratio, spend, candidates)
+        critical = self._tables.critical[self._step[active], self._cell[active]] / self._prices.felt(ratio)
+        for prompt, price in zip(active.tolist(), critical.tolist(), strict=True):
+            self._asking[prompt] = price
         if self._idle:
             self._clear(active, max(0.0, available))
         self._idle = bool(self._step.any())
@@ -213,7 +225,8 @@ class Sequenced:
 
     def answer(self, prompt: int) -> str | None:
         """The answer with the most weight, where weights were learned; None leaves it to the arm's selector."""
-        return self._ballots.leader(prompt) if self._book.labelled else None
+        learned = self._book.labelled or self._book.votes.slopes
+        return self._ballots.leader(prompt) if learned else None
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
         """What the tables expect from here on, less what they were too good by on trial.
@@ -222,10 +235,11 @@ class Sequenced:
         have taken it.
         """
         if self._trial is not None and not self._step.any() and not self._over.any():
-            return tuple(self._promised(self._trial, budget) for budget in budgets)
+            trials = [self._trial, *(one.trial for one in self._others)]
+            return tuple(promised(trials, budget, self._problem.prompts) for budget in budgets)
         active = np.flatnonzero(~self._over)
         ratio, spend, reach = self._ahead(active)
-        reach = _never_less(reach)
+        reach = never_less(reach)
         done = self._tables.now[self._step, self._cell].astype(np.float64)
         found = []
         for budget in budgets:
@@ -245,14 +259,6 @@ class Sequenced:
             low, high = spread_of(mean, self._problem.prompts, self._trial, int(self._step.astype(bool).sum()))
             found.append(Forecast(budget, spent, mean, low, high))
         return tuple(found)
-
-    def _promised(self, trial: Trial, budget: float) -> Forecast:
-        """The best that a course promises for a budget, of this one (whose trial is given) and the others."""
-        prompts = self._problem.prompts
-        each = max(0.0, budget) / max(1, prompts)
-        best = max((trial, *(one.trial for one in self._others)), key=lambda one: one.at(each))
-        value, spent = best.at(each), min(each, float(best.cost.max(initial=0.0)))
-        return Forecast(budget, spent * prompts, value, *spread_of(value, prompts, best, 0))
 
     def _opened(self, active: NDArray[np.int64], ratio: Floats, budget: float) -> tuple[float, float]:
         """The share of the prompts that a budget can open, and what it would leave for candidates if it opened all.
@@ -290,9 +296,4 @@ class Sequenced:
         trial, tables = self._trial, self._tables
         assert trial is not None
         start = tables.reach[0, tables.grid.cell(0.0, 0.0)]
-        return float(np.interp(price, tables.prices, _never_less(trial.value) - _never_less(start)))
-
-
-def _never_less(reach: NDArray[np.floating]) -> Floats:
-    """What each price reaches, [..., prices], where a cheaper one reaches no less: beyond noise it does not."""
-    return np.maximum.accumulate(reach[..., ::-1], axis=-1)[..., ::-1].astype(np.float64)
+        return float(np.interp(price, tables.prices, never_less(trial.value) - never_less(start)))

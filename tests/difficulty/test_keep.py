@@ -25,14 +25,15 @@ def pools(draw):
     for arm in draw(st.sets(st.sampled_from(["small", "large", "a b"]), min_size=1)):
         rows = [draw(CANDIDATES) for _ in range(prompts)]
         flat = [(at, answer, score) for at, row in enumerate(rows) for answer, score in row]
-        has_scores = draw(st.booleans())
+        has_scores, has_lengths = draw(st.booleans()), draw(st.booleans())
+        lengths = np.array(draw(st.lists(st.integers(0, 10**6), min_size=len(flat), max_size=len(flat))), dtype=float)
         unknown = np.full(len(flat), np.nan)
         decks[arm] = Deck(
             arm,
             np.cumsum([0, *map(len, rows)]).astype(np.int64),
             np.array([answer for _, answer, _ in flat], dtype=np.int64),
             np.array([answer in right[at] for at, answer, _ in flat], dtype=bool),
-            unknown,
+            lengths if has_lengths else unknown,
             np.array([score for _, _, score in flat]) if has_scores else unknown,
             unknown,
         )
@@ -52,6 +53,7 @@ def test_what_matters_survives_a_file(pool):
         np.testing.assert_array_equal(other.answer, deck.answer)
         np.testing.assert_array_equal(other.correct, deck.correct)
         np.testing.assert_allclose(other.score, deck.score, rtol=6e-4)
+        np.testing.assert_array_equal(other.tokens, deck.tokens)
         assert other.scored == deck.scored
         for number, texts in zip(deck.answer.tolist(), [found.answers[at] for at in deck.owner], strict=True):
             assert number < len(texts)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from apportion.difficulty.belief import CONCENTRATIONS
 from apportion.difficulty.grid import PASS, POINTS
+from apportion.difficulty.vote_length import tilted
 from apportion.difficulty.walks import checkpoints, imagine, walk_votes
 
 ANSWERS = 4
@@ -132,3 +133,37 @@ def test_the_same_seed_imagines_the_same():
     for one, other in zip(imagine(prior, 0.1, 50, 5, 7), imagine(prior, 0.1, 50, 5, 7), strict=True):
         np.testing.assert_array_equal(one, other)
     assert (imagine(prior, 0.1, 50, 5, 7)[0] != imagine(prior, 0.1, 50, 5, 8)[0]).any()
+
+
+@given(drawn=candidates(16), lengths=st.data(), data=st.data())
+@settings(max_examples=80)
+def test_with_lengths_every_look_sees_the_tilted_strengths_so_far(drawn, lengths, data):
+    drift = np.array([[lengths.draw(st.floats(-0.6, 0.6)) for _ in drawn]])
+    stops = sorted({*data.draw(st.sets(st.integers(1, len(drawn)))), len(drawn)})
+    answers, votes = np.array([[answer for answer, _ in drawn]]), np.array([[vote for _, vote in drawn]])
+    good = np.arange(ANSWERS)[None] == 0
+    walks = walk_votes(answers, votes, good, stops, np.ones(1), drift)
+    for at, stop in enumerate(stops, start=1):
+        count, long = np.zeros(ANSWERS), np.zeros(ANSWERS)
+        for draw in range(stop):
+            if answers[0, draw] >= 0:
+                count[answers[0, draw]] += votes[0, draw]
+                long[answers[0, draw]] += votes[0, draw] * drift[0, draw]
+        strength = tilted(count, long)
+        ranked = np.sort(strength)[::-1]
+        assert walks.first[0, at] == pytest.approx(ranked[0], abs=1e-5)
+        assert walks.second[0, at] == pytest.approx(ranked[1], abs=1e-5)
+        if ranked[0] > ranked[1] + 1e-6:
+            assert walks.right[0, at] == (strength.argmax() == 0)
+
+
+@given(drawn=candidates(16))
+@settings(max_examples=40)
+def test_where_all_are_equally_long_length_changes_nothing(drawn):
+    stops = range(1, len(drawn) + 1)
+    plain = walks_of([drawn], [0], stops)
+    answers, votes = np.moveaxis(np.array([drawn]), 2, 0)
+    good = np.arange(ANSWERS)[None] == 0
+    same = walk_votes(answers.astype(np.int64), votes, good, stops, np.ones(1), np.full(votes.shape, 0.4))
+    np.testing.assert_allclose(same.first, plain.first, atol=1e-5)
+    np.testing.assert_allclose(same.second, plain.second, atol=1e-5)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apportion.difficulty.playbook import Playbook
+from apportion.difficulty.vote_length import tilted
 from apportion.difficulty.votes import Curve, Votes
 from apportion.scheduler.ballots import Ballots
 from apportion.types import Candidate, Draft, Finish
@@ -90,3 +92,36 @@ def test_a_typical_vote_is_the_mean_of_those_seen_and_one_before():
     ballots.add(2, "large", [candidate(None, "large")])
     assert ballots.typical("large") == pytest.approx(1.75)
     assert ballots.typical("small") == 1.0
+
+
+@given(
+    drawn=st.lists(
+        st.tuples(st.sampled_from(sorted(WEIGHT)), st.none() | st.sampled_from("abc"), st.integers(1, 5000)),
+        max_size=12,
+    )
+)
+@settings(max_examples=120)
+def test_length_tilts_votes_as_the_walks_of_a_pool_have_it(drawn):
+    slopes = {"small": -0.8, "large": 0.3}
+    known = Votes({arm: Curve((0.0,), (weight,)) for arm, weight in WEIGHT.items()}, slopes=slopes)
+    ballots = Ballots(1, book(known))
+    for arm, answer, tokens in drawn:
+        draft = Draft("", (), tokens, Finish.END)
+        ballots.add(0, arm, [Candidate("q", 0, arm, 0, draft, answer)])
+    voted = [(arm, answer, np.log(tokens)) for arm, answer, tokens in drawn if answer is not None]
+    mean = {arm: np.mean([length for other, _, length in voted if other == arm] or [0.0]) for arm in WEIGHT}
+    votes, lengths = np.zeros(3), np.zeros(3)
+    for arm, answer, length in voted:
+        votes["abc".index(answer)] += WEIGHT[arm]
+        lengths["abc".index(answer)] += WEIGHT[arm] * slopes[arm] * (length - mean[arm])
+    strength = np.sort(tilted(votes, lengths))[::-1]
+    assert ballots.standing(0) == pytest.approx(tuple(strength[:2]), abs=1e-9)
+
+
+def test_of_two_answers_with_one_vote_the_one_of_the_right_length_leads():
+    ballots = Ballots(1, book(Votes(slopes={"small": -0.5})))
+    for answer, tokens in (("long", 900), ("short", 300)):
+        draft = Draft("", (), tokens, Finish.END)
+        ballots.add(0, "small", [Candidate("q", 0, "small", 0, draft, answer)])
+    assert ballots.leader(0) == "short"
+    assert sum(ballots.standing(0)) == pytest.approx(2.0)

@@ -26,7 +26,7 @@ from apportion.scheduler.known import Known
 from apportion.scheduler.price import Price
 from apportion.scheduler.pricing import price
 from apportion.scheduler.sequenced import Sequenced
-from apportion.types import Sampling
+from apportion.types import Candidate, Draft, Finish, Purchase, Sampling
 
 PROMPTS = 20
 INDEPENDENT = (
@@ -315,3 +315,42 @@ def test_a_job_without_prompts_is_no_reason_to_fail():
 def test_an_unknown_setting_is_named():
     with pytest.raises(ConfigError, match="magic"):
         job(arm("small"), settings={"magic": 3})
+
+
+def lengthy(effect, prompts=60, each=16, seed=5):
+    """A pool of one arm whose right responses are `effect` longer, in logs, than its wrong ones."""
+    pool = make_pool(prompts, {"small": each}, seed=seed)
+    deck, rng = pool.deck("small"), np.random.default_rng(seed)
+    length = 6.0 + 0.4 * rng.standard_normal(len(deck.answer)) + effect * deck.correct
+    return replace(pool, decks={"small": replace(deck, tokens=np.rint(np.exp(length)))})
+
+
+@pytest.mark.parametrize(("effect", "leader"), [(-0.9, "short"), (0.9, "long")])
+def test_labels_teach_a_plain_vote_whether_to_trust_the_shorter_of_two_answers(effect, leader):
+    policy = job(arm("small"), fitted=policy_of(lengthy(effect)))
+    assert isinstance(policy, Sequenced)
+    drawn = [
+        Candidate("0", at, "small", 0, Draft("", (), tokens, Finish.END), answer)
+        for at, (answer, tokens) in enumerate((("long", 900), ("short", 300)))
+    ]
+    policy.observe(0, Purchase("small", 2), drawn, 2.0)
+    assert policy.answer(0) == leader
+
+
+def test_where_length_says_nothing_the_selector_chooses():
+    policy = job(arm("small"), fitted=policy_of(lengthy(0.0)))
+    assert all(abs(slope) < 0.2 for slope in policy._book.votes.slopes.values())
+    alike = lengthy(0.0)
+    deck = alike.deck("small")
+    constant = replace(alike, decks={"small": replace(deck, tokens=np.full(len(deck.answer), 9.0))})
+    assert job(arm("small"), fitted=policy_of(constant)).answer(0) is None
+
+
+def test_of_a_plain_vote_another_course_is_taken_only_where_it_is_clearly_better():
+    pool = lengthy(0.0)
+    job(arm("small"), fitted=policy_of(pool))
+    courses = next(iter(pricing._COURSES.values()))[1]
+    doubt = pricing.CLEARLY / np.sqrt(len(pool.ids))
+    assert len(courses) > 1
+    for course in courses[1:]:
+        assert course.trial.value.max() <= 1.0 - doubt + 1e-9
