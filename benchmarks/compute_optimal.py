@@ -22,7 +22,7 @@ import optimal_frontier
 import optimal_pictures
 import optimal_reward
 import optimal_table
-from optimal_frontier import ALL, SMALL
+from optimal_frontier import SMALL
 from optimal_pool import LARGE_ARMS, SMALLS_SAMPLES, Strategies, strategies
 from recorded import Clock, Stand, error_console
 from rich.console import Console
@@ -93,13 +93,13 @@ def _frontier(
 ) -> None:
     saved = optimal_frontier.saved(curves)
     result |= saved
-    result["price_over_binned"] = {kind: optimal_frontier.price_over_binned(curves, kind) for kind in (ALL, SMALL)}
+    result["price_over_binned"] = {kind: optimal_frontier.price_over_binned(curves, kind) for kind in _kinds(curves)}
     result["frontiers"] = {
         f"{name}, {kind}": {"flops": curve.costs.mean(axis=1).tolist(), "accuracy": curve.values.mean(axis=1).tolist()}
         for (name, kind), curve in curves.chosen.items()
     }
     console.print(optimal_frontier.table_of(curves, saved))
-    for kind in (ALL, SMALL):
+    for kind in _kinds(curves):
         gap = result["price_over_binned"][kind]
         each = ", ".join(
             f"{100 * one:+.1f} at {flops / 1e9:.2f}" for one, flops in zip(gap["gap"], gap["flops"], strict=True)
@@ -112,6 +112,11 @@ def _frontier(
         )
     if pictures is not None:
         optimal_pictures.frontier(curves, pictures / "optimal-frontier.png")
+
+
+def _kinds(curves: optimal_frontier.Frontiers) -> list[str]:
+    """The sets of arms that were chosen from."""
+    return list(dict.fromkeys(kind for _, kind in curves.chosen))
 
 
 def main() -> None:

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optimal_pool import LARGE, MAJORITY, VOTE, Floats, Strategies, sampled, sampled_cost, search_curve, verified_each
+from optimal_pool import (
+    CONTROL,
+    LARGE,
+    MAJORITY,
+    VOTE,
+    Floats,
+    Strategies,
+    sampled,
+    sampled_cost,
+    search_curve,
+    verified_each,
+)
 from recorded import Stand, curve_of, spread, uniform_amounts
 from rich.table import Table
 from savings import (
@@ -40,7 +51,7 @@ CHOOSERS: dict[str, tuple[str, dict[str, str]]] = {
     "binned oracle": ("binned", ORACLE),
 }
 """What is played on several arms: its name here, the policy and its settings."""
-ALL, SMALL = "all arms", "small's arms"
+ALL, SMALL, PARALLEL = "all arms", "small's arms", "all arms and parallel attempts"
 LEAST = 1.15
 """The smallest budget, times the cheapest purchase: one that all prompts can have with its prompt read."""
 
@@ -59,7 +70,9 @@ class Frontiers:
 def frontiers(stand: Stand, found: Strategies) -> Frontiers:
     """Every curve of the picture."""
     single = {}
-    for name in (VOTE, MAJORITY, LARGE):
+    for name in (VOTE, MAJORITY, CONTROL, LARGE):
+        if name not in found.pool.decks:
+            continue
         deck = found.pool.decks[name]
         single[name] = sampled(deck, uniform_amounts(int(deck.sizes.max())))
     single |= {name: search_curve(found, name) for name in found.searches}
@@ -76,9 +89,15 @@ def entries(stand: Stand, found: Strategies) -> dict[tuple[str, str], Entry]:
     budgets = budgets_of(stand, found)
     return {
         (name, kind): Entry(arms, policy, Unit.FLOPS, budgets, settings)
-        for kind, arms in ((ALL, found.arms), (SMALL, found.small_arms))
+        for kind, arms in kinds_of(found).items()
         for name, (policy, settings) in CHOOSERS.items()
     }
+
+
+def kinds_of(found: Strategies) -> dict[str, tuple[str, ...]]:
+    """The sets of arms that are chosen from."""
+    kinds = {ALL: found.arms, SMALL: found.small_arms}
+    return {**kinds, PARALLEL: found.with_parallel} if CONTROL in found.pool.decks else kinds
 
 
 def budgets_of(stand: Stand, found: Strategies) -> tuple[float, ...]:
@@ -110,6 +129,22 @@ def saved(curves: Frontiers) -> dict[str, Any]:
         result[f"reached_{key}"] = np.isfinite(mine[0]).tolist()
         more = savings(costs_to_reach(curves.verified_each, curves.weights, targets), bounded(mine, curve.most))
         result |= figure(f"{key}_over_each_verified", geometric(more, axis=1))
+    if CONTROL in curves.single:
+        result |= _over_reviser(curves)
+    return result
+
+
+def _over_reviser(curves: Frontiers) -> dict[str, Any]:
+    """What is saved over best-of-N weighted of the reviser itself, at shares of what that gains."""
+    targets = gain_targets(curves.single[CONTROL], curves.weights, SHARES)
+    needed = costs_to_reach(curves.single[CONTROL], curves.weights, targets)
+    result: dict[str, Any] = {"reviser_targets": targets[0].tolist(), "reviser_flops": needed[0].tolist()}
+    for (name, kind), curve in curves.chosen.items():
+        if kind == PARALLEL:
+            ratios = savings(needed, bounded(costs_to_reach(curve, curves.weights, targets), curve.most))
+            key = f"{_key(name, kind)}_over_reviser"
+            result |= figure(key, geometric(ratios, axis=1))
+            result[f"{key}_by_share"] = ratios[0].tolist()
     return result
 
 

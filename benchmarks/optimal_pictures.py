@@ -9,15 +9,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optimal_flops import RATIOS
-from optimal_frontier import ALL, Frontiers
-from optimal_pool import LARGE, MAJORITY, VOTE
+from optimal_frontier import ALL, PARALLEL, Frontiers
+from optimal_pool import CONTROL, LARGE, MAJORITY, VOTE
 from optimal_reward import KINDS, Spending
 from optimal_table import AMOUNTS
 
 DPI = 150
 STRONG = {"price": "#1f5fbf", "binned": "#d9822b", "binned oracle": "#b9bcc2"}
-BASELINES = {VOTE: "#222222", MAJORITY: "#6b8e23", LARGE: "#8a5fbf"}
-LABELS = {VOTE: "best-of-N weighted", MAJORITY: "majority", LARGE: "large, majority"}
+BASELINES = {VOTE: "#222222", MAJORITY: "#6b8e23", CONTROL: "#c0642a", LARGE: "#8a5fbf"}
+LABELS = {
+    VOTE: "best-of-N weighted",
+    MAJORITY: "majority",
+    CONTROL: "best-of-N weighted of the reviser",
+    LARGE: "large, majority",
+}
 KIND_COLOURS = ("#6b8e23", "#222222", "#1f5fbf")
 TICKS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 ASIDE = 0.06
@@ -40,6 +45,10 @@ def frontier(curves: Frontiers, path: Path) -> None:
         x, y = curve.costs.mean(axis=1) / 1e9, 100 * curve.values.mean(axis=1)
         width = 2.6 if name == "price" else 1.6
         axis.plot(x, y, "o-", markersize=3, linewidth=width, color=colour, label=f"{name}, all arms")
+    if ("price", PARALLEL) in curves.chosen:
+        curve = curves.chosen["price", PARALLEL]
+        x, y = curve.costs.mean(axis=1) / 1e9, 100 * curve.values.mean(axis=1)
+        axis.plot(x, y, "o:", markersize=3, linewidth=2.0, color=STRONG["price"], label=f"price, {PARALLEL}")
     _gflops(axis)
     axis.set_xlabel("GFLOPs a prompt: policy, verifier and probe")
     axis.set_ylabel("accuracy, %")

@@ -31,8 +31,8 @@ SMALLS_SAMPLES = (VOTE, MAJORITY)
 """Independent samples of the small model: their pass@1 is a prompt's difficulty."""
 LARGE_ARMS = (GREEDY, LARGE, "cascade")
 CONTROL = "reviser"
-"""Best-of-N of the model that writes revisions: it tells their worth from that of its training. It stands in the table
-and is not chosen from, since what all are measured against is best-of-N of `small`."""
+"""Best-of-N of the model that writes revisions: first attempts alone, all in parallel, the one end of the ratio that
+Snell et al. sweep. It tells what revisions are worth from what their model's training is."""
 WEAK = "weak_"
 """How arms that are verified by the weak reward model begin."""
 QUICK_PROMPTS = 120
@@ -47,13 +47,18 @@ class Strategies:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """What is chosen from: all arms but those of the weak reward model and the control."""
+        """What is chosen from: all arms but those of the weak reward model and the control (see `with_parallel`)."""
         return tuple(name for name in self.pool.decks if name != CONTROL and not name.startswith(WEAK))
 
     @property
     def small_arms(self) -> tuple[str, ...]:
         """Those that models of the small one's size write, without the large one."""
         return tuple(name for name in self.arms if name.partition(AT)[0] not in LARGE_ARMS)
+
+    @property
+    def with_parallel(self) -> tuple[str, ...]:
+        """All arms, and the reviser's attempts in parallel, as the whole ratio of Snell et al. has them."""
+        return tuple(name for name in self.pool.decks if name in self.arms or name == CONTROL)
 
     @property
     def samples(self) -> tuple[str, ...]:

@@ -87,6 +87,18 @@ def test_what_is_saved_is_a_ratio_of_costs_for_the_same_accuracy() -> None:
     assert gap["gap"] == pytest.approx([0.0, 0.5])
 
 
+def test_over_the_reviser_the_same_is_measured_against_its_own_votes() -> None:
+    single = {"vote": curve([0.0, 1.0], [0.0, 8.0]), "reviser": curve([0.5, 1.5], [1.0, 5.0])}
+    chosen = {("price", kind): curve([0.0, 2.0], [0.0, 4.0]) for kind in ("all arms", optimal_frontier.PARALLEL)}
+    curves = optimal_frontier.Frontiers(single, chosen, np.ones((3, 1)), single["vote"])
+    found = optimal_frontier.saved(curves)
+    # At 80% of the reviser's gain, 1.3, it needs 4.2 and price 2.6.
+    key = "saving_price_all_arms_and_parallel_attempts_over_reviser"
+    assert found["reviser_targets"] == pytest.approx([1.3, 1.4, 1.45, 1.49])
+    assert found[f"{key}_by_share"][0] == pytest.approx(4.2 / 2.6)
+    assert "saving_price_all_arms_over_reviser" not in found
+
+
 def test_difficulty_is_pass_rate_of_all_the_small_models_samples() -> None:
     pool = Pool("p", ["a", "b"], ["", ""], [["r", "w"]] * 2, {"vote": vote(), "majority": vote()})
     rate = np.array([0.75, 0.05])
