@@ -180,6 +180,11 @@ class Draft:
     weight: float = 1.0
     group: int | None = None
 
+    @property
+    def length(self) -> int:
+        """How long it is, in tokens, for what goes by length."""
+        return self.tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:

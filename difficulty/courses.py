@@ -91,7 +91,7 @@ def even_courses(
             continue
         learned = fit_votes(pool, [arm])
         plain = [(Votes(by_score=by_score[arm]), False)] if arm in by_score else []
-        for votes, labelled in [*plain, *([(learned, bool(learned.curves))] if learned.learned else [])]:
+        for votes, labelled in [*plain, *([(learned, True)] if learned.curves else [])]:
             book = even_book(arm, most, votes, labelled)
             tables = even_tables(book, orders, book.costs(cost, once))
             found.append(Course(book, tables, watch(book, tables, orders, 1.0), once))

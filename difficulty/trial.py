@@ -23,12 +23,16 @@ HALVES = 2
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Mean cost and objective a prompt at each price, [prices], prices ascending; over `prompts` prompts."""
+    """Mean cost and objective a prompt at each price, [prices], prices ascending; over `prompts` prompts.
+
+    `doubt` is by how much it must be better than another to be taken instead.
+    """
 
     prices: Floats
     cost: Floats
     value: Floats
     prompts: int
+    doubt: float = 0.0
 
     def at(self, cost: float) -> float:
         """The objective reached for a mean cost a prompt, interpolated along the best that the trial saw."""
@@ -36,6 +40,10 @@ class Trial:
         known, best = self.cost[order], np.maximum.accumulate(self.value[order])
         # A prompt that buys nothing gets no answer, and below the cheapest purchase a part of the prompts does so.
         return float(np.interp(cost, np.concatenate([[0.0], known]), np.concatenate([[0.0], best])))
+
+    def worth(self, cost: float) -> float:
+        """What it is taken for beside others."""
+        return self.at(cost) - self.doubt
 
 
 def try_out(book: Playbook, orders: Orders, cost: Sequence[float], prices: Floats) -> Trial:

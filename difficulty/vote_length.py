@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 LEAST_FACTOR, MOST_FACTOR = 0.05, 4.0
-"""By how much length may change an answer's strength: a stray token is no landslide."""
+"""How far length may change an answer's strength, of which some is then added or lost."""
 SIZES = (2, 3, 4, 6, 8, 16, 32)
 """Votes of so many candidates are contested."""
 REPEATS = 12
@@ -40,8 +40,11 @@ CAUTION = 2.5
 """A slope is halved where it is so many of its standard errors from none."""
 LEAST_SLOPE = 0.02
 """Less is none."""
-FEWEST_CONTESTS = 5
+DIGITS = 3
+FEWEST_CONTESTS = 8
 """Prompts that are contested, for a slope to be fitted."""
+FEW = 2.5
+"""So many prompts fewer than there are make the error of a sum over few prompts what a jackknife has it."""
 
 
 def tilted(votes: Floats, lengths: Floats) -> Floats:
@@ -92,19 +95,20 @@ def spread_of(deck: Deck, slope: float) -> LengthSpread:
     gap = float(inner @ part / max(float(part @ part), 1e-12))
     mixed = ((share > 0.0) & (share < 1.0))[owner]
     left = (inner - gap * part)[mixed]
-    return LengthSpread(slope, gap, float(left.std()) if len(left) else 0.0)
+    return LengthSpread(slope, round(gap, DIGITS), round(float(left.std()), DIGITS) if len(left) else 0.0)
 
 
-def fit_slope(deck: Deck, weights: Floats, seed: int = 0) -> float:
-    """The slope of an arm's votes, which weigh `weights` before, [candidates]; 0 where nothing is to be learned."""
+def fit_slope(deck: Deck, seed: int = 0) -> float:
+    """The slope of an arm's plain votes; 0 where nothing is to be learned."""
     if not np.isfinite(deck.tokens).all() or not len(deck.tokens) or float(np.ptp(deck.tokens)) <= 0.0:
         return 0.0
-    contests = _contests(deck, weights, np.random.default_rng(seed))
+    contests = _contests(deck, np.random.default_rng(seed))
     if contests is None:
         return 0.0
     slope, error = _fit(contests)
     found = slope / (1.0 + (CAUTION * error / slope) ** 2) if slope else 0.0
-    return found if abs(found) >= LEAST_SLOPE else 0.0
+    # Rounded, as another machine's last digits must not change what a resumed job does.
+    return round(found, DIGITS) if abs(found) >= LEAST_SLOPE else 0.0
 
 
 def log_lengths(tokens: Floats) -> Floats:
@@ -112,7 +116,7 @@ def log_lengths(tokens: Floats) -> Floats:
     return np.asarray(np.log(np.maximum(np.nan_to_num(tokens, nan=1.0), 1.0)))
 
 
-def _contests(deck: Deck, weights: Floats, rng: np.random.Generator) -> _Contests | None:
+def _contests(deck: Deck, rng: np.random.Generator) -> _Contests | None:
     length, owner = log_lengths(deck.tokens), deck.owner
     parts: list[tuple[Floats, Floats, NDArray[np.bool_], Ints, Ints, Ints]] = []
     count = 0
@@ -123,7 +127,7 @@ def _contests(deck: Deck, weights: Floats, rng: np.random.Generator) -> _Contest
             order = np.lexsort((rng.random(len(owner)), owner))
             drawn = order[np.arange(len(order)) - deck.begin[owner] < size]
             drawn = drawn[deck.answer[drawn] >= 0]
-            found = _vote(owner[drawn], deck.answer[drawn], weights[drawn], length[drawn], deck.correct[drawn])
+            found = _vote(owner[drawn], deck.answer[drawn], length[drawn], deck.correct[drawn])
             if found is not None:
                 votes, own, right, vote, prompt = found
                 parts.append((votes, own, right, vote + count, prompt, np.full(len(prompt), place)))
@@ -135,7 +139,7 @@ def _contests(deck: Deck, weights: Floats, rng: np.random.Generator) -> _Contest
 
 
 def _vote(
-    owner: Ints, answer: Ints, weight: Floats, length: Floats, correct: NDArray[np.bool_]
+    owner: Ints, answer: Ints, length: Floats, correct: NDArray[np.bool_]
 ) -> tuple[Floats, Floats, NDArray[np.bool_], Ints, Ints] | None:
     """One vote of each prompt: those with a right answer among several."""
     if not len(owner):
@@ -143,8 +147,8 @@ def _vote(
     width = int(answer.max()) + 1
     keys, inverse = np.unique(owner * width + answer, return_inverse=True)
     prompt = keys // width
-    votes = np.bincount(inverse, weight).astype(np.float64)
-    long = np.bincount(inverse, weight * length).astype(np.float64)
+    votes = np.bincount(inverse).astype(np.float64)
+    long = np.bincount(inverse, length).astype(np.float64)
     right = np.bincount(inverse, correct) > 0
     answers, good = np.bincount(prompt), np.bincount(prompt, right)
     contested = (answers > 1) & (good > 0) & (good < answers)
@@ -193,4 +197,6 @@ def _fit(contests: _Contests) -> tuple[float, float]:
     _, here, _ = gradients(best)
     curvature = (here.sum() - gradients(near)[1].sum()) / step / REPEATS + DEVIATION**-2
     by_prompt = np.bincount(contests.prompt, here / REPEATS)
-    return float(best[0]), float(np.sqrt((by_prompt**2).sum()) / max(curvature, 1e-9))
+    prompts = len(np.unique(contests.prompt))
+    error = np.sqrt((by_prompt**2).sum()) / max(curvature, 1e-9) * prompts / (prompts - FEW)
+    return float(best[0]), float(error)

@@ -6,21 +6,20 @@ weighs its log odds of being right over those of a given wrong answer,
     logit P(right | arm, score) + log(wrong answers that wrong candidates spread over),
 
 which is how independent votes of unequal witnesses add up (Nitzan and Paroush 1982). P is a rising curve of the score,
-whatever its scale (a probability, a log probability, a reward). Weights are positive and about 1. How long the response
-is tilts its vote (`apportion.difficulty.vote_length`).
+whatever its scale (a probability, a log probability, a reward). Weights are positive and about 1. In a plain vote of
+one arm, how long a response is may tilt its vote (`apportion.difficulty.vote_length`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from apportion.difficulty.pools import Deck, Pool
-from apportion.difficulty.vote_length import fit_slope
 
 Floats = NDArray[np.float64]
 
@@ -66,11 +65,6 @@ class Votes:
     by_score: bool = False
     slopes: Mapping[str, float] = field(default_factory=dict)
 
-    @property
-    def learned(self) -> bool:
-        """Whether labels taught any of it."""
-        return bool(self.curves or self.slopes)
-
     def of(self, arm: str, score: float | None, mean: float = 1.0) -> float:
         """The weight of one vote. `mean` is the mean score seen so far."""
         if self.by_score:
@@ -108,14 +102,8 @@ class VoteFits:
         """
         key = frozenset(arms)
         if key not in self._votes:
-            self._votes[key] = self._fit(sorted(key)) if len(key) > 1 else self._fit_alone(*key)
+            self._votes[key] = self._fit(sorted(key))
         return self._votes[key]
-
-    def _fit_alone(self, arm: str) -> Votes:
-        """The votes of one arm, tilted by length. Between arms lengths tell little, and cost much to search with."""
-        weighed, deck = self._fit([arm]), self._pool.deck(arm)
-        slope = fit_slope(deck, weighed.many(arm, deck.score))
-        return replace(weighed, slopes={arm: slope}) if slope else weighed
 
     def _fit(self, arms: Sequence[str]) -> Votes:
         if len(arms) == 1 and not self._pool.deck(arms[0]).scored:

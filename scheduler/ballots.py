@@ -19,7 +19,7 @@ class Ballots:
     def __init__(self, prompts: int, book: Playbook) -> None:
         self._votes = book.votes
         # By arm and answer: the sums of vote x log length and of votes.
-        self._lengths: list[dict[tuple[str, str], list[float]]] = [{} for _ in range(prompts)]
+        self._lengths: list[dict[tuple[str, str], list[float]]] = [{} for _ in range(prompts * bool(book.votes.slopes))]
         self._written = {arm: [0.0, 0] for arm in book.arms}
         self._weights: list[dict[str, float]] = [{} for _ in range(prompts)]
         self._standing = [(0.0, 0.0)] * prompts
@@ -30,7 +30,7 @@ class Ballots:
     def add(self, prompt: int, arm: str, candidates: Sequence[Candidate]) -> None:
         """Count the candidates of one purchase."""
         weights, seen = self._weights[prompt], self._sum[arm]
-        lengths, tilts = self._lengths[prompt], arm in self._votes.slopes
+        tilts = arm in self._votes.slopes
         for candidate in candidates:
             score = candidate.score
             if score is not None:
@@ -44,7 +44,7 @@ class Ballots:
             if candidate.answer is not None:
                 weights[candidate.answer] = weights.get(candidate.answer, 0.0) + vote
                 if tilts:
-                    length = math.log(max(1, candidate.draft.tokens))
+                    length, lengths = math.log(max(1, candidate.draft.length)), self._lengths[prompt]
                     self._written[arm][0] += length
                     self._written[arm][1] += 1
                     sums = lengths.setdefault((arm, candidate.answer), [0.0, 0.0])
@@ -73,7 +73,7 @@ class Ballots:
         What is long for an arm is known by what it wrote in this job.
         """
         weights = self._weights[prompt]
-        if not self._lengths[prompt]:
+        if not self._lengths or not weights:
             return weights
         tilts = dict.fromkeys(weights, 0.0)
         for (arm, answer), (length, votes) in self._lengths[prompt].items():

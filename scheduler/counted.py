@@ -119,6 +119,9 @@ class Counted:
         if self._fruitless[prompt] >= MOST_FRUITLESS:
             self._stopped[prompt] = True
 
+    def close(self, prompt: int) -> None:
+        self._stopped[prompt] = True
+
     def reprice(self, available: float) -> None:
         if self._seen > self._learned * REFRESH_GROWTH:
             self._learned = self._seen

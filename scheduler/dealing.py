@@ -49,6 +49,17 @@ AMOUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedDraft(Draft):
+    """A recorded response, whose `tokens` are what it takes of the budget."""
+
+    written: int = 0
+
+    @property
+    def length(self) -> int:
+        return self.written
+
+
+@dataclass(frozen=True, slots=True)
 class Dealt(Generated):
     """Recorded candidates, already whole: there are no completions to put together."""
 
@@ -167,13 +178,16 @@ class Table:
 
     def _add(self, deck: Deck, lengths: Ints, scores: NDArray[np.float64]) -> None:
         sure = np.full(len(scores), np.nan) if deck.certainty is None else deck.certainty
-        columns = (deck.owner, deck.answer, lengths, scores, sure)
-        for prompt, answer, length, score, certainty in zip(*(column.tolist() for column in columns), strict=True):
+        written = np.where(np.isfinite(deck.tokens), np.nan_to_num(deck.tokens), 1.0).astype(np.int64)
+        columns = (deck.owner, deck.answer, lengths, scores, sure, written)
+        for prompt, answer, length, score, certainty, tokens in zip(
+            *(column.tolist() for column in columns), strict=True
+        ):
             text = str(len(self.drafts))
             known = (score,) if score == score else None
             # Of the statistics a pool keeps what a selector may ask for.
             stats = LogprobStats(math.nan, math.nan, certainty) if certainty == certainty else None
-            self.drafts.append(Draft(text, (text,), length, Finish.END, stats, known))
+            self.drafts.append(RecordedDraft(text, (text,), length, Finish.END, stats, known, written=tokens))
             self.answers.append(self.pool.answers[prompt][answer] if answer >= 0 else None)
 
     def _arm(self, name: str, deck: Deck, lengths: Ints) -> Arm:

@@ -55,7 +55,7 @@ def spread_of(mean: float, prompts: int, trial: Trial | None, seen: int) -> tupl
 def promised(trials: Sequence[Trial], budget: float, prompts: int) -> Forecast:
     """The best that any of several courses promises for a budget before anything is bought."""
     each = max(0.0, budget) / max(1, prompts)
-    best = max(trials, key=lambda one: one.at(each))
+    best = max(trials, key=lambda one: one.worth(each))
     value, spent = best.at(each), min(each, float(best.cost.max(initial=0.0)))
     return Forecast(budget, spent * prompts, value, *spread_of(value, prompts, best, 0))
 

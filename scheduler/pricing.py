@@ -21,7 +21,7 @@ from apportion.difficulty.fitted import AT, FittedPolicy, is_search, search_size
 from apportion.difficulty.keep import kept
 from apportion.difficulty.playbook import plain_book, plain_tables
 from apportion.difficulty.pools import Pool
-from apportion.difficulty.votes import fit_votes
+from apportion.difficulty.vote_length import fit_slope
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import draws_independently
 from apportion.scheduler.allocation import Allocation, Problem
@@ -54,7 +54,7 @@ def price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Alloca
         if courses:
             sold = {name: source.arm.name for name, source in sources.items()}
             each = problem.budget / problem.prompts
-            best = max(courses, key=lambda one: one.trial.at(each))
+            best = max(courses, key=lambda one: one.trial.worth(each))
             others = [one for one in courses if one is not best]
             return Sequenced(problem, best.book, best.tables, best.trial, chosen.stride, sold, others, best.once)
         if _alone(problem):
@@ -136,8 +136,7 @@ def _courses(problem: Problem, sources: Mapping[str, _Source], fitted: FittedPol
 
 def _doubted(course: Course) -> Course:
     """A course that is to be taken only where it is clearly better: all that vote by one arm know nearly the same."""
-    doubt = CLEARLY / np.sqrt(max(1, course.trial.prompts))
-    return replace(course, trial=replace(course.trial, value=np.maximum(course.trial.value - doubt, 0.0)))
+    return replace(course, trial=replace(course.trial, doubt=CLEARLY / np.sqrt(max(1, course.trial.prompts))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,5 +224,6 @@ def _make(
     alone = [vote_course(pool, name, cost[name], most, _by_score(problem), prior, reading)]
     if pool.decks[name].scored:
         return [*alone, *fitted_courses(pool, cost, once)]
-    slope = fit_votes(pool, [name]).slopes.get(name, 0.0)
+    # What is to be chosen by scores, which this pool has not, is not to be chosen by lengths.
+    slope = fit_slope(pool.deck(name)) if problem.arms[0].select == "majority" else 0.0
     return [vote_course(pool, name, cost[name], most, False, prior, reading, slope), *alone] if slope else alone

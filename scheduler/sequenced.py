@@ -96,7 +96,7 @@ class Sequenced:
         self._first_cost = self._reads.opening(book)
         typical = float(self._ahead(np.arange(problem.prompts))[0].mean()) if problem.prompts else 1.0
         self._prices = PriceGrid(tables.prices, 1.0 if book.labelled else LONG_ANSWERS, typical)
-        self._asking = [float("inf")] * problem.prompts
+        self._asking = np.full(problem.prompts, np.inf)
         self._price = self._sure = 0.0
         self._idle = False
         self._level = 0
@@ -109,7 +109,7 @@ class Sequenced:
     def offer(self, prompt: int, most: float) -> Offer | Rest:
         if self._over[prompt]:
             return Rest.STOP
-        if self._asking[prompt] < self._price * HARDLY:
+        if 0.0 < self._asking[prompt] < self._price * HARDLY:
             return Rest.WAIT
         steps, step, cell = self._steps, int(self._step[prompt]), int(self._cell[prompt])
         while step < len(steps) and self._left(prompt, steps[step][0]) < 1:
@@ -182,7 +182,7 @@ class Sequenced:
         self._step[prompt] = step
         self._cell[prompt] = self._tables.grid.cell(*self._ballots.standing(prompt))
         self._idle = False
-        self._asking[prompt] = float("inf")
+        self._asking[prompt] = np.inf
         self._fruitless[prompt] = 0 if candidates else self._fruitless[prompt] + 1
         if self._fruitless[prompt] >= MOST_FRUITLESS:
             self._over[prompt] = True
@@ -195,9 +195,10 @@ class Sequenced:
         ratio, spend, _ = self._ahead(active)
         _, candidates = self._opened(active, ratio, max(0.0, available))
         self._price, self._sure = self._prices.prices_for(ratio, spend, candidates)
-        critical = self._tables.critical[self._step[active], self._cell[active]] / self._prices.felt(ratio)
-        for prompt, price in zip(active.tolist(), critical.tolist(), strict=True):
-            self._asking[prompt] = price
+        step = self._step[active]
+        critical = self._tables.critical[step, self._cell[active]] / self._prices.felt(ratio)
+        # What a first purchase costs beside, offers alone know.
+        self._asking[active] = np.where(step > 0, critical, np.inf)
         if self._idle:
             self._clear(active, max(0.0, available))
         self._idle = bool(self._step.any())
@@ -205,11 +206,10 @@ class Sequenced:
         self._level = min(int(np.searchsorted(self._tables.prices, typical)), len(self._tables.prices) - 1)
 
     def _clear(self, active: NDArray[np.int64], available: float) -> None:
-        """Nothing sold at the price asked last: the one at which what is left is sold, the most worthwhile first.
-
-        Expectations average over prompts; the last few purchases need not add up.
-        """
+        """Nothing sold at the price asked last, as expectations average over prompts: the price at which what is left
+        is sold, the most worthwhile first."""
         asked, self._price, spent = self._price, 0.0, 0.0
+        self._asking[active] = np.inf
         offers = [one for prompt in active.tolist() if isinstance(one := self.offer(prompt, available), Offer)]
         for one in sorted(offers, key=lambda one: -one.ratio):
             spent += one.cost

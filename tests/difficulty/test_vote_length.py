@@ -47,7 +47,7 @@ def right(deck, slope):
 
 @pytest.mark.parametrize("effect", [-0.6, 0.6])
 def test_a_slope_that_is_there_is_found_and_helps_on_other_prompts(effect):
-    slope = fit_slope(world(effect), np.ones(PROMPTS * EACH))
+    slope = fit_slope(world(effect))
     assert slope * effect > 0.1
     other = world(effect, seed=1)
     assert right(other, slope) > right(other, 0.0) + 0.02
@@ -55,25 +55,25 @@ def test_a_slope_that_is_there_is_found_and_helps_on_other_prompts(effect):
 
 def test_where_length_says_nothing_hardly_any_slope_is_found():
     for seed in range(4):
-        assert abs(fit_slope(world(0.0, seed), np.ones(PROMPTS * EACH))) < 0.15
+        assert abs(fit_slope(world(0.0, seed))) < 0.15
 
 
 def test_what_prompts_disagree_on_is_taken_for_less():
-    agreed = fit_slope(world(-0.4), np.ones(PROMPTS * EACH))
-    torn = fit_slope(world(-0.4, shared=1.5), np.ones(PROMPTS * EACH))
+    agreed = fit_slope(world(-0.4))
+    torn = fit_slope(world(-0.4, shared=1.5))
     assert abs(torn) < abs(agreed)
 
 
 def test_few_contests_or_unknown_lengths_teach_nothing():
     few = world(-0.6, prompts=3)
-    assert fit_slope(few, np.ones(3 * EACH)) == 0.0
+    assert fit_slope(few) == 0.0
     deck = world(-0.6)
     unknown = Deck(
         "vote", deck.begin, deck.answer, deck.correct, np.full(len(deck.answer), np.nan), deck.score, deck.score
     )
-    assert fit_slope(unknown, np.ones(len(deck.answer))) == 0.0
+    assert fit_slope(unknown) == 0.0
     alike = Deck("vote", deck.begin, deck.answer, deck.correct, np.full(len(deck.answer), 7.0), deck.score, deck.score)
-    assert fit_slope(alike, np.ones(len(deck.answer))) == 0.0
+    assert fit_slope(alike) == 0.0
 
 
 def test_the_spread_is_what_the_lengths_were_drawn_with():

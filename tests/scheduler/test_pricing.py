@@ -325,32 +325,60 @@ def lengthy(effect, prompts=60, each=16, seed=5):
     return replace(pool, decks={"small": replace(deck, tokens=np.rint(np.exp(length)))})
 
 
+def after_two(policy):
+    """The policy once the first prompt has two answers, of which the first is longer and scored higher."""
+    drawn = [
+        Candidate("0", at, "small", 0, Draft("", (), tokens, Finish.END), answer, score)
+        for at, (answer, tokens, score) in enumerate((("long", 900, 0.9), ("short", 300, 0.1)))
+    ]
+    policy.observe(0, Purchase("small", 2), drawn, 2.0)
+    return policy
+
+
 @pytest.mark.parametrize(("effect", "leader"), [(-0.9, "short"), (0.9, "long")])
 def test_labels_teach_a_plain_vote_whether_to_trust_the_shorter_of_two_answers(effect, leader):
     policy = job(arm("small"), fitted=policy_of(lengthy(effect)))
     assert isinstance(policy, Sequenced)
-    drawn = [
-        Candidate("0", at, "small", 0, Draft("", (), tokens, Finish.END), answer)
-        for at, (answer, tokens) in enumerate((("long", 900), ("short", 300)))
-    ]
-    policy.observe(0, Purchase("small", 2), drawn, 2.0)
-    assert policy.answer(0) == leader
+    assert after_two(policy).answer(0) == leader
 
 
-def test_where_length_says_nothing_the_selector_chooses():
-    policy = job(arm("small"), fitted=policy_of(lengthy(0.0)))
-    assert all(abs(slope) < 0.2 for slope in policy._book.votes.slopes.values())
+def test_where_all_are_of_one_length_the_selector_chooses():
     alike = lengthy(0.0)
     deck = alike.deck("small")
     constant = replace(alike, decks={"small": replace(deck, tokens=np.full(len(deck.answer), 9.0))})
-    assert job(arm("small"), fitted=policy_of(constant)).answer(0) is None
+    assert after_two(job(arm("small"), fitted=policy_of(constant))).answer(0) is None
+
+
+@pytest.mark.parametrize("select", ["weighted", "max_score"])
+def test_what_a_verifier_is_paid_for_is_not_chosen_by_length(select):
+    """Also where the policy was fitted on candidates without scores."""
+    assert after_two(job(arm("small", select), fitted=policy_of(lengthy(-0.9)))).answer(0) != "short"
 
 
 def test_of_a_plain_vote_another_course_is_taken_only_where_it_is_clearly_better():
-    pool = lengthy(0.0)
+    pool = lengthy(-0.9)
     job(arm("small"), fitted=policy_of(pool))
-    courses = next(iter(pricing._COURSES.values()))[1]
+    first, *others = next(iter(pricing._COURSES.values()))[1]
+    assert first.trial.doubt == 0.0
+    assert first.book.votes.slopes["small"] < 0.0
+    assert others
     doubt = pricing.CLEARLY / np.sqrt(len(pool.ids))
-    assert len(courses) > 1
-    for course in courses[1:]:
-        assert course.trial.value.max() <= 1.0 - doubt + 1e-9
+    assert {course.trial.doubt for course in others} == {doubt}
+    # The doubt is for choosing: what a course promises stays what it did on trial.
+    for course in others:
+        assert course.trial.worth(9.0) == pytest.approx(course.trial.at(9.0) - doubt)
+        assert course.trial.at(9.0) > 0.3
+
+
+def test_a_prompt_that_is_out_makes_room_for_the_others():
+    """The price is solved over prompts that still buy: with half of them out, the others can have more."""
+    policy = job(arm("small"), budget=3.0 * PROMPTS)
+    for prompt in range(PROMPTS):
+        three = [Candidate("q", at, "small", 0, Draft("", (), 1, Finish.END), one) for at, one in enumerate("aba")]
+        policy.observe(prompt, Purchase("small", 3), three, 3.0)
+    policy.reprice(2.0 * PROMPTS)
+    before = policy.price
+    for prompt in range(PROMPTS // 2):
+        policy.close(prompt)
+    policy.reprice(2.0 * PROMPTS)
+    assert policy.price < before

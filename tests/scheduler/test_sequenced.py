@@ -16,6 +16,7 @@ from simulated import PerSample, World, arm, play, problem
 from apportion.difficulty.courses import Course, fitted_courses
 from apportion.difficulty.playbook import Orders, book_tables, plain_book, plain_tables
 from apportion.difficulty.trial import watch
+from apportion.scheduler import sequenced
 from apportion.scheduler.allocation import Offer, Rest
 from apportion.scheduler.conformance import check_allocation
 from apportion.scheduler.frontier import replay
@@ -361,3 +362,20 @@ def test_a_forecast_counts_what_reading_the_prompts_takes(once, each):
     # The dataset is not the forecast's; what share of its ceiling a budget reaches is.
     assert said.value / free.value == pytest.approx(np.mean(reached), abs=0.12)
     assert said.spent == pytest.approx(np.mean(spent), rel=0.15)
+
+
+@pytest.mark.parametrize("once", [0.0, 4.0])
+@pytest.mark.parametrize("budget", [250.0, 400.0, 900.0])
+def test_prompts_far_below_the_price_are_passed_over_to_no_effect(monkeypatch, once, budget):
+    """Where costs are what is expected, a job buys what it would buy if every offer were worked out."""
+
+    def bought():
+        costs = PerSample(once=once)
+        made = problem(len(BIMODAL), budget, costs=costs)
+        played = play(plain(made), World.of(BIMODAL, seed=4, tempting=9.0), budget, cost=costs)
+        return [(prompt, offer.purchase) for prompt, offer in played.offers]
+
+    quick = bought()
+    monkeypatch.setattr(sequenced, "HARDLY", 0.0)
+    assert quick == bought()
+    assert len(quick) >= len(BIMODAL) // 2
