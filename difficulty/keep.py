@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from apportion.difficulty.pools import Deck, Pool
+from apportion.difficulty.pools import Deck, Floats, Pool
 
 BLANK = "-"
 DIGITS = 4
@@ -26,18 +26,16 @@ def keep(pool: Pool) -> dict[str, Any]:
     right: list[set[int]] = [set() for _ in pool.ids]
     decks = {}
     for arm, deck in pool.decks.items():
-        answers, scores = [], []
+        answers = []
         for prompt in range(len(pool.ids)):
             rows = slice(int(deck.begin[prompt]), int(deck.begin[prompt + 1]))
             right[prompt].update(deck.answer[rows][deck.correct[rows] & (deck.answer[rows] >= 0)].tolist())
             answers.append(" ".join(BLANK if answer < 0 else str(answer) for answer in deck.answer[rows].tolist()))
-            scores.append(" ".join(_score(score) for score in deck.score[rows].tolist()))
-        decks[arm] = {"answers": answers, **({"scores": scores} if deck.scored else {})}
+        decks[arm] = {"answers": answers}
+        if deck.scored:
+            decks[arm]["scores"] = _lines(deck, deck.score, f".{DIGITS}g")
         if len(deck.tokens) and np.isfinite(deck.tokens).all():
-            decks[arm]["tokens"] = [
-                " ".join(f"{length:.0f}" for length in deck.tokens[begin:end].tolist())
-                for begin, end in pairwise(deck.begin.tolist())
-            ]
+            decks[arm]["tokens"] = _lines(deck, deck.tokens, ".0f")
     return {"right": [" ".join(map(str, sorted(one))) for one in right], "decks": decks}
 
 
@@ -50,30 +48,30 @@ def kept(raw: Mapping[str, Any]) -> Pool:
         if len(lines) != len(right):
             raise ValueError(f"arm {arm} has {len(lines)} prompts, and {len(right)} are labelled")
         begin = np.cumsum([0, *map(len, lines)])
-        unknown = np.full(int(begin[-1]), np.nan)
-        score, tokens = (
-            np.array([np.nan if word == BLANK else float(word) for line in given for word in line])
-            if (given := _beside(arm, one, name, lines)) is not None
-            else unknown
-            for name in ("scores", "tokens")
-        )
+        score, tokens = (_column(arm, one, name, lines) for name in ("scores", "tokens"))
         answers = np.array([answer for line in lines for answer in line], dtype=np.int64)
         correct = np.array([answer in right[at] for at, line in enumerate(lines) for answer in line], dtype=bool)
         correct &= answers >= 0
-        decks[arm] = Deck(arm, begin, answers, correct, tokens.astype(np.float64), score.astype(np.float64), unknown)
+        decks[arm] = Deck(arm, begin, answers, correct, tokens, score, np.full(len(answers), np.nan))
         widest = [max([width, *(answer + 1 for answer in line)]) for width, line in zip(widest, lines, strict=True)]
     names = [str(at) for at in range(len(right))]
     return Pool("kept", names, [""] * len(right), [[str(n) for n in range(width)] for width in widest], decks)
 
 
-def _beside(arm: str, deck: Mapping[str, Any], name: str, answers: list[list[int]]) -> list[list[str]] | None:
-    """A column beside the answers, as words; None where it was not kept."""
+def _lines(deck: Deck, values: Floats, form: str) -> list[str]:
+    """A column of numbers, one line a prompt."""
+    words = [BLANK if np.isnan(value) else format(value, form) for value in values.tolist()]
+    return [" ".join(words[begin:end]) for begin, end in pairwise(deck.begin.tolist())]
+
+
+def _column(arm: str, deck: Mapping[str, Any], name: str, answers: list[list[int]]) -> Floats:
+    """A column beside the answers; nan where it was not kept."""
     if name not in deck:
-        return None
+        return np.full(sum(map(len, answers)), np.nan)
     given = _words(deck[name])
     if list(map(len, given)) != list(map(len, answers)):
         raise ValueError(f"arm {arm} has other numbers of {name} than of answers")
-    return given
+    return np.array([np.nan if word == BLANK else float(word) for line in given for word in line], dtype=np.float64)
 
 
 def _named(raw: Any) -> Mapping[str, Any]:
@@ -93,7 +91,3 @@ def _number(word: str) -> int:
     if word != BLANK and not (word.isdecimal() and len(word) <= MOST_DIGITS):
         raise ValueError(f"{word!r} is no number of an answer")
     return -1 if word == BLANK else int(word)
-
-
-def _score(score: float) -> str:
-    return BLANK if np.isnan(score) else f"{score:.{DIGITS}g}"

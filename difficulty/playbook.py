@@ -78,8 +78,8 @@ class _Dealt:
 
     answer: Ints
     score: Floats
-    length: Floats
-    """log length less the arm's mean; 0 where unknown"""
+    row: Ints
+    """where each is in its deck"""
 
 
 class Orders:
@@ -102,9 +102,7 @@ class Orders:
                 (rng.random((orders, len(deck.answer))), np.broadcast_to(deck.owner, (orders, len(deck.answer))))
             )
             rows = (order[:, deck.begin[:-1, None] + np.arange(most)]).reshape(len(self.prompts), most)
-            length = log_lengths(deck.tokens)
-            length = length - length.mean() if len(length) else length
-            self._dealt[arm] = _Dealt(deck.answer[rows], deck.score[rows], length[rows])
+            self._dealt[arm] = _Dealt(deck.answer[rows], deck.score[rows], rows)
             good = deck.correct & (deck.answer >= 0)
             right[deck.owner[good], deck.answer[good]] = True
         self.right = right[self.prompts]
@@ -117,15 +115,18 @@ class Orders:
         """The walks of a playbook's sequence."""
         used: dict[str, int] = dict.fromkeys(book.arms, 0)
         none = (len(self.prompts), 0)
-        answers, votes, lengths = [np.zeros(none, dtype=np.int64)], [np.zeros(none)], [np.zeros(none)]
+        answers, votes = [np.zeros(none, dtype=np.int64)], [np.zeros(none)]
         for arm, n in book.steps:
             begin, used[arm] = used[arm], used[arm] + n
             dealt = self._dealt[arm]
             answers.append(dealt.answer[:, begin : begin + n])
             votes.append(book.votes.many(arm, dealt.score[:, begin : begin + n]))
-            lengths.append(book.votes.slopes.get(arm, 0.0) * dealt.length[:, begin : begin + n])
         drawn, weighed = np.concatenate(answers, axis=1), np.concatenate(votes, axis=1)
-        tilts = np.concatenate(lengths, axis=1) if book.votes.slopes else None
+        tilts = None
+        if book.votes.slope:
+            (arm,) = book.arms
+            tokens = self.pool.deck(arm).tokens[self._dealt[arm].row[:, : drawn.shape[1]]]
+            tilts = book.votes.slope * log_lengths(tokens)
         return walk_votes(drawn, weighed, self.right, book.stops, self.weight, tilts)
 
 
@@ -135,10 +136,12 @@ def vote_steps(arm: str, most: int) -> tuple[tuple[str, int], ...]:
 
 
 def plain_book(arm: str, most: int, by_score: bool, slope: float = 0.0) -> Playbook:
-    """Without labels: a vote of one arm, weighted by scores or not, or tilted by length."""
-    if slope:
-        return Playbook(vote_steps(arm, most), Votes(slopes={arm: slope}), LENGTH_UNIT)
-    return Playbook(vote_steps(arm, most), Votes(by_score=by_score), SCORE_UNIT if by_score else VOTE_UNIT)
+    """A vote of one arm by prompts imagined: weighted by scores or not, or tilted by length."""
+    return Playbook(vote_steps(arm, most), Votes(by_score=by_score, slope=slope), _unit(by_score, bool(slope)))
+
+
+def _unit(by_score: bool, by_length: bool) -> float:
+    return SCORE_UNIT if by_score else LENGTH_UNIT if by_length else VOTE_UNIT
 
 
 def plain_tables(most: int, by_score: bool, prior: Floats | None = None, lengths: LengthSpread | None = None) -> Tables:
@@ -168,7 +171,7 @@ def _plain_tables(most: int, by_score: bool, prior: bytes, lengths: LengthSpread
         drawn = lengths.gap * right + lengths.deviation * np.random.default_rng(2).standard_normal(answers.shape)
         tilts = lengths.slope * drawn
     walks = walk_votes(answers, votes, good, stops, np.ones(len(answers)), tilts)
-    grid = Grid.of(walks, SCORE_UNIT if by_score else VOTE_UNIT if lengths is None else LENGTH_UNIT)
+    grid = Grid.of(walks, _unit(by_score, lengths is not None))
     return doubting(solve_stopping(walks, np.diff((0, *stops)).astype(np.float64), grid, plurality=1.0))
 
 

@@ -61,7 +61,7 @@ def tilted(votes: Floats, lengths: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Contests:
-    """Answers of contested votes, one after the other, all [answers] but for `begin`, `prompt` and `size`, [votes]."""
+    """Answers of contested votes, one after the other, all [answers] but for `prompt` and `size`, [votes]."""
 
     votes: Floats
     length: Floats

@@ -58,12 +58,12 @@ class Curve:
 class Votes:
     """`curves` are by arm; one without a curve weighs 1. `by_score`: a vote weighs its score over the mean so far.
 
-    `slopes` say by arm how length tilts a vote, none where they do not name it.
+    `slope` says how length tilts a vote, of one arm alone.
     """
 
     curves: Mapping[str, Curve] = field(default_factory=dict)
     by_score: bool = False
-    slopes: Mapping[str, float] = field(default_factory=dict)
+    slope: float = 0.0
 
     def of(self, arm: str, score: float | None, mean: float = 1.0) -> float:
         """The weight of one vote. `mean` is the mean score seen so far."""

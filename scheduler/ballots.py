@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from apportion.difficulty.playbook import Playbook
-from apportion.difficulty.vote_length import LEAST_FACTOR, MOST_FACTOR
+from apportion.difficulty.vote_length import tilted
 from apportion.types import Candidate
 
 
@@ -18,9 +20,8 @@ class Ballots:
 
     def __init__(self, prompts: int, book: Playbook) -> None:
         self._votes = book.votes
-        # By arm and answer: the sums of vote x log length and of votes.
-        self._lengths: list[dict[tuple[str, str], list[float]]] = [{} for _ in range(prompts * bool(book.votes.slopes))]
-        self._written = {arm: [0.0, 0] for arm in book.arms}
+        # Slope x log length over the votes of each answer.
+        self._lengths: list[dict[str, float]] = [{} for _ in range(prompts if book.votes.slope else 0)]
         self._weights: list[dict[str, float]] = [{} for _ in range(prompts)]
         self._standing = [(0.0, 0.0)] * prompts
         self._drawn = [0.0] * prompts
@@ -30,7 +31,7 @@ class Ballots:
     def add(self, prompt: int, arm: str, candidates: Sequence[Candidate]) -> None:
         """Count the candidates of one purchase."""
         weights, seen = self._weights[prompt], self._sum[arm]
-        tilts = arm in self._votes.slopes
+        slope = self._votes.slope
         for candidate in candidates:
             score = candidate.score
             if score is not None:
@@ -43,13 +44,9 @@ class Ballots:
             self._drawn[prompt] += vote
             if candidate.answer is not None:
                 weights[candidate.answer] = weights.get(candidate.answer, 0.0) + vote
-                if tilts:
-                    length, lengths = math.log(max(1, candidate.draft.length)), self._lengths[prompt]
-                    self._written[arm][0] += length
-                    self._written[arm][1] += 1
-                    sums = lengths.setdefault((arm, candidate.answer), [0.0, 0.0])
-                    sums[0] += vote * length
-                    sums[1] += vote
+                if slope:
+                    lengths, length = self._lengths[prompt], slope * math.log(max(1, candidate.draft.length))
+                    lengths[candidate.answer] = lengths.get(candidate.answer, 0.0) + vote * length
         first = second = 0.0
         for weight in self._strengths(prompt).values():
             if weight > first:
@@ -68,22 +65,12 @@ class Ballots:
         return max(strengths, key=strengths.__getitem__) if strengths else None
 
     def _strengths(self, prompt: int) -> dict[str, float]:
-        """Weight of each answer, tilted by length; as `apportion.difficulty.vote_length.tilted`.
-
-        What is long for an arm is known by what it wrote in this job.
-        """
+        """Weight of each answer, tilted by length where that counts."""
         weights = self._weights[prompt]
-        if not self._lengths or not weights:
+        if not self._lengths:
             return weights
-        tilts = dict.fromkeys(weights, 0.0)
-        for (arm, answer), (length, votes) in self._lengths[prompt].items():
-            total, count = self._written[arm]
-            tilts[answer] += self._votes.slopes[arm] * (length - votes * total / count)
-        mean = sum(tilts.values()) / sum(weights.values())
-        return {
-            answer: weight * min(max(1.0 + tilts[answer] / weight - mean, LEAST_FACTOR), MOST_FACTOR)
-            for answer, weight in weights.items()
-        }
+        votes, lengths = (np.array(list(one.values())) for one in (weights, self._lengths[prompt]))
+        return dict(zip(weights, tilted(votes, lengths).tolist(), strict=True))
 
     def share(self, prompt: int) -> float:
         """The leading answer's share of all votes, unparsed ones included."""

@@ -178,7 +178,7 @@ class Table:
 
     def _add(self, deck: Deck, lengths: Ints, scores: NDArray[np.float64]) -> None:
         sure = np.full(len(scores), np.nan) if deck.certainty is None else deck.certainty
-        written = np.where(np.isfinite(deck.tokens), np.nan_to_num(deck.tokens), 1.0).astype(np.int64)
+        written = lengths_of(self.pool.name, deck, Unit.SAMPLES)
         columns = (deck.owner, deck.answer, lengths, scores, sure, written)
         for prompt, answer, length, score, certainty, tokens in zip(
             *(column.tolist() for column in columns), strict=True

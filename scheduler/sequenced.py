@@ -225,7 +225,7 @@ class Sequenced:
 
     def answer(self, prompt: int) -> str | None:
         """The answer with the most weight, where weights were learned; None leaves it to the arm's selector."""
-        learned = self._book.labelled or self._book.votes.slopes
+        learned = self._book.labelled or self._book.votes.slope
         return self._ballots.leader(prompt) if learned else None
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:

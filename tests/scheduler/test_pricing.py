@@ -20,7 +20,7 @@ from apportion.policies.genrm import GenRM
 from apportion.policies.revise import Revise
 from apportion.policies.rsd import RewardGuided
 from apportion.scheduler import pricing
-from apportion.scheduler.allocation import Offer
+from apportion.scheduler.allocation import Offer, Rest
 from apportion.scheduler.counted import Counted
 from apportion.scheduler.known import Known
 from apportion.scheduler.price import Price
@@ -360,7 +360,7 @@ def test_of_a_plain_vote_another_course_is_taken_only_where_it_is_clearly_better
     job(arm("small"), fitted=policy_of(pool))
     first, *others = next(iter(pricing._COURSES.values()))[1]
     assert first.trial.doubt == 0.0
-    assert first.book.votes.slopes["small"] < 0.0
+    assert first.book.votes.slope < 0.0
     assert others
     doubt = pricing.CLEARLY / np.sqrt(len(pool.ids))
     assert {course.trial.doubt for course in others} == {doubt}
@@ -382,3 +382,18 @@ def test_a_prompt_that_is_out_makes_room_for_the_others():
         policy.close(prompt)
     policy.reprice(2.0 * PROMPTS)
     assert policy.price < before
+
+
+def test_a_prompt_that_is_out_is_told_to_stop_whatever_form_the_policy_has():
+    forms = [
+        job(arm("small")),
+        job(arm("small"), arm("large", policy="l")),
+        job(arm("small", "max_score"), objective="quota"),
+    ]
+    assert [type(policy) for policy in forms] == [Sequenced, Price, Counted]
+    for policy in forms:
+        assert isinstance(policy.offer(0, 1e9), Offer)
+        policy.close(0)
+        assert policy.offer(0, 1e9) is Rest.STOP
+        policy.reprice(100.0)
+        assert isinstance(policy.offer(1, 1e9), Offer)
