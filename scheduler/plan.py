@@ -19,7 +19,7 @@ from apportion.scheduler.expected import ExpectedCosts
 from apportion.scheduler.lengths import FIRST_GUESS_TOKENS
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.static import StaticForecast, forecast_of_job
-from apportion.scheduler.terminal import amount, count, percent, safe
+from apportion.scheduler.terminal import amount, count, percent, safe, several
 
 BUDGET_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Forecast budgets, as multiples of the configured one: enough to see where more stops paying."""
@@ -92,7 +92,7 @@ def render(plan: JobPlan) -> RenderableType:
     spec, unit = plan.spec, plan.spec.unit.value
     tokens = ", ".join(f"{count(round(mean))} as {name} reads them" for name, mean in plan.prompt_tokens.items())
     head = [
-        f"{plan.prompts:,} prompts, {plan.set_aside:,} rows set aside; mean prompt tokens: {tokens}",
+        f"{several(plan.prompts, 'prompt')}, {several(plan.set_aside, 'row')} set aside; mean prompt tokens: {tokens}",
         f"budget {amount(spec.budget, unit)}, {amount(spec.budget / plan.prompts, unit)} a prompt",
         *([f"of it the prompts' hidden states: {amount(plan.looks, unit)}"] if plan.looks > 0.0 else []),
         *_fitted_lines(plan),

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from apportion.scheduler.terminal import count, duration, percent, spending
+from apportion.scheduler.terminal import count, duration, percent, several, spending
 
 LIVE_SECONDS = 0.25
 """Between two drawings of the live display: smooth, and far below 1% of a driver's time."""
@@ -116,7 +116,7 @@ def figures(view: JobView) -> list[tuple[str, str]]:
         restarts = f", {view.restarts} restarts" if view.restarts else ""
         shown.append(("replicas", f"{alive} of {replicas} up{restarts}"))
     if view.set_aside:
-        shown.append(("set aside", f"{view.set_aside:,} rows"))
+        shown.append(("set aside", several(view.set_aside, "row")))
     shown.append(("time", f"{duration(view.elapsed_s)}, {duration(view.left_s)} left"))
     return shown
 

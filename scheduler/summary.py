@@ -18,7 +18,7 @@ from apportion.costs import ZERO_COST, Cost, Unit
 from apportion.difficulty.bins import BANDS, band_of
 from apportion.difficulty.objectives import Objective
 from apportion.scheduler.results import PromptResult
-from apportion.scheduler.terminal import amount, count, duration, percent, safe, spending
+from apportion.scheduler.terminal import amount, count, duration, percent, safe, several, spending
 
 
 def build_summary(
@@ -102,9 +102,9 @@ def totals(summary: Mapping[str, Any]) -> list[str]:
     if budget["overrun"] > 0:
         lines.append(f"measured work went {amount(budget['overrun'], unit)} over the budget")
     if summary["set_aside"]:
-        lines.append(f"{summary['set_aside']:,} rows set aside, with reasons, in set_aside.jsonl")
+        lines.append(f"{several(summary['set_aside'], 'row')} set aside, with reasons, in set_aside.jsonl")
     if summary["failed"]:
-        lines.append(f"{summary['failed']:,} prompts had a request that failed; see error in results.jsonl")
+        lines.append(f"{several(summary['failed'], 'prompt')} had a request that failed; see error in results.jsonl")
     return lines
 
 

@@ -46,6 +46,11 @@ def count(value: float) -> str:
     return _scaled(value).strip()
 
 
+def several(number: int, noun: str) -> str:
+    """A number of things, each a `noun`: 1 row, 2 rows."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def percent(value: float | None) -> str:
     """A share in [0, 1] as `63.5%`; a dash where there is none."""
     return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}%"

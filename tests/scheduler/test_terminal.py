@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from apportion.scheduler.terminal import amount, count, duration, percent, printable, safe, spending
+from apportion.scheduler.terminal import amount, count, duration, percent, printable, safe, several, spending
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,7 @@ def test_an_escape_sequence_and_markup_become_text() -> None:
     stream = io.StringIO()
     Console(file=stream, force_terminal=True, color_system=None, width=80).print(safe("[red]\x1b[31mhi[/red]"), end="")
     assert stream.getvalue() == "[red]\\x1b[31mhi[/red]"
+
+
+def test_one_thing_is_no_plural():
+    assert [several(number, "row") for number in (0, 1, 2, 1200)] == ["0 rows", "1 row", "2 rows", "1,200 rows"]
