@@ -126,7 +126,7 @@ def test_the_closing_tables_are_plain_text_without_a_terminal() -> None:
     assert "3 of 4 prompts answered, 50.0% of 4 right" in text
     assert "800 of 1,000 tokens spent in 12 s" in text
     assert "2 rows set aside" in text
-    assert "1 prompts had a request that failed" in text
+    assert "1 prompt had a request that failed" in text
     for cell in ("10-50%", "200 tokens", "By arm", "62.5%", "results, candidates and the bill: runs/x"):
         assert cell in text
     assert "\x1b" not in text
