@@ -22,7 +22,7 @@ from apportion.errors import JournalError
 from apportion.scheduler.events import Event, Failed, Granted, Lost, Replied, RequestId
 from apportion.types import Embedded, Purchase, Usage
 
-FORMAT = "3"
+FORMAT = "4"
 """Raised whenever replaying an older journal would give other decisions or fail."""
 _SENDING = "sending"
 """Of `meta`: present once requests of this job were sent, so that what has no answer may have been worked on."""

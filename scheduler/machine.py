@@ -82,7 +82,7 @@ class Machine:
         self._observed_cost = ledger.spent
         self._under_way = 0.0
         self._highest_price = 0.0
-        self._since_repricing = 0
+        self._since_repricing = self._in_vain = 0
         self._repricing = max(FEWEST_PURCHASES_BETWEEN_REPRICINGS, len(prompts) // REPRICINGS)
         self._out: list[Instruction] = []
 
@@ -143,9 +143,7 @@ class Machine:
         assert (self.ledger.reserved > 0) <= bool(self.flight)
         assert len(self._open) <= self._settings.in_flight
         assert self.committed == sum(state.committed for state in self._states)
-        if self.done:
-            assert not self._open
-            assert not self._stalled
+        assert not self.done or not (self._open or self._stalled)
 
     def _flush(self) -> list[Instruction]:
         out, self._out = self._out, []
@@ -207,9 +205,11 @@ class Machine:
                 return False
             smaller = self.allocation.offer(prompt, offer.cost / 2.0)
             if not isinstance(smaller, Offer):
+                self._in_vain += 1
                 self._commit(prompt, "budget")
                 return True
             offer = smaller
+        self._in_vain = 0
         state.grant(offer.purchase)
         self._open[prompt] = opened
         self._under_way += opened.held
@@ -278,7 +278,8 @@ class Machine:
 
     def _reprice(self) -> None:
         self._since_repricing = 0
-        self.allocation.reprice(self._left())
+        # What covers nobody's purchase is offered to more prompts at a time: one by one would take all of them squared.
+        self.allocation.reprice(self._left() * (1 + self._in_vain))
         price = self.allocation.price
         reopen = price < self._highest_price * REOPENING_FALL
         self._highest_price = price if reopen else max(self._highest_price, price)

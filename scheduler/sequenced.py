@@ -124,8 +124,9 @@ class Sequenced:
         n = min(n, left)
         if self._single[arm]:
             left = min(left, self._ahead_of_arm[step])
-            # Where the tables know what reading costs, they say when a small purchase is worth it.
-            n = n if self._once else min(left, self._reads.worthwhile(prompt, arm, n))
+            # Where the tables know what reading costs, they say when a small purchase is worth it; it is read once.
+            read = self._once or self._drawn[arm][prompt]
+            n = n if read else min(left, self._reads.worthwhile(prompt, arm, n))
         cost = self._costs.predict_one(prompt, arm, n)
         if cost > most:
             n = self._affordable(prompt, arm, n, most) if self._single[arm] else 0
