@@ -6,7 +6,7 @@ It is `apportion calibrate compute-optimal` for each arm, and each amount of a s
 arms would find the prompts and beginnings of the earlier ones in the engines' caches, and cost less than they do.
 Prompts go in chunks; a chunk of an arm that is done is not recorded again, so that the command goes on where it was
 stopped, and several processes (--part 0/2, --part 1/2) share the chunks. With --out what is recorded of all arms is put
-together as a pool, without texts.
+together as a pool, without texts; with --arms beside, of these only, and the other arms of POOL stay in it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from apportion import lab
 from apportion.actors.registry import describe
 from apportion.configs.build import load_job
 from apportion.costs import attended
+from apportion.difficulty.fitted import AT
 from apportion.policies.arm import Arm
 from apportion.scheduler.calibrate import CANDIDATES, PROMPTS, RUN, calibrate
 from apportion.scheduler.calibration import independent, script
@@ -56,6 +58,9 @@ SCHEMA = pa.schema(
     ]
 )
 Row = dict[str, Any]
+WHOLE = ("genrm", "rsd")
+"""Samples that a second model judges or writes parts of: what is paid once for several of them is no simple part of
+their cost, so that each amount is recorded by itself, as searches are."""
 SAMPLES = {"large": 16, "greedy": 1, "reviser": 16, "weak_vote": 32}
 """Of arms that do not take the config's number: `large` costs ten times as much, and a greedy response is always the
 same."""
@@ -74,7 +79,8 @@ def jobs(arms: Sequence[str] | None) -> list[tuple[str, int]]:
     for arm in spec.arms:
         if arms is None or arm.name in arms:
             samples = SAMPLES.get(arm.name, spec.calibration.samples)
-            found += [(one.arm, one.n) for one in script([arm], samples)]
+            whole = [(arm.name, n) for n in arm.amounts]
+            found += whole if arm.name in WHOLE else [(one.arm, one.n) for one in script([arm], samples)]
     return found
 
 
@@ -99,8 +105,11 @@ def record(work: Path, chunk: int, lines: Sequence[str], arm: str, n: int) -> No
 
 
 def together(work: Path, out: Path, chosen: Sequence[str] | None) -> None:
-    """The chunks on which all arms, or those chosen, are recorded, as one pool."""
-    wanted = {f"{arm}-{n}": arm for arm, n in jobs(chosen)}
+    """The chunks on which all arms are recorded, as one pool; of those chosen only, beside what `out` holds of others.
+
+    Raises SystemExit where `out` has other prompts.
+    """
+    wanted = {f"{arm}-{n}": (arm, n) for arm, n in jobs(chosen)}
     spec = load_job(CONFIG, [])
     arms = {arm.name: arm for arm in spec.arms}
     there = sorted(folder for folder in work.iterdir() if folder.is_dir())
@@ -110,16 +119,26 @@ def together(work: Path, out: Path, chosen: Sequence[str] | None) -> None:
         described = pq.read_table(one / min(wanted) / PROMPTS)
         prompts.append(described)
         texts = dict(zip(described["prompt_id"].to_pylist(), described["text"].to_pylist(), strict=True))
-        for name, arm in sorted(wanted.items()):
+        for name, (arm, n) in sorted(wanted.items()):
             rows = pq.read_table(one / name / CANDIDATES).to_pylist()
-            if independent(arms[arm]):
+            if arm in WHOLE:
+                rows = [row | {"arm": f"{arm}{AT}{n}"} for row in rows]
+            elif independent(arms[arm]):
                 responses = pq.read_table(one / name / RUN / CANDIDATES, columns=["prompt_id", "index", "text"])
                 parted(rows, responses.to_pylist(), texts, arms[arm], spec)
             tables.append(pa.Table.from_pylist(list(map(short, rows)), schema=SCHEMA))
+    recorded, described = pa.concat_tables(tables), pa.concat_tables(prompts)
+    if chosen is not None and (out / PROMPTS).is_file():
+        before = pq.read_table(out / PROMPTS)
+        if sorted(before["prompt_id"].to_pylist()) != sorted(described["prompt_id"].to_pylist()):
+            raise SystemExit(f"{out} has other prompts than {work}: {before.num_rows} and {described.num_rows}")
+        new = pc.unique(recorded["arm"])
+        others = pq.read_table(out / CANDIDATES, schema=SCHEMA).filter(~pc.field("arm").isin(new.to_pylist()))
+        recorded, described = pa.concat_tables([others, recorded]), before
     out.mkdir(parents=True, exist_ok=True)
-    for name, parts in ((PROMPTS, prompts), (CANDIDATES, tables)):
-        pq.write_table(pa.concat_tables(parts), out / name, compression="zstd", compression_level=19)
-    print(json.dumps({"prompts": sum(one.num_rows for one in prompts), "arms": sorted(wanted)}))
+    for name, table in ((PROMPTS, described), (CANDIDATES, recorded)):
+        pq.write_table(table, out / name, compression="zstd", compression_level=19)
+    print(json.dumps({"prompts": described.num_rows, "arms": pc.unique(recorded["arm"]).to_pylist()}))
 
 
 def parted(rows: Sequence[Row], responses: Sequence[Row], texts: Mapping[str, str], arm: Arm, spec: JobSpec) -> None:
