@@ -11,6 +11,8 @@ from apportion.scheduler.plain import masked
 
 LEASE = "published.json"
 """Who publishes to the URL, since when, and whether the run is complete."""
+BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+"""Protocols of stores without folders: making one would make its bucket, of which a wrong letter would make another."""
 
 
 class Store:
@@ -35,7 +37,7 @@ class Store:
         """Copy a local file there, if there is one, so that a reader sees the old one or the new one."""
         if not local.exists():
             return
-        self._fs.makedirs(self._root, exist_ok=True)
+        self._make_root()
         self._fs.put_file(str(local), self._path(name + ".tmp"))
         self._fs.mv(self._path(name + ".tmp"), self._path(name))
 
@@ -57,9 +59,14 @@ class Store:
 
     def put_lease(self, lease: dict[str, Any]) -> None:
         """Say who publishes."""
-        self._fs.makedirs(self._root, exist_ok=True)
+        self._make_root()
         self._fs.pipe_file(self._path(LEASE + ".tmp"), json.dumps(lease).encode())
         self._fs.mv(self._path(LEASE + ".tmp"), self._path(LEASE))
+
+    def _make_root(self) -> None:
+        protocols = self._fs.protocol
+        if BUCKETS.isdisjoint((protocols,) if isinstance(protocols, str) else protocols):
+            self._fs.makedirs(self._root, exist_ok=True)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pyarrow.parquet as pq
@@ -40,6 +40,24 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     store.store.clear()
 
 
+class Bucketed(fsspec.get_filesystem_class("memory")):  # type: ignore[misc]
+    """A store that, like those behind S3, makes a bucket for a folder, and is asked for none."""
+
+    protocol = ("az", "abfs")
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix("az:/").rstrip("/")
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        raise AssertionError(f"{path} was to be made")
+
+    def put_file(self, lpath: str, rpath: str, **_: Any) -> None:
+        self.pipe_file(rpath, Path(lpath).read_bytes())
+
+
 def machine(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Go on at another machine."""
     monkeypatch.setenv("APPORTION_RUNS", str(tmp_path / f"machine{number}"))
@@ -65,6 +83,13 @@ def test_a_path_stays_and_every_url_has_a_folder_of_its_own(tmp_path: Path) -> N
     assert (folder.parent, url) == (tmp_path / "machine1", "s3://bucket/runs/math")
     assert folder == run_folder("s3://bucket/runs/math")[0] != run_folder("s3://other/runs/math")[0]
     assert folder.name.startswith("math-")
+
+
+def test_no_bucket_is_made_for_an_output() -> None:
+    fsspec.register_implementation("az", Bucketed, clobber=True)
+    (result,) = apportion.solve(rows(1), config(output="az://bucket/run"))
+    assert result.answer is not None
+    assert {name.rpartition("/")[2] for name in Bucketed.store} == FILES
 
 
 def test_a_finished_job_is_published_whole_and_is_complete_on_every_machine(
