@@ -6,8 +6,8 @@
 1. Accuracy by strategy, difficulty and N. 2. Accuracy against FLOPs of best-of-N, each strategy, the bins of Snell et
 al. with predicted and oracle difficulty, and `price`; what `price` saves. 3. The small model with `price` against the
 large one at matched FLOPs. 4. What is spent on search with a good and a weak verifier. The pool, lab:pool/strategies,
-is made by benchmarks/optimal_record.py. Policies know what was fitted on the other half of the prompts. The last line
-is one JSON object, in which every ratio of compute is under a key that begins with `saving`. Intervals are 90%, over
+is made by benchmarks/optimal_record.py. Policies know what was fitted on the other half of the prompts, in each repeat
+other halves. The last line is one JSON object, in which every ratio of compute is under a key that begins with `saving`. Intervals are 90%, over
 the prompts.
 """
 
@@ -24,7 +24,7 @@ import optimal_reward
 import optimal_table
 from optimal_frontier import SMALL
 from optimal_pool import LARGE_ARMS, SMALLS_SAMPLES, Strategies, strategies
-from recorded import Clock, Stand, error_console
+from recorded import Clock, Stand, error_console, over_splits
 from rich.console import Console
 
 from apportion.errors import ApportionError
@@ -32,7 +32,7 @@ from apportion.scheduler.plain import dumps
 
 PARTS = ("table", "frontier", "flops", "reward")
 BUDGETS, QUICK_BUDGETS = 8, 6
-REPEATS, QUICK_REPEATS = 3, 2
+REPEATS, QUICK_REPEATS = 6, 2
 WIDTH = 190
 
 
@@ -52,7 +52,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     if "frontier" in wanted or "flops" in wanted:
         # All at once, so that each process fits what it is to know once.
         asked = [*optimal_frontier.entries(stand, found).values(), optimal_flops.entry(found)]
-        stand.play(found.pool, asked, "cross")
+        over_splits(stand, found.pool, asked)
         curves = optimal_frontier.frontiers(stand, found)
         clock.tell("frontiers")
     if "frontier" in wanted:
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--pool", type=Path, help="the recorded pool; the one that ships where not given")
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--quick", action="store_true", help="few prompts, repeats and budgets")
-    parser.add_argument("--repeats", type=int, default=REPEATS, help=f"random orders ({REPEATS})")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help=f"splits of the prompts, and random orders ({REPEATS})")
     parser.add_argument("--budgets", type=int, default=BUDGETS, help=f"of each frontier ({BUDGETS})")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pictures", type=Path, help="a folder for PNGs; none are made where not given")

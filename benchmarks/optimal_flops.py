@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from optimal_pool import GREEDY, MAJORITY, Floats, Strategies, sampled, sampled_cost
-from recorded import Stand
+from recorded import Stand, over_splits
 from rich.table import Table
 from savings import Curve, cost_to_reach, interval, resamples
 
@@ -57,9 +57,10 @@ def entry(found: Strategies) -> Entry:
 
 def matches(stand: Stand, found: Strategies) -> list[Match]:
     """The small model at the budget of each R."""
-    frontier = stand.play(found.pool, [entry(found)], "cross")[0]
+    asked = entry(found)
+    (curve,) = over_splits(stand, found.pool, [asked])
     times = [times_of(larger(), ratio) for ratio in RATIOS]
-    rows = zip(RATIOS, times, frontier.budgets.tolist(), frontier.values, frontier.costs, strict=True)
+    rows = zip(RATIOS, times, asked.budgets, curve.values, curve.costs, strict=True)
     return [Match(ratio, many, budget, value, cost) for ratio, many, budget, value, cost in rows]
 
 

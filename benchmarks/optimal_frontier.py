@@ -1,7 +1,7 @@
 """Accuracy against FLOPs: best-of-N, each search, and what chooses among them by prompt.
 
-Costs are of policy, verifier and probe. The policies know what was fitted on the other half of the prompts. What
-`price` saves is the compute that best-of-N weighted needs for an accuracy over what `price` needs, at shares of what
+Costs are of policy, verifier and probe. The policies know what was fitted on the other half of the prompts, other halves
+in each repeat. What `price` saves is the compute that best-of-N weighted needs for an accuracy over what `price` needs, at shares of what
 best-of-N gains over one sample; a target that `price` never reaches counts as the largest budget.
 """
 
@@ -23,7 +23,7 @@ from optimal_pool import (
     search_curve,
     verified_each,
 )
-from recorded import Stand, curve_of, spread, uniform_amounts
+from recorded import Stand, over_splits, spread, uniform_amounts
 from rich.table import Table
 from savings import (
     Curve,
@@ -77,8 +77,7 @@ def frontiers(stand: Stand, found: Strategies) -> Frontiers:
         single[name] = sampled(deck, uniform_amounts(int(deck.sizes.max())))
     single |= {name: search_curve(found, name) for name in found.searches}
     asked = entries(stand, found)
-    played = stand.play(found.pool, list(asked.values()), "cross")
-    chosen = {key: curve_of(one) for key, one in zip(asked, played, strict=True)}
+    chosen = dict(zip(asked, over_splits(stand, found.pool, list(asked.values())), strict=True))
     deck = found.pool.decks[VOTE]
     each = verified_each(deck, uniform_amounts(int(deck.sizes.max())))
     return Frontiers(single, chosen, resamples(found.pool.name, len(found.pool.ids), 0), each)

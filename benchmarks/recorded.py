@@ -105,6 +105,16 @@ class Stand:
         return [self.played[key] for key in keys]
 
 
+def over_splits(stand: Stand, pool: Pool, entries: Sequence[Entry]) -> list[Curve]:
+    """The curves of entries over repeats of which each splits the prompts into other halves, to fit on and to score.
+
+    With few prompts how they fall apart decides more than the order of what was recorded.
+    """
+    seeds = range(stand.repeats_of(pool))
+    played = [[curve_of(one) for one in stand.play(pool, entries, "cross", repeats=1, seed=seed)] for seed in seeds]
+    return [Curve.mean(one) for one in zip(*played, strict=True)]
+
+
 def _key(pool: Pool, entry: Entry, terms: Terms) -> tuple[object, ...]:
     settings = tuple(sorted(entry.settings.items()))
     played = (terms.cross, terms.goal.name, terms.goal.enough, terms.repeats, terms.seed)
