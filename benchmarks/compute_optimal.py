@@ -7,8 +7,8 @@
 al. with predicted and oracle difficulty, and `price`; what `price` saves. 3. The small model with `price` against the
 large one at matched FLOPs. 4. What is spent on search with a good and a weak verifier. The pool, lab:pool/strategies,
 is made by benchmarks/optimal_record.py. Policies know what was fitted on the other half of the prompts, in each repeat
-other halves. The last line is one JSON object, in which every ratio of compute is under a key that begins with `saving`. Intervals are 90%, over
-the prompts.
+other halves. The last line is one JSON object, in which every ratio of compute is under a key that begins with
+`saving`. Intervals are 90%, over the prompts.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--pool", type=Path, help="the recorded pool; the one that ships where not given")
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--quick", action="store_true", help="few prompts, repeats and budgets")
-    parser.add_argument("--repeats", type=int, default=REPEATS, help=f"splits of the prompts, and random orders ({REPEATS})")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help=f"splits of the prompts ({REPEATS})")
     parser.add_argument("--budgets", type=int, default=BUDGETS, help=f"of each frontier ({BUDGETS})")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pictures", type=Path, help="a folder for PNGs; none are made where not given")

@@ -1,8 +1,9 @@
 """Accuracy against FLOPs: best-of-N, each search, and what chooses among them by prompt.
 
-Costs are of policy, verifier and probe. The policies know what was fitted on the other half of the prompts, other halves
-in each repeat. What `price` saves is the compute that best-of-N weighted needs for an accuracy over what `price` needs, at shares of what
-best-of-N gains over one sample; a target that `price` never reaches counts as the largest budget.
+Costs are of policy, verifier and probe. The policies know what was fitted on the other half of the prompts, in each
+repeat other halves. What `price` saves is the compute that best-of-N weighted needs for an accuracy over what `price`
+needs, at shares of what best-of-N gains over one sample; a target that `price` never reaches counts as the largest
+budget.
 """
 
 from __future__ import annotations
