@@ -7,7 +7,7 @@ lowered by what was lost there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -69,11 +69,17 @@ def vote_course(
     return Course(book, tables, replace(trial, cost=np.where(trial.cost > 0.0, trial.cost + once, 0.0)))
 
 
-def fitted_courses(pool: Pool, cost: Mapping[str, float], once: Mapping[str, float] | None = None) -> list[Course]:
-    """Courses over the arms that `cost` names: of one candidate, in the budget's unit; the first costs `once` more."""
+def fitted_courses(
+    pool: Pool, cost: Mapping[str, float], once: Mapping[str, float] | None = None, beside: Sequence[Course] = ()
+) -> list[Course]:
+    """Courses over the arms that `cost` names: of one candidate, in the budget's unit; the first costs `once` more.
+
+    Then those `beside`, as much lowered: the best is chosen from them all.
+    """
     once = once or {}
-    found = _found(pool, cost, once)
-    if len(found) < 2 or len(pool.ids) < FEWEST_PROMPTS:
+    sought = _found(pool, cost, once)
+    found = [*sought, *beside]
+    if len(sought) < 2 or len(pool.ids) < FEWEST_PROMPTS:
         return found
     lost = HALF_OPTIMISM * max(0.0, _optimism(pool, cost, once))
     return [replace(one, trial=replace(one.trial, value=np.maximum(one.trial.value - lost, 0.0))) for one in found]

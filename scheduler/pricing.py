@@ -126,7 +126,7 @@ def _courses(problem: Problem, sources: Mapping[str, _Source], fitted: FittedPol
     if key not in _COURSES:
         # The policy is kept beside its courses, so that its id stays its own.
         pool = _whole(_named(kept(fitted.pool or {}), sources, unscored))
-        found = [*_make(fitted, pool, cost, once, problem, most), *even_courses(pool, cost, weighs, once)]
+        found = _make(fitted, pool, cost, once, problem, most, even_courses(pool, cost, weighs, once))
         unsure = most and not any(one.book.labelled for one in found)
         _COURSES[key] = (fitted, [*found[:1], *map(_doubted, found[1:])] if unsure else found)
         while len(_COURSES) > REMEMBERED:
@@ -212,18 +212,22 @@ def _make(
     once: Mapping[str, float],
     problem: Problem,
     most: int,
+    even: Sequence[Course],
 ) -> list[Course]:
-    """Labels teach how to weigh scores, arms and lengths. For a plain vote of one arm they teach the prior beside."""
+    """All courses, the even ones among them.
+
+    Labels teach how to weigh scores, arms and lengths. For a plain vote of one arm they teach the prior beside.
+    """
     if not pool.ids:
-        return []
+        return list(even)
     if not most:
-        return fitted_courses(pool, cost, once)
+        return fitted_courses(pool, cost, once, even)
     name = problem.arms[0].name
     prior = np.array(fitted.prior) if fitted.reference in (name, problem.arms[0].policy) else None
     reading = once.get(name, 0.0)
-    alone = [vote_course(pool, name, cost[name], most, _by_score(problem), prior, reading)]
+    alone = [vote_course(pool, name, cost[name], most, _by_score(problem), prior, reading), *even]
     if pool.decks[name].scored:
-        return [*alone, *fitted_courses(pool, cost, once)]
+        return fitted_courses(pool, cost, once, alone)
     # What is to be chosen by scores, which this pool has not, is not to be chosen by lengths.
     slope = fit_slope(pool.deck(name)) if problem.arms[0].select == "majority" else 0.0
     return [vote_course(pool, name, cost[name], most, False, prior, reading, slope), *alone] if slope else alone
