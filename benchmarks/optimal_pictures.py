@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optimal_flops import RATIOS
@@ -23,6 +24,8 @@ LABELS = {
     CONTROL: "best-of-N weighted of the reviser",
     LARGE: "large, majority",
 }
+COLOURS = [colormaps["tab20"](at) for at in (*range(0, 20, 2), *range(1, 20, 2))]
+"""Of strategies: enough that no two are alike."""
 KIND_COLOURS = ("#6b8e23", "#222222", "#1f5fbf")
 TICKS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 ASIDE = 0.06
@@ -33,13 +36,14 @@ SHOWN_N = 16
 
 def frontier(curves: Frontiers, path: Path) -> None:
     """Accuracy against FLOPs."""
-    figure, axis = _one(7.2, 4.6)
+    figure, axis = _one(9.0, 4.6)
+    thin = iter(COLOURS)
     for name, curve in curves.single.items():
         x, y = curve.costs.mean(axis=1) / 1e9, 100 * curve.values.mean(axis=1)
         if name in BASELINES:
             axis.plot(x, y, "-", linewidth=1.6, color=BASELINES[name], label=LABELS[name])
         else:
-            axis.plot(x, y, "o--", linewidth=0.7, markersize=3, alpha=0.8, label=name)
+            axis.plot(x, y, "o--", linewidth=0.7, markersize=3, alpha=0.8, color=next(thin), label=name)
     for name, colour in STRONG.items():
         curve = curves.chosen[name, ALL]
         x, y = curve.costs.mean(axis=1) / 1e9, 100 * curve.values.mean(axis=1)
@@ -52,7 +56,7 @@ def frontier(curves: Frontiers, path: Path) -> None:
     _gflops(axis)
     axis.set_xlabel("GFLOPs a prompt: policy, verifier and probe")
     axis.set_ylabel("accuracy, %")
-    axis.legend(frameon=False, fontsize=7, loc="upper left")
+    axis.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     _save(figure, path)
 
 
@@ -63,7 +67,7 @@ def table(rows: list[dict[str, Any]], names: list[str], path: Path) -> None:
     bins = [row for row in rows if row["difficulty"].startswith("quintile") and row["n"] == SHOWN_N]
     shown = [name for name in names if any(name in row["cells"] for row in bins)]
     width = 0.8 / max(1, len(shown))
-    colours = {name: f"C{at}" for at, name in enumerate(names)}
+    colours = dict(zip(names, COLOURS, strict=False))
     for at, name in enumerate(shown):
         places = [place for place, row in enumerate(bins) if name in row["cells"]]
         cells = [bins[place]["cells"][name] for place in places]
