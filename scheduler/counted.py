@@ -65,7 +65,7 @@ class Counted:
         self._fresh = np.zeros(problem.prompts, dtype=bool)
         self._stopped = np.zeros(problem.prompts, dtype=bool)
         self._fruitless = np.zeros(problem.prompts, dtype=np.int8)
-        self._seen = self._learned = 0
+        self._seen = self._learned = self._vain = 0
         self._known: dict[bytes, Floats] = {}
         self._price = 0.0
         self.reprice(problem.budget)
@@ -115,12 +115,14 @@ class Counted:
         self.evidence.observe(prompt, self._arms[purchase.arm], candidates)
         self._seen += len(candidates)
         self._fresh[prompt] = False
+        self._vain = 0
         self._fruitless[prompt] = 0 if candidates else self._fruitless[prompt] + 1
         if self._fruitless[prompt] >= MOST_FRUITLESS:
             self._stopped[prompt] = True
 
     def close(self, prompt: int) -> None:
         self._stopped[prompt] = True
+        self._vain += 1
 
     def reprice(self, available: float) -> None:
         if self._seen > self._learned * REFRESH_GROWTH:
@@ -131,7 +133,7 @@ class Counted:
         active = np.flatnonzero(~self._stopped)
         self._update(active)
         steps = hulls(self.cost[active], self.gain[active])
-        self._price = price_for(steps.ratio, steps.cost, max(0.0, available))
+        self._price = price_for(steps.ratio, steps.cost, max(0.0, available) * (1 + self._vain))
 
     def difficulty(self, prompt: int) -> float:
         return float(self.evidence.rate(np.array([prompt]), self._cheapest)[0])

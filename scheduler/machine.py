@@ -82,7 +82,7 @@ class Machine:
         self._observed_cost = ledger.spent
         self._under_way = 0.0
         self._highest_price = 0.0
-        self._since_repricing = self._in_vain = 0
+        self._since_repricing = 0
         self._repricing = max(FEWEST_PURCHASES_BETWEEN_REPRICINGS, len(prompts) // REPRICINGS)
         self._out: list[Instruction] = []
 
@@ -205,11 +205,9 @@ class Machine:
                 return False
             smaller = self.allocation.offer(prompt, offer.cost / 2.0)
             if not isinstance(smaller, Offer):
-                self._in_vain += 1
                 self._commit(prompt, "budget")
                 return True
             offer = smaller
-        self._in_vain = 0
         state.grant(offer.purchase)
         self._open[prompt] = opened
         self._under_way += opened.held
@@ -278,8 +276,7 @@ class Machine:
 
     def _reprice(self) -> None:
         self._since_repricing = 0
-        # What covers nobody's purchase is offered to more prompts at a time: one by one would take all of them squared.
-        self.allocation.reprice(self._left() * (1 + self._in_vain))
+        self.allocation.reprice(self._left())
         price = self.allocation.price
         reopen = price < self._highest_price * REOPENING_FALL
         self._highest_price = price if reopen else max(self._highest_price, price)

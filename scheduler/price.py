@@ -58,6 +58,7 @@ class Price:
         self._stopped = np.zeros(problem.prompts, dtype=bool)
         self._fruitless = np.zeros(problem.prompts, dtype=np.int8)
         self._price = 0.0
+        self._vain = 0
         self._probe_cost = 0.0
         self.reprice(problem.budget)
         each = np.array([option.n for option in outlook.options])
@@ -117,18 +118,20 @@ class Price:
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
         self._outlook.observe(prompt, self._arms[purchase.arm], candidates, purchase.n)
+        self._vain = 0
         self._fruitless[prompt] = 0 if candidates else self._fruitless[prompt] + 1
         if self._fruitless[prompt] >= MOST_FRUITLESS:
             self._stopped[prompt] = True
 
     def close(self, prompt: int) -> None:
         self._stopped[prompt] = True
+        self._vain += 1
 
     def reprice(self, available: float) -> None:
         active = np.flatnonzero(~self._stopped)
         self._outlook.update(active)
         steps = hulls(self._outlook.cost[active], self._outlook.gain[active].astype(np.float64))
-        self._price = price_for(steps.ratio, steps.cost, max(0.0, available))
+        self._price = price_for(steps.ratio, steps.cost, max(0.0, available) * (1 + self._vain))
         self._probe_cost = PROBE_SHARE * max(0.0, available) / max(1, len(active))
 
     def difficulty(self, prompt: int) -> float:

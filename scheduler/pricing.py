@@ -151,21 +151,22 @@ class _Source:
 def _sources(problem: Problem, fitted: FittedPolicy | None) -> dict[str, _Source]:
     """The playbook's arms for those of the job, by name; none where the pool does not know them all.
 
-    An arm that draws independently is the deck of its name, or where it samples its model, of the model's; a search is
-    a deck for each amount that it sells (beam@4, beam@16), and an arm of a replay is its own deck. There are none
-    either where two arms of the job would be one deck: its candidates would vote twice, and the arms differ in settings
-    that the pool knows nothing of.
+    An arm that draws independently is the deck of its name, or where it samples its model, of the model's; a search, or
+    samples recorded so, are a deck for each amount sold (beam@4, beam@16), and an arm of a replay is its own deck.
+    There are none either where two arms of the job would be one deck: its candidates would vote twice, and the arms
+    differ in settings that the pool knows nothing of.
     """
     known = {} if fitted is None or fitted.pool is None else fitted.pool["decks"]
     found: dict[str, _Source] = {}
     for arm in problem.arms:
+        decks: dict[str, str] = {}
         if draws_independently(arm.strategy) and not is_search(arm.name):
             names = (arm.name, arm.policy) if arm.samples else (arm.name,)
-            decks = {arm.name: next((name for name in names if name in known), "")}
-        else:
+            deck = next((name for name in names if name in known), None)
+            decks = {} if deck is None else {arm.name: deck}
+        if not decks:
             amounts = {f"{arm.name}{AT}{n}" for n in arm.amounts} | {arm.name}
             decks = {name: name for name in sorted(amounts) if name in known and is_search(name)}
-        decks = {name: deck for name, deck in decks.items() if deck}
         if not decks:
             return {}
         found |= {name: _Source(arm, deck, search_size(name)) for name, deck in decks.items()}

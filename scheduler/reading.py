@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from apportion.difficulty.fitted import is_search
 from apportion.difficulty.playbook import Playbook
 from apportion.policies.strategy import draws_independently
 from apportion.scheduler.allocation import Floats, Problem
@@ -48,7 +49,11 @@ class Reading:
         at = {arm.name: place for place, arm in enumerate(problem.arms)}
         self.costs = BookCosts(problem, sold)
         self._everyone = np.arange(problem.prompts)
-        self.single = {name: draws_independently(problem.arms[at[arm]].strategy) for name, arm in sold.items()}
+        # Samples that were recorded an amount at a time are bought as they were recorded.
+        self.single = {
+            name: draws_independently(problem.arms[at[arm]].strategy) and (name == arm or not is_search(name))
+            for name, arm in sold.items()
+        }
         self._most = {
             name: UNBOUNDED if problem.limits is None or not problem.prompts else int(problem.limits[:, at[arm]].max())
             for name, arm in sold.items()

@@ -21,14 +21,13 @@ from apportion.difficulty.trial import Trial
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.ballots import Ballots
 from apportion.scheduler.forecasts import never_less, promised, spread_of
+from apportion.scheduler.price import MOST_FRUITLESS
 from apportion.scheduler.price_grid import PriceGrid
 from apportion.scheduler.reading import UNBOUNDED, Reading
 from apportion.types import Candidate, Purchase
 
 Floats = NDArray[np.float64]
 
-MOST_FRUITLESS = 2
-"""A prompt is given up after this many purchases in a row without a candidate."""
 LONG_ANSWERS = 0.5
 """Power to which a prompt's own cost counts in a plain vote: long answers cost more, and their prompts are more often
 open than the counts say. See benchmarks/greedy.py."""
@@ -99,7 +98,7 @@ class Sequenced:
         self._asking = np.full(problem.prompts, np.inf)
         self._price = self._sure = 0.0
         self._idle = False
-        self._level = 0
+        self._level = self._vain = 0
         self.reprice(problem.budget)
 
     @property
@@ -125,8 +124,7 @@ class Sequenced:
         if self._single[arm]:
             left = min(left, self._ahead_of_arm[step])
             # Where the tables know what reading costs, they say when a small purchase is worth it; it is read once.
-            read = self._once or self._drawn[arm][prompt]
-            n = n if read else min(left, self._reads.worthwhile(prompt, arm, n))
+            n = n if self._once or self._drawn[arm][prompt] else min(left, self._reads.worthwhile(prompt, arm, n))
         cost = self._costs.predict_one(prompt, arm, n)
         if cost > most:
             n = self._affordable(prompt, arm, n, most) if self._single[arm] else 0
@@ -183,6 +181,7 @@ class Sequenced:
         self._step[prompt] = step
         self._cell[prompt] = self._tables.grid.cell(*self._ballots.standing(prompt))
         self._idle = False
+        self._vain = 0
         self._asking[prompt] = np.inf
         self._fruitless[prompt] = 0 if candidates else self._fruitless[prompt] + 1
         if self._fruitless[prompt] >= MOST_FRUITLESS:
@@ -190,6 +189,7 @@ class Sequenced:
 
     def close(self, prompt: int) -> None:
         self._over[prompt] = True
+        self._vain += 1
 
     def reprice(self, available: float) -> None:
         active = np.flatnonzero(~self._over)
@@ -208,14 +208,14 @@ class Sequenced:
 
     def _clear(self, active: NDArray[np.int64], available: float) -> None:
         """Nothing sold at the price asked last, as expectations average over prompts: the price at which what is left
-        is sold, the most worthwhile first."""
+        is sold, the most worthwhile first, once and as often again as it was in vain (see `Closing`)."""
         asked, self._price, spent = self._price, 0.0, 0.0
         self._asking[active] = np.inf
         offers = [one for prompt in active.tolist() if isinstance(one := self.offer(prompt, available), Offer)]
         for one in sorted(offers, key=lambda one: -one.ratio):
             spent += one.cost
             self._price = min(asked, one.ratio * (1.0 - JUST))
-            if spent >= available:
+            if spent >= available * (1 + self._vain):
                 break
 
     def difficulty(self, prompt: int) -> float:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -318,41 +317,3 @@ def test_a_price_that_falls_and_sells_nothing_does_not_keep_a_job_alive() -> Non
     assert [result.reason for result in commits] == ["price"] * 4
     # The policy is told of every prompt that is out, once.
     assert sorted(world.allocation.closed) == [0, 1, 2, 3]
-
-
-class Frugal(ScriptedAllocation):
-    """Sells what is left at the costs it expects, to the first prompts; says how often it was asked for a price."""
-
-    def __init__(self, problem: Problem, script: Sequence[Purchase]) -> None:
-        super().__init__(problem, script)
-        self.repriced = 0
-        self.open = list(range(problem.prompts))
-        self.served: list[int] = []
-
-    def offer(self, prompt: int, most: float) -> Offer | Rest:
-        return super().offer(prompt, most) if prompt in self.served else Rest.WAIT
-
-    def close(self, prompt: int) -> None:
-        self.open.remove(prompt)
-
-    def reprice(self, available: float) -> None:
-        self.repriced += 1
-        each = self.problem.costs.predict_one(0, self.script[0].arm, self.script[0].n)
-        self.served = self.open[: int(available / each)]
-
-
-def test_a_rest_that_covers_nobody_is_not_offered_to_one_prompt_after_the_other() -> None:
-    asked = {}
-    for prompts in (64, 512):
-        script = [Purchase("vote", 1)]
-        world = World(make_prompts(prompts), budget=1.0, script=script, allocate=lambda p, s=script: Frugal(p, s))
-        world.allocation.problem.costs.predict_one = lambda *_: 0.45
-        world.allocation.problem.costs.predict = lambda rows, *_: np.full(len(rows), 0.45)
-        run = Run(world.machine, random.Random(0))
-        run.finish()
-        commits = [i.committed.result for i in run.trail if isinstance(i, Commit)]
-        assert {result.reason for result in commits} == {"budget"}
-        assert len(commits) == prompts
-        asked[prompts] = world.allocation.repriced
-    # It is offered to three times as many each time: the rounds grow as the logarithm of the prompts.
-    assert asked[512] <= asked[64] + 4

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from made_pools import make_pool
 from simulated import PerSample, arm, problem
 
+from apportion.configs.build import load_job
 from apportion.difficulty import playbook, search
 from apportion.difficulty.fit import fit_beliefs
 from apportion.difficulty.fitted import search_size
 from apportion.difficulty.keep import keep
 from apportion.difficulty.playbook import Playbook, book_tables
-from apportion.difficulty.pools import Pool
+from apportion.difficulty.pools import Pool, read_pool
 from apportion.difficulty.registry import estimate
 from apportion.difficulty.votes import Curve, Votes
+from apportion.lab import lab_path
 from apportion.policies.beam_search import BeamSearch
+from apportion.policies.rsd import RewardGuided
+from apportion.policies.strategy import draws_independently
 from apportion.scheduler import pricing
 from apportion.scheduler.allocation import Offer, Rest
 from apportion.scheduler.conformance import check_allocation
@@ -103,6 +108,30 @@ def test_a_search_of_no_known_amount_leaves_the_job_without_playbooks():
 def test_a_search_of_its_own_name_in_a_replay_is_its_own_deck():
     dealt = replace(BEAM, name="beam@4", amounts=(4, 8))
     assert {name: one.n for name, one in pricing._sources(given(dealt), policy_of(ALL)).items()} == {"beam@4": 4}
+
+
+def test_samples_that_were_recorded_an_amount_at_a_time_are_sold_so():
+    judged = replace(BEAM, strategy=RewardGuided())
+    assert draws_independently(judged.strategy)
+    known = pricing._sources(given(arm(), judged), policy_of(ALL))
+    assert {name: one.n for name, one in known.items()} == {"vote": 1, "beam@4": 4, "beam@16": 16}
+    policy = sequenced(given(arm(), judged), "vote", "beam@4", "beam@16")
+    policy.observe(0, Purchase("vote", 1), candidates("vote", None), 1.0)
+    policy._price = 0.0
+    offer = policy.offer(0, 400.0)
+    assert isinstance(offer, Offer)
+    assert offer.purchase == Purchase("beam", 4)
+    policy.observe(0, offer.purchase, candidates("beam", "1", "2", "3", "4"), offer.cost)
+    later = policy.offer(0, 400.0)
+    assert isinstance(later, Offer)
+    assert later.purchase == Purchase("beam", 16)
+
+
+def test_every_arm_of_the_shipped_config_is_known_to_the_shipped_pool():
+    spec, decks = load_job("compute-optimal", []), read_pool(lab_path("lab:pool/strategies")).decks
+    made = SimpleNamespace(arms=spec.arms)
+    known = pricing._sources(made, SimpleNamespace(pool={"decks": decks}))
+    assert {one.arm.name for one in known.values()} == {one.name for one in spec.arms}
 
 
 def test_a_fitted_job_over_a_vote_and_a_search_buys_amounts_that_are_sold():
