@@ -2,8 +2,8 @@
 
 Pretraining takes 6 N D FLOPs and inference 2 N D. A model of M times the parameters takes M times both; with the ratio
 R of inference tokens to pretraining tokens the small model may spend M + 3 (M - 1) / R times what it spends on one
-response. `price` chooses among the small model's own arms and verifies with `prm`, whose FLOPs are in the budget. The
-large model answers greedily, once.
+response. `price` chooses among the arms of models of the small one's size, the reviser and both verifiers too, all of
+whose FLOPs are in the budget. The large model answers greedily, once.
 """
 
 from __future__ import annotations

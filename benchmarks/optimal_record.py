@@ -107,13 +107,17 @@ def record(work: Path, chunk: int, lines: Sequence[str], arm: str, n: int) -> No
 def together(work: Path, out: Path, chosen: Sequence[str] | None) -> None:
     """The chunks on which all arms are recorded, as one pool; of those chosen only, beside what `out` holds of others.
 
-    Raises SystemExit where `out` has other prompts.
+    Raises SystemExit where `out` has other prompts, or there is nothing to put together.
     """
     wanted = {f"{arm}-{n}": (arm, n) for arm, n in jobs(chosen)}
+    if not wanted:
+        raise SystemExit(f"{CONFIG} has none of the arms {', '.join(chosen or ())}")
     spec = load_job(CONFIG, [])
     arms = {arm.name: arm for arm in spec.arms}
     there = sorted(folder for folder in work.iterdir() if folder.is_dir())
     whole = [one for one in there if all((one / name / CANDIDATES).is_file() for name in wanted)]
+    if not whole:
+        raise SystemExit(f"no chunk in {work} has all of {', '.join(wanted)}; record them first, without --out")
     tables, prompts = [], []
     for one in whole:
         described = pq.read_table(one / min(wanted) / PROMPTS)

@@ -61,16 +61,17 @@ def _with(stand: Stand, pool: Pool, verifier: str, prefix: str) -> Spending:
     decks = {name: pool.decks[name] for name in names} | {vote: thinned(pool.decks[vote], most)}
     chosen = replace(pool, decks=decks)
     budgets = spread(LEAST, MOST, BUDGETS)
-    terms = Terms(stand.repeats_of(chosen), 0, cross=True, goal=goal_of("accuracy"))
-    contest = Contest(chosen, names, Unit.FLOPS, terms)
+    repeats = stand.repeats_of(chosen)
     entry = Entry(names, "price", Unit.FLOPS, budgets)
     kind = np.array([_kind(name) for name in names])
     spent, value, cost = np.zeros((len(budgets), len(KINDS))), np.zeros(len(budgets)), np.zeros(len(budgets))
-    for repeat in range(terms.repeats):
-        by_arm = contest.shares(entry, repeat).sum(axis=1)
+    for seed in range(repeats):
+        # Other halves each time, as in `over_splits`.
+        contest = Contest(chosen, names, Unit.FLOPS, Terms(1, seed, cross=True, goal=goal_of("accuracy")))
+        by_arm = contest.shares(entry, 0).sum(axis=1)
         spent += np.stack([by_arm[:, kind == one].sum(axis=1) for one in range(len(KINDS))], axis=1)
-        reached, paid = contest.repeat(entry, repeat)
-        value, cost = value + reached.mean(axis=1) / terms.repeats, cost + paid.mean(axis=1) / terms.repeats
+        reached, paid = contest.repeat(entry, 0)
+        value, cost = value + reached.mean(axis=1) / repeats, cost + paid.mean(axis=1) / repeats
     shares = spent / np.maximum(spent.sum(axis=1, keepdims=True), 1e-12)
     deck = pool.decks[vote]
     return Spending(verifier, auc_within(deck), float(deck.correct.mean()), shares, value, cost)

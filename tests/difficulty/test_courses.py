@@ -81,16 +81,15 @@ def test_a_promise_is_never_raised():
     assert (lowered >= 0.0).all()
 
 
-def test_what_is_chosen_from_beside_is_lowered_alike():
+def test_what_is_chosen_from_beside_is_lowered_alike(monkeypatch):
     pool = alike(60, 0)
     beside = vote_course(pool, "a", 1.0, 4, False, None)
     *sought, other = fitted_courses(pool, ALIKE, beside=[beside])
     assert [one.trial.value.tolist() for one in sought] == [
         one.trial.value.tolist() for one in fitted_courses(pool, ALIKE)
     ]
-    few, courses.FEWEST_PROMPTS = courses.FEWEST_PROMPTS, 1 << 30
+    monkeypatch.setattr(courses, "FEWEST_PROMPTS", 1 << 30)
     raw = fitted_courses(pool, ALIKE)
-    courses.FEWEST_PROMPTS = few
     lost = float((raw[0].trial.value - sought[0].trial.value).max())
     assert lost > 0.0
     np.testing.assert_allclose(other.trial.value, np.maximum(beside.trial.value - lost, 0.0))
