@@ -147,11 +147,7 @@ class Allocation(Protocol):
 
 @runtime_checkable
 class Closing(Protocol):
-    """An allocation policy whose price depends on which prompts still buy.
-
-    What is left at a job's end may cover nobody's worst case: who is offered it is closed, and the next are asked. A
-    policy that offers it to as many more as were closed since it last sold keeps that from taking their number squared.
-    """
+    """An allocation policy whose price depends on which prompts still buy (see `apportion.scheduler.buyers`)."""
 
     def close(self, prompt: int) -> None:
         """The prompt is committed and buys nothing more, told to stop or not: it may have failed, or be too dear."""

@@ -17,11 +17,11 @@ from apportion.difficulty.checkable import Checkable
 from apportion.difficulty.estimator import Start
 from apportion.difficulty.lookahead import Ahead
 from apportion.scheduler.allocation import Floats, Forecast, Ints, Offer, Problem, Rest
+from apportion.scheduler.buyers import Buyers
 from apportion.scheduler.forecasts import around, fit_variance
 from apportion.scheduler.hull import hull_of, hulls
 from apportion.scheduler.knapsack import price_for
 from apportion.scheduler.outlook import Option, options_of
-from apportion.scheduler.price import MOST_FRUITLESS
 from apportion.types import Candidate, Purchase
 
 SETTLED_GAIN = 1e-4
@@ -63,9 +63,8 @@ class Counted:
         self.cost: Floats = np.zeros((problem.prompts, len(self.options)))
         self._arms = {arm.name: at for at, arm in enumerate(problem.arms)}
         self._fresh = np.zeros(problem.prompts, dtype=bool)
-        self._stopped = np.zeros(problem.prompts, dtype=bool)
-        self._fruitless = np.zeros(problem.prompts, dtype=np.int8)
-        self._seen = self._learned = self._vain = 0
+        self._buyers = Buyers(problem.prompts)
+        self._seen = self._learned = 0
         self._known: dict[bytes, Floats] = {}
         self._price = 0.0
         self.reprice(problem.budget)
@@ -78,13 +77,13 @@ class Counted:
         return self._price
 
     def offer(self, prompt: int, most: float) -> Offer | Rest:
-        if self._stopped[prompt]:
+        if self._buyers.out[prompt]:
             return Rest.STOP
         self._update_one(prompt)
         gain: list[float] = self.gain[prompt].tolist()
         cost: list[float] = self.cost[prompt].tolist()
         if max((one for one, paid in zip(gain, cost, strict=True) if np.isfinite(paid)), default=0.0) < SETTLED_GAIN:
-            self._stopped[prompt] = True
+            self._buyers.out[prompt] = True
             return Rest.STOP
         # The step at the margin has exactly the price.
         least = self._price * (1.0 - 1e-9)
@@ -115,14 +114,10 @@ class Counted:
         self.evidence.observe(prompt, self._arms[purchase.arm], candidates)
         self._seen += len(candidates)
         self._fresh[prompt] = False
-        self._vain = 0
-        self._fruitless[prompt] = 0 if candidates else self._fruitless[prompt] + 1
-        if self._fruitless[prompt] >= MOST_FRUITLESS:
-            self._stopped[prompt] = True
+        self._buyers.bought(prompt, len(candidates))
 
     def close(self, prompt: int) -> None:
-        self._stopped[prompt] = True
-        self._vain += 1
+        self._buyers.close(prompt)
 
     def reprice(self, available: float) -> None:
         if self._seen > self._learned * REFRESH_GROWTH:
@@ -130,17 +125,17 @@ class Counted:
             self.evidence.refresh()
             self._fresh[:] = False
             self._known.clear()
-        active = np.flatnonzero(~self._stopped)
+        active = self._buyers.active
         self._update(active)
         steps = hulls(self.cost[active], self.gain[active])
-        self._price = price_for(steps.ratio, steps.cost, max(0.0, available) * (1 + self._vain))
+        self._price = price_for(steps.ratio, steps.cost, max(0.0, available) * (1 + self._buyers.vain))
 
     def difficulty(self, prompt: int) -> float:
         return float(self.evidence.rate(np.array([prompt]), self._cheapest)[0])
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
         """What the best rule reaches that buys of one arm at a time and looks each time, on a sample of the prompts."""
-        active = np.flatnonzero(~self._stopped)
+        active = self._buyers.active
         cohort = active[np.linspace(0, len(active) - 1, min(COHORT, len(active))).astype(np.int64)]
         spent, value = self._frontier(cohort) if len(cohort) else (np.zeros(1), np.zeros(1))
         share = len(active) / self.problem.prompts

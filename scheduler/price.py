@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from apportion.scheduler.allocation import Forecast, Offer, Rest
+from apportion.scheduler.buyers import Buyers
 from apportion.scheduler.forecasts import interval
 from apportion.scheduler.hull import hull_of, hulls
 from apportion.scheduler.knapsack import price_for
@@ -23,8 +24,6 @@ SETTLED_GAIN = 1e-4
 """A prompt whose best purchase adds less than this to its expected objective is settled, or hopeless."""
 DEARER = 1.25
 """A part of a purchase may cost this much more a sample than the whole: about what looking again saves."""
-MOST_FRUITLESS = 2
-"""A prompt is given up after this many purchases in a row without a candidate: they teach nothing, and would go on."""
 PROBE_SHARE = 0.25
 """A probe takes at most this share of what there is for a prompt: the rest is to be spent knowing more."""
 
@@ -55,10 +54,8 @@ class Price:
         self._begin = begin
         self._probe = max(1, probe)
         self._arms = {arm.name: at for at, arm in enumerate(problem.arms)}
-        self._stopped = np.zeros(problem.prompts, dtype=bool)
-        self._fruitless = np.zeros(problem.prompts, dtype=np.int8)
+        self._buyers = Buyers(problem.prompts)
         self._price = 0.0
-        self._vain = 0
         self._probe_cost = 0.0
         self.reprice(problem.budget)
         each = np.array([option.n for option in outlook.options])
@@ -70,13 +67,13 @@ class Price:
 
     def offer(self, prompt: int, most: float) -> Offer | Rest:
         outlook = self._outlook
-        if self._stopped[prompt]:
+        if self._buyers.out[prompt]:
             return Rest.STOP
         outlook.update_one(prompt)
         gain: list[float] = outlook.gain[prompt].tolist()
         cost: list[float] = outlook.cost[prompt].tolist()
         if max(gain) < SETTLED_GAIN:
-            self._stopped[prompt] = True
+            self._buyers.out[prompt] = True
             return Rest.STOP
         # The step at the margin has exactly the price.
         least = self._price * (1.0 - 1e-9)
@@ -118,20 +115,16 @@ class Price:
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
         self._outlook.observe(prompt, self._arms[purchase.arm], candidates, purchase.n)
-        self._vain = 0
-        self._fruitless[prompt] = 0 if candidates else self._fruitless[prompt] + 1
-        if self._fruitless[prompt] >= MOST_FRUITLESS:
-            self._stopped[prompt] = True
+        self._buyers.bought(prompt, len(candidates))
 
     def close(self, prompt: int) -> None:
-        self._stopped[prompt] = True
-        self._vain += 1
+        self._buyers.close(prompt)
 
     def reprice(self, available: float) -> None:
-        active = np.flatnonzero(~self._stopped)
+        active = self._buyers.active
         self._outlook.update(active)
         steps = hulls(self._outlook.cost[active], self._outlook.gain[active].astype(np.float64))
-        self._price = price_for(steps.ratio, steps.cost, max(0.0, available) * (1 + self._vain))
+        self._price = price_for(steps.ratio, steps.cost, max(0.0, available) * (1 + self._buyers.vain))
         self._probe_cost = PROBE_SHARE * max(0.0, available) / max(1, len(active))
 
     def difficulty(self, prompt: int) -> float:
@@ -139,7 +132,7 @@ class Price:
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
         """Rehearsed on a sample of the prompts: what this policy would do and learn, from here on."""
-        active, fresh = np.flatnonzero(~self._stopped), not self._outlook.purchases.any()
+        active, fresh = self._buyers.active, not self._outlook.purchases.any()
         found, most = {}, 0.0
         for budget in sorted(budgets):
             outlook = self._begin(budget) if fresh and self._begin is not None else self._outlook

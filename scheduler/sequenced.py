@@ -20,8 +20,8 @@ from apportion.difficulty.stopping import Tables
 from apportion.difficulty.trial import Trial
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.ballots import Ballots
+from apportion.scheduler.buyers import Buyers
 from apportion.scheduler.forecasts import never_less, promised, spread_of
-from apportion.scheduler.price import MOST_FRUITLESS
 from apportion.scheduler.price_grid import PriceGrid
 from apportion.scheduler.reading import UNBOUNDED, Reading
 from apportion.types import Candidate, Purchase
@@ -90,15 +90,14 @@ class Sequenced:
         self._drawn = {name: [0] * problem.prompts for name in self._arms}
         self._step = np.zeros(problem.prompts, dtype=np.int64)
         self._cell = np.full(problem.prompts, tables.grid.cell(0.0, 0.0), dtype=np.int64)
-        self._over = np.zeros(problem.prompts, dtype=bool)
-        self._fruitless = [0] * problem.prompts
+        self._buyers = Buyers(problem.prompts)
         self._first_cost = self._reads.opening(book)
         typical = float(self._ahead(np.arange(problem.prompts))[0].mean()) if problem.prompts else 1.0
         self._prices = PriceGrid(tables.prices, 1.0 if book.labelled else LONG_ANSWERS, typical)
         self._asking = np.full(problem.prompts, np.inf)
         self._price = self._sure = 0.0
         self._idle = False
-        self._level = self._vain = 0
+        self._level = 0
         self.reprice(problem.budget)
 
     @property
@@ -106,7 +105,7 @@ class Sequenced:
         return self._price
 
     def offer(self, prompt: int, most: float) -> Offer | Rest:
-        if self._over[prompt]:
+        if self._buyers.out[prompt]:
             return Rest.STOP
         if 0.0 < self._asking[prompt] < self._price * HARDLY:
             return Rest.WAIT
@@ -115,7 +114,7 @@ class Sequenced:
             step += 1
         critical = self._critical[step][cell] if step < len(steps) else 0.0
         if critical <= 0.0:
-            self._over[prompt] = True
+            self._buyers.out[prompt] = True
             return Rest.STOP
         self._step[prompt] = step
         arm, n = steps[step]
@@ -181,18 +180,14 @@ class Sequenced:
         self._step[prompt] = step
         self._cell[prompt] = self._tables.grid.cell(*self._ballots.standing(prompt))
         self._idle = False
-        self._vain = 0
         self._asking[prompt] = np.inf
-        self._fruitless[prompt] = 0 if candidates else self._fruitless[prompt] + 1
-        if self._fruitless[prompt] >= MOST_FRUITLESS:
-            self._over[prompt] = True
+        self._buyers.bought(prompt, len(candidates))
 
     def close(self, prompt: int) -> None:
-        self._over[prompt] = True
-        self._vain += 1
+        self._buyers.close(prompt)
 
     def reprice(self, available: float) -> None:
-        active = np.flatnonzero(~self._over)
+        active = self._buyers.active
         ratio, spend, _ = self._ahead(active)
         _, candidates = self._opened(active, ratio, max(0.0, available))
         self._price, self._sure = self._prices.prices_for(ratio, spend, candidates)
@@ -208,14 +203,14 @@ class Sequenced:
 
     def _clear(self, active: NDArray[np.int64], available: float) -> None:
         """Nothing sold at the price asked last, as expectations average over prompts: the price at which what is left
-        is sold, the most worthwhile first, once and as often again as it was in vain (see `Closing`)."""
+        is sold, the most worthwhile first, once and as often again as it was in vain (see `Buyers`)."""
         asked, self._price, spent = self._price, 0.0, 0.0
         self._asking[active] = np.inf
         offers = [one for prompt in active.tolist() if isinstance(one := self.offer(prompt, available), Offer)]
         for one in sorted(offers, key=lambda one: -one.ratio):
             spent += one.cost
             self._price = min(asked, one.ratio * (1.0 - JUST))
-            if spent >= available * (1 + self._vain):
+            if spent >= available * (1 + self._buyers.vain):
                 break
 
     def difficulty(self, prompt: int) -> float:
@@ -235,10 +230,10 @@ class Sequenced:
         Before anything is bought, what the best course for each budget reached on trial: a job with that budget would
         have taken it.
         """
-        if self._trial is not None and not self._step.any() and not self._over.any():
+        if self._trial is not None and not self._step.any() and not self._buyers.out.any():
             trials = [self._trial, *(one.trial for one in self._others)]
             return tuple(promised(trials, budget, self._problem.prompts) for budget in budgets)
-        active = np.flatnonzero(~self._over)
+        active = self._buyers.active
         ratio, spend, reach = self._ahead(active)
         reach = never_less(reach)
         done = self._tables.now[self._step, self._cell].astype(np.float64)
