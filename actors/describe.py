@@ -117,7 +117,7 @@ def _needed(config: Config, folder: Path, *names: str) -> int:
 def active_parameters(config: Config, tensors: Iterable[tuple[str, int]], role: Role) -> float:
     """Parameters multiplied for each token, from the names and sizes of all tensors.
 
-    The input lookup is left out and the output head is in (a tied table once, as the head; a scorer has neither).
+    The input lookup is left out and the output head is in (a tied table once, as the head) where a policy runs it.
     Of the routed experts of a mixture only the share that a token visits is counted.
     """
     experts = _first(config, "num_experts", "num_local_experts", "n_routed_experts") or 0
@@ -131,9 +131,7 @@ def active_parameters(config: Config, tensors: Iterable[tuple[str, int]], role: 
             head += size
         else:
             total += size * (share if ".experts." in tensor else 1.0)
-    if role is Role.SCORER:
-        return total
-    return total + (head or lookup)
+    return total + (head or lookup) if role is Role.POLICY else total
 
 
 def attention_window(config: Config) -> int | None:

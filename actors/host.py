@@ -9,27 +9,27 @@ import traceback
 from typing import Self
 
 from apportion.actors.protocols import Embedder, Engine, Scorer
-from apportion.actors.registry import build_engine, build_scorer
-from apportion.actors.spec import ModelSpec, Role
+from apportion.actors.registry import build_model
+from apportion.actors.spec import ModelSpec
 from apportion.errors import ApportionError, EngineError, ModelError
 from apportion.types import Embed, Generate, Reply, Request, Score
 
 
 class Host:
-    """A policy model or a scorer, loaded."""
+    """A model, loaded in its role."""
 
-    def __init__(self, spec: ModelSpec, engine: Engine | None, scorer: Scorer | None) -> None:
+    def __init__(self, spec: ModelSpec, model: Engine | Scorer | Embedder) -> None:
         self._spec = spec
-        self._engine = engine
-        self._scorer = scorer
+        self._model = model
+        self._engine = model if isinstance(model, Engine) else None
+        self._scorer = model if isinstance(model, Scorer) else None
+        self._embedder = model if isinstance(model, Embedder) else None
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
         """Load the model; ConfigError and ModelError pass, whatever else stops it becomes ModelError."""
         try:
-            if spec.role is Role.POLICY:
-                return cls(spec, build_engine(spec), None)
-            return cls(spec, None, build_scorer(spec))
+            return cls(spec, build_model(spec))
         except ApportionError:
             raise
         except Exception as error:
@@ -45,8 +45,8 @@ class Host:
                 return await self._engine.generate(request)
             if isinstance(request, Score) and self._scorer is not None:
                 return await self._scorer.score(request)
-            if isinstance(request, Embed) and isinstance(self._engine, Embedder):
-                return await self._engine.embed(request)
+            if isinstance(request, Embed) and self._embedder is not None:
+                return await self._embedder.embed(request)
         except EngineError:
             raise
         except Exception as error:
@@ -57,11 +57,10 @@ class Host:
             ) from error
         raise EngineError(
             f"model {self._spec.name!r} has the role {self._spec.role.value} and was sent a {type(request).__name__}; "
-            "send Generate to policies, Score to scorers, and Embed to policies of an engine that tells hidden states"
+            "send Generate to policies, Score to scorers, and Embed to embedders, or to policies of an engine that "
+            "tells hidden states"
         )
 
     async def close(self) -> None:
         """Free the model."""
-        for model in (self._engine, self._scorer):
-            if model is not None:
-                await model.close()
+        await self._model.close()

@@ -13,6 +13,7 @@ from apportion.costs import ModelProfile
 from apportion.types import Embed, Embedded, Generate, Generated, Messages, Reply, Request, Score, Scored
 
 
+@runtime_checkable
 class Engine(Protocol):
     """A policy model that writes."""
 
@@ -33,7 +34,7 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Embedder(Protocol):
-    """An engine that also tells the hidden state of its policy model. `EngineKind.embeds` says which do."""
+    """A model that tells its hidden state. Some engines do so beside writing: `EngineKind.embeds` says which."""
 
     async def embed(self, request: Embed) -> Embedded:
         """The last hidden state at the end of a conversation, rounded to 16-bit floats.
@@ -43,7 +44,12 @@ class Embedder(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Free the model."""
+        ...
 
+
+@runtime_checkable
 class Scorer(Protocol):
     """A verifier that scores steps."""
 

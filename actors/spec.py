@@ -13,6 +13,8 @@ class Role(StrEnum):
 
     POLICY = "policy"
     SCORER = "scorer"
+    EMBEDDER = "embedder"
+    """tells the hidden state at the end of a prompt, and nothing else"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,10 @@ FORBIDDEN: Mapping[str, str] = {
 }
 
 
+OF_ROLE: Mapping[Role, tuple[str, ...]] = {Role.POLICY: ("logprobs",), Role.SCORER: ("format", "step_separator")}
+"""Those of ours that only models of one role take."""
+
+
 @dataclass(frozen=True, slots=True)
 class OwnArgs:
     """The arguments that are ours."""
@@ -52,9 +56,8 @@ class OwnArgs:
     def split(cls, spec: ModelSpec) -> tuple[Self, dict[str, Any]]:
         """Our arguments and vLLM's; ConfigError for one that neither has."""
         ours = [field.name for field in fields(cls)]
-        of_policies, of_scorers = {"logprobs"}, {"format", "step_separator"}
-        other = of_scorers if spec.role is Role.POLICY else of_policies
-        known = [*(name for name in ours if name not in other), *(vllm_arguments() or ())]
+        others = {name for role, names in OF_ROLE.items() if role is not spec.role for name in names}
+        known = [*(name for name in ours if name not in others), *(vllm_arguments() or ())]
         for key in spec.engine_args:
             where = f"models.{spec.name}.engine_args.{key}"
             if key in ELSEWHERE:

@@ -45,9 +45,9 @@ def describe(spec: ModelSpec) -> FolderDescriber:
     folder = describing_folder(spec)
     here = Path(spec.path).is_dir() or any(folder.glob("*.safetensors"))
     tensors = None if here else hub_tensors(spec)
-    if spec.role is Role.POLICY:
-        return FolderDescriber(spec, folder, tensors)
-    return ScorerDescriber(spec, format_of(spec, folder), folder, tensors)
+    if spec.role is Role.SCORER:
+        return ScorerDescriber(spec, format_of(spec, folder), folder, tensors)
+    return FolderDescriber(spec, folder, tensors)
 
 
 def format_of(spec: ModelSpec, folder: Path) -> ScoreFormat:

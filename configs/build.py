@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from apportion.actors.registry import ENGINES
+from apportion.actors.registry import ENGINES, engines_for
 from apportion.actors.spec import ModelSpec, Role
 from apportion.configs.arms import build_arms
 from apportion.configs.load import (
@@ -23,7 +23,7 @@ from apportion.configs.load import (
 from apportion.configs.models import build_model_spec, check_model, find_file
 from apportion.configs.objective import build_objective
 from apportion.configs.rules import at_least, known_name, known_settings, more_than_zero
-from apportion.configs.schema import CalibrationConfig, DatasetConfig, DifficultyConfig, JobConfig
+from apportion.configs.schema import CalibrationConfig, DatasetConfig, DifficultyConfig, JobConfig, ModelConfig
 from apportion.costs import Unit
 from apportion.errors import ConfigError, DataError, nearest
 from apportion.policies.answers import AnswerType
@@ -65,7 +65,8 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
         check_model(name, model)
     arms = build_arms(job)
     objective = build_objective(job.objective, arms)
-    used = models_of(arms)
+    looks_at = _looks_at(job.difficulty, arms, job.models)
+    used = models_of(arms) | ({looks_at} if looks_at is not None else set())
     known_name("allocation.policy", job.allocation.policy, ALLOCATIONS, "allocation policy")
     check_serves(job.allocation.policy, objective)
     at_least("difficulty.probe", job.difficulty.probe, 1)
@@ -87,7 +88,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
         arms=arms,
         answer=_answer(job),
         probe=job.difficulty.probe,
-        looks_at=_looks_at(job.difficulty, arms, models),
+        looks_at=looks_at,
         fitted=_fitted(job.difficulty.fitted, output),
         allocation=job.allocation.policy,
         allocation_settings=dict(job.allocation.settings),
@@ -151,7 +152,7 @@ def _answer(job: JobConfig) -> AnswerType:
     return build(ANSWER_KINDS[kind], job.answer.settings, "answer")
 
 
-def _looks_at(config: DifficultyConfig, arms: Sequence[Arm], models: Mapping[str, ModelSpec]) -> str | None:
+def _looks_at(config: DifficultyConfig, arms: Sequence[Arm], models: Mapping[str, ModelConfig]) -> str | None:
     """The model whose hidden states are asked for; None where difficulty goes by texts."""
     features = known_name("difficulty.features", config.features, FEATURES, "kind of features")
     if features != HIDDEN:
@@ -161,14 +162,15 @@ def _looks_at(config: DifficultyConfig, arms: Sequence[Arm], models: Mapping[str
                 f"out, or set difficulty.features: {HIDDEN}"
             )
         return None
-    policies = {name: model for name, model in models.items() if model.role is Role.POLICY}
-    name = known_name("difficulty.model", config.model or arms[0].policy, policies, "policy model of an arm")
-    if not ENGINES[models[name].engine].embeds:
+    may = {name: model for name, model in models.items() if model.role != Role.SCORER}
+    name = known_name("difficulty.model", config.model or arms[0].policy, may, "policy model or embedder")
+    if models[name].role == Role.POLICY and not ENGINES[models[name].engine].embeds:
         able = ", ".join(engine for engine, kind in ENGINES.items() if kind.embeds)
         raise ConfigError(
             f"difficulty.features: {HIDDEN} needs the hidden states of models.{name}, and the {models[name].engine} "
-            f"engine does not tell them; set difficulty.features: text, run the model with an engine that does "
-            f"({able}), or name such a model in difficulty.model"
+            f"engine does not tell them while it writes; set difficulty.features: text, run the model with an engine "
+            f"that does ({able}), or name in difficulty.model one more model on the same files with role: "
+            f"{Role.EMBEDDER} ({', '.join(engines_for(Role.EMBEDDER))})"
         )
     return name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from apportion.actors.registry import ENGINES
+from apportion.actors.registry import ENGINES, engines_for
 from apportion.actors.spec import ModelSpec, Role
 from apportion.configs.room import build_gpus, build_replicas
 from apportion.configs.rules import at_least, known_name, more_than_zero
@@ -46,10 +46,8 @@ def build_model_spec(name: str, config: ModelConfig, away: bool = False) -> Mode
     key = f"models.{name}"
     check_model(name, config)
     role = Role(config.role)
-    kind = ENGINES[config.engine]
-    if (kind.policy if role is Role.POLICY else kind.scorer) is None:
-        able = [one for one, row in ENGINES.items() if (row.policy if role is Role.POLICY else row.scorer)]
-        raise ConfigError(f"{key}.engine: {config.engine} runs no {role.value} models; these do: {', '.join(able)}")
+    if config.engine not in (able := engines_for(role)):
+        raise ConfigError(f"{key}.engine: {config.engine} runs no {role} models; these do: {', '.join(able)}")
     least, most = build_replicas(f"{key}.replicas", config.replicas)
     at_least(f"{key}.max_batch", config.max_batch, 1)
     more_than_zero(f"{key}.timeout_s", config.timeout_s, "give the seconds that no request takes longer than")

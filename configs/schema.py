@@ -61,7 +61,7 @@ class ModelConfig:
     """a folder, a hub id where the engine takes one, or lab:NAME"""
     engine: str = "embedded"
     role: str = "policy"
-    """policy (it writes) or scorer (it scores steps)"""
+    """policy (it writes), scorer (it scores steps), or embedder (it tells hidden states, see difficulty.features)"""
     replicas: Any = 1
     """how many, or {min: 1, max: 4}: the job runs with as many of these as the cluster holds, while it runs"""
     cpus: float = 1.0
@@ -126,7 +126,7 @@ class DifficultyConfig:
     """what a fitted policy goes by before a prompt is tried: its text, which is free, or hidden: a policy model's
     hidden state at the end of the prompt, one pass over it, charged. `apportion calibrate` records the states so"""
     model: str | None = None
-    """of features: hidden, the policy model whose state it is; the first arm's unless given"""
+    """of features: hidden, the policy model or embedder whose state it is; the first arm's policy unless given"""
 
 
 @dataclass

@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apportion.actors.fingerprint import files_hash
+from apportion.actors.fingerprint import model_hash
 from apportion.actors.registry import describe
 from apportion.actors.spec import ModelSpec, Role
 from apportion.costs import attended, cost_of
@@ -189,7 +188,7 @@ def _check_looks(prepared: Prepared) -> None:
             f"difficulty.features: hidden, but {spec.fitted} learned nothing from hidden states: its pools have none, "
             f"or they did not tell prompts apart; {record}"
         )
-    if head.files != files_hash(Path(spec.models[spec.looks_at].path)):
+    if head.files != model_hash(spec.models[spec.looks_at]):
         raise ConfigError(
             f"difficulty.features: hidden asks models.{spec.looks_at} ({spec.models[spec.looks_at].path}), and "
             f"{spec.fitted} was fitted on the hidden states of another model, called {head.model!r} there, or of other "

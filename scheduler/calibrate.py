@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from apportion.actors.fingerprint import files_hash
+from apportion.actors.fingerprint import model_hash
 from apportion.difficulty.fitted import AT
 from apportion.difficulty.hidden import HiddenStates, write_hidden
 from apportion.difficulty.objectives import Objective
@@ -203,7 +203,7 @@ def _write_states(pool: Path, prepared: Prepared, seen: Sequence[int]) -> None:
     unknown = (math.nan,) * width
     states = HiddenStates(
         spec.looks_at,
-        files_hash(Path(spec.models[spec.looks_at].path)),
+        model_hash(spec.models[spec.looks_at]),
         np.array([vectors.get(at, unknown) for at in seen], dtype=np.float32).reshape(len(seen), width),
     )
     write_hidden(pool, [prepared.dataset.prompts[at].id for at in seen], states)

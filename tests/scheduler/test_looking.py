@@ -165,6 +165,28 @@ def test_a_recording_keeps_the_states(tmp_path: Path) -> None:
     assert found.hidden.files == known.files
 
 
+def test_an_embedder_of_its_own_looks_for_a_policy_that_cannot(tmp_path: Path, fitted: Path) -> None:
+    """As beside a policy that vLLM runs; its passes leave the output head out."""
+    models = {
+        "small": {"model": "lab:small", "step_separator": "\n"},
+        "probe": {"model": "lab:small", "role": "embedder"},
+    }
+    given = {"features": "hidden", "model": "probe", "fitted": str(fitted)}
+    spec = load_job(job(tmp_path / "run", fitted, models=models, difficulty=given))
+    prepared = prepare(spec)
+    summary = run_job(spec)
+    assert summary["hidden_states"]["read"] == PROMPTS
+    assert (
+        summary["by_model"]["probe"]["tokens"] == float(prepared.prompt_tokens["probe"].sum()) == looks_cost(prepared)
+    )
+    profiles = prepared.meter.profiles
+    assert profiles["probe"].active_parameters < profiles["small"].active_parameters
+    with pytest.raises(ConfigError, match=r"arms.vote.policy: 'probe' has the role embedder"):
+        load_job(
+            job(tmp_path, fitted, models=models, arms={"vote": {"strategy": "best_of_n", "policy": "probe", "n": [1]}})
+        )
+
+
 def test_settings_that_cannot_be_honoured_are_refused(tmp_path: Path, fitted: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)says nothing without a fitted policy.*apportion calibrate"):
         build_machine(prepare(load_job(job(tmp_path, None))))
@@ -180,11 +202,13 @@ def test_settings_that_cannot_be_honoured_are_refused(tmp_path: Path, fitted: Pa
     with pytest.raises(ConfigError, match=r"'esc' does not go by it"):
         build_machine(prepare(load_job(job(tmp_path, fitted, allocation={"policy": "esc"}))))
     fake = {"small": {"engine": "fake", "model": "fake"}}
-    with pytest.raises(ConfigError, match=r"fake engine does not tell them.*features: text.*embedded"):
+    with pytest.raises(
+        ConfigError, match=r"fake engine does not tell them.*features: text.*role: embedder \(embedded, vllm\)"
+    ):
         load_job(job(tmp_path, fitted, models=fake))
     with pytest.raises(ConfigError, match="kind of features"):
         load_job(job(tmp_path, fitted, difficulty={"features": "hiden"}))
-    with pytest.raises(ConfigError, match="policy model of an arm"):
+    with pytest.raises(ConfigError, match="policy model or embedder"):
         load_job(job(tmp_path, fitted, difficulty={"features": "hidden", "model": "smal"}))
     with pytest.raises(ConfigError, match="asks no model"):
         load_job(job(tmp_path, fitted, difficulty={"model": "small"}))
