@@ -57,8 +57,8 @@ class Host:
             ) from error
         raise EngineError(
             f"model {self._spec.name!r} has the role {self._spec.role.value} and was sent a {type(request).__name__}; "
-            "send Generate to policies, Score to scorers, and Embed to embedders, or to policies of an engine that "
-            "tells hidden states"
+            "send Generate to policies, Score to scorers, and Embed to policies of an engine that tells hidden states, "
+            "or to embedders"
         )
 
     async def close(self) -> None:
