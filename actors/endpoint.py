@@ -2,7 +2,7 @@
 
 One HTTP request a completion, with the completion's own seed; at most `concurrency` at once. An endpoint charges each
 for its whole prompt, so does the ledger. Stop strings stay in the text: a vLLM server is asked to keep them, and where
-an answer says which one it stopped at, it is put back.
+an answer says which one it stopped at, it is put back. A search over steps needs one of the two.
 
 What is spent is bounded and told: completions are limited to what was reserved, failed attempts that an endpoint may
 charge for are charged in full, to the request that caused them, whether or not it was answered in the end. An endpoint
@@ -29,6 +29,9 @@ from apportion.types import Completion, Finish, Generate, Generated, Usage
 CONTEXT_FULL = ("context_length", "context length", "maximum context", "context window", "max_model_len", "too long")
 # How servers say, under a 400, that prompt and completion do not fit.
 
+KEEPS_STOPS = {"vllm": "include_stop_str_in_output", "sglang": "no_stop_trim"}
+# The parameter by which each kind of server leaves the stop string in the text.
+
 
 class EndpointEngine:
     """An Engine (see `protocols`) over one Caller."""
@@ -45,6 +48,7 @@ class EndpointEngine:
         tokenizer = describer.tokenizer
         self._vocabulary = NOMINAL_VOCABULARY if tokenizer is None else tokenizer.size
         self._over: str | None = None
+        self._ends_kept: asyncio.Task[bool] | None = None
 
     async def generate(self, request: Generate) -> Generated:
         """Completions for one request, each by a call of its own.
@@ -59,6 +63,7 @@ class EndpointEngine:
         self._check(request, turns)
         if limit < 1:
             return no_room(request)
+        await self._check_ends(request)
         # Every call is let go to its end: one that is dropped would be charged all the same.
         posted = await asyncio.gather(*(self._draw(request, seed, limit) for seed in request.seeds))
         usage = Usage()
@@ -85,18 +90,45 @@ class EndpointEngine:
         if request.prefix and not self._settings.continues:
             raise EngineError(
                 f"model {self._spec.name!r} is a plain chat endpoint, which cannot continue text as beam search does; "
-                "use `api: completions` with a tokenizer, `server: vllm` where it is vLLM, or best_of_n"
+                "use `api: completions` with a tokenizer, `server: vllm` (or sglang) where it is one, or best_of_n"
             )
+
+    async def _check_ends(self, request: Generate) -> None:
+        """A chat template that cuts the end of what it continues would draw the ends of steps again and again.
+
+        Raises BatchError. vLLM tells what tokens it makes of a conversation, which costs nothing; it is asked once.
+        """
+        bare = request.prefix.rstrip()
+        if self._settings.api != "chat" or bare == request.prefix:
+            return
+        if self._ends_kept is None:
+            self._ends_kept = asyncio.ensure_future(self._keeps_ends(request, bare))
+        if not await asyncio.shield(self._ends_kept):
+            self._over = (
+                f"model {self._spec.name!r}: the chat template of {self._settings.base_url} cuts the end of a text that "
+                "it is to continue, so that a search never gets on from the end of a step; use `api: completions` with "
+                "engine_args.tokenizer, or give the server another chat template"
+            )
+            raise BatchError(self._over, broken=True)
+
+    async def _keeps_ends(self, request: Generate, bare: str) -> bool:
+        read = []
+        for prefix in (request.prefix, bare):
+            fields = completion_fields(self._describer, self._spec.path, request.messages, prefix, 1)
+            said = {name: fields[name] for name in ("model", "messages")} | fields["extra_body"]
+            read.append(await self._caller.tokens(said))
+        return read[0] is None or read[0] != read[1]
 
     async def _draw(self, request: Generate, seed: int, limit: int) -> Posted[Answered]:
         """One completion."""
         sampling, settings = request.sampling, self._settings
         fields = completion_fields(self._describer, self._spec.path, request.messages, request.prefix, limit)
-        fields |= {"seed": seed, "temperature": sampling.temperature, "top_p": sampling.top_p}
+        drawn: dict[str, Any] = {"seed": seed, "temperature": sampling.temperature, "top_p": sampling.top_p}
         if sampling.stop:
-            fields["stop"] = list(sampling.stop)
-            if settings.server == "vllm":
-                fields["extra_body"]["include_stop_str_in_output"] = True
+            drawn["stop"] = list(sampling.stop)
+            if settings.server != "plain":
+                fields["extra_body"][KEEPS_STOPS[settings.server]] = True
+        fields |= {name: value for name, value in drawn.items() if name not in settings.omit}
         if settings.logprobs:
             chat: dict[str, Any] = {"logprobs": True, "top_logprobs": settings.logprobs}
             fields |= chat if settings.api == "chat" else {"logprobs": settings.logprobs}

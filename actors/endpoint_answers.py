@@ -17,6 +17,11 @@ from apportion.actors.tokens import stop_end
 from apportion.actors.top_logprobs import stats_of
 from apportion.types import Completion, Finish, LogprobStats
 
+ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")
+# How servers say that the turn ended, or a stop string came: OpenAI's word first, then Together's and others'.
+
+FULL = ("length", "max_tokens")
+
 FILTERED = ("content_filter", "refusal")
 # The endpoint ended the turn; what it let through is the completion.
 
@@ -83,13 +88,18 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _usage(answer: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Prompt tokens, those of them that were cached, and completion tokens."""
+    """Prompt tokens, those of them that were cached, and completion tokens.
+
+    Some servers leave hidden reasoning out of the completion and bill it all the same; their total has it.
+    """
     usage = answer.get("usage")
     if not isinstance(usage, dict):
         raise NonsenseError(
             "no usage, so that nobody can tell what it costs; turn usage reports on, or use another server"
         )
     prompt, tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if usage.get("total_tokens") is not None:
+        tokens = max(tokens, _count(usage, "total_tokens") - prompt)
     details = usage.get("prompt_tokens_details")
     cached = 0
     if isinstance(details, dict) and details.get("cached_tokens") is not None:
@@ -121,18 +131,22 @@ def _text(choice: Mapping[str, Any], asked: Asked) -> tuple[str, Finish]:
     if not isinstance(message, dict):
         raise NonsenseError(f"a message that is {_brief(message)}")
     text = message.get("content" if asked.chat else "text")
-    if text is None and (reason == "length" or reason in FILTERED or message.get("refusal")):
-        # A model that spent all its tokens on hidden reasoning, or would not answer, wrote nothing.
+    told = isinstance(reason, str)
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if text is None and told and (reason in (*FULL, *FILTERED) or message.get("refusal") or thought):
+        # A model that reasoned and said no more, or would not answer, wrote nothing.
         text = ""
     if not isinstance(text, str):
         raise NonsenseError(f"content that is {_brief(text)}, not text (finish_reason {_brief(reason)})")
-    if reason == "length":
+    if told and reason in FULL:
         return text, Finish.LENGTH
-    if reason in FILTERED:
+    if told and reason in FILTERED:
         return text, Finish.END
-    if reason != "stop":
-        raise NonsenseError(f"the finish_reason {_brief(reason)}, which is none of stop, length, content_filter")
-    stopped = choice.get("stop_reason")
+    if not told or reason not in ENDED:
+        known = ", ".join((*ENDED, *FULL, *FILTERED))
+        raise NonsenseError(f"the finish_reason {_brief(reason)}, which is none of {known}")
+    # vLLM's word and SGLang's.
+    stopped = choice.get("stop_reason") or choice.get("matched_stop")
     if isinstance(stopped, str) and stopped in asked.stops:
         return (text if text.endswith(stopped) else text + stopped), Finish.STOP
     # Most servers do not tell a stop string from the end of the turn: it is then taken for the end.

@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_random_exponential
 
+from apportion.actors.endpoint_refusals import remedy
 from apportion.actors.endpoint_settings import TELLING_KEY, EndpointSettings
 
 T = TypeVar("T")
@@ -134,6 +135,17 @@ class Caller:
         create: Any = self._client.models.with_streaming_response.list
         return await self._retried(lambda: self._call(create, {}, read, BYTES_BESIDE))
 
+    async def tokens(self, fields: Mapping[str, Any]) -> object:
+        """A conversation's tokens by vLLM's own /tokenize; None where that is not offered."""
+        url = self._settings.base_url.rstrip("/").removesuffix("/v1") + "/tokenize"
+        try:
+            async with self._slots, asyncio.timeout(self._settings.timeout_s):
+                answer: Any = await self._client.post(url, cast_to=object, body=dict(fields))
+        except Exception:
+            # Whoever asks has nothing to lose; and the client's exceptions hold the key.
+            return None
+        return answer.get("tokens") if isinstance(answer, Mapping) else None
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
@@ -214,6 +226,7 @@ class Caller:
         variable = self._settings.api_key_env
         quota = status == 429 and "insufficient_quota" in (error.code, error.type)
         wait = retry_after(error.response.headers)
+        always = remedy(error.body, said) if status in (400, 422) else None
         if status in (401, 403):
             advice = f"check the key in the environment variable {variable}" if variable else "set api_key_env"
             advice += " and what it may use"
@@ -227,6 +240,8 @@ class Caller:
             advice = "lower engine_args.concurrency or raise engine_args.retries"
         elif status >= 500:
             advice = "try again later, or raise engine_args.retries"
+        elif always is not None:
+            advice = always
         else:
             advice = "change the request: the arm's settings, engine_args.extra_body or the prompt"
         patient = wait is None or wait <= LONGEST_ASKED_WAIT
@@ -236,7 +251,7 @@ class Caller:
             again=(status >= 500 or status in TRANSIENT or status in CHARGEABLE) and patient and not quota,
             chargeable=status in CHARGEABLE,
             wait=wait,
-            final=status in KEY_WORN or quota or not patient,
+            final=status in KEY_WORN or quota or not patient or always is not None,
             body=said,
         )
 

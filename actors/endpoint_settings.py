@@ -39,6 +39,9 @@ OURS = frozenset(
 )
 # What a request, its cost and its bound are made of: nobody else may set it.
 
+MAY_OMIT = ("seed", "temperature", "top_p", "stop")
+# How a completion is drawn: nobody's cost or bound depends on it.
+
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 # Capitals only: some services' keys would otherwise pass for a name, and would be shown as one.
 
@@ -52,9 +55,10 @@ class EndpointSettings:
     api_key_env: str | None = None
     """the environment variable with the key, where the replicas run; without it no key is sent"""
     api: Literal["chat", "completions"] = "chat"
-    """`completions` renders the chat template here and sends token ids: exact counts, and prefixes on any server"""
-    server: Literal["plain", "vllm"] = "plain"
-    """`vllm`: the server knows vLLM's own parameters, so that chat continues prefixes and stop strings are kept"""
+    """`completions` renders the chat template here and sends token ids: exact counts, and text goes on on any server"""
+    server: Literal["plain", "vllm", "sglang"] = "plain"
+    """what the server is, where its own parameters may be used: then chat continues prefixes, and the end of a step is
+    told from the end of the turn, which a search over steps needs"""
     tokenizer: str | None = None
     """a local folder with the model's tokenizer and chat template, on the driver and on the replicas' nodes: prompts
     are counted exactly. Without it they are bounded: one token a byte, and `template_tokens`"""
@@ -76,6 +80,9 @@ class EndpointSettings:
     """the first wait before a retry, which doubles up to a minute; a Retry-After is waited for instead"""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """what the endpoint calls the limit of a completion; OpenAI's reasoning models know the second name only"""
+    omit: tuple[str, ...] = ()
+    """of seed, temperature, top_p and stop those that the endpoint refuses, as OpenAI's reasoning models do. They are
+    not sent, and what arms say of them does not hold (texts are cut at their stop strings all the same)"""
     logprobs: int = 0
     """so many top log-probabilities are asked for, and give a completion its statistics (not exact ones)"""
     dollars_per_million_cached: float | None = None
@@ -97,8 +104,8 @@ class EndpointSettings:
             if name not in known:
                 # Its value is not shown: it may be a key.
                 raise ConfigError(f"{key}.{name}: the openai engine has no such setting; {nearest(name, known)}")
-        extra = given.pop("extra_body", None)
-        settings = replace(build(cls, given, key), extra_body=_extra(key, extra))
+        extra, omit = given.pop("extra_body", None), given.pop("omit", ())
+        settings = replace(build(cls, given, key), extra_body=_extra(key, extra), omit=_omitted(key, omit))
         settings._check(key, spec)
         return settings
 
@@ -149,20 +156,27 @@ class EndpointSettings:
     @property
     def continues(self) -> bool:
         """Whether assistant text can be continued."""
-        return self.api == "completions" or self.server == "vllm"
+        return self.api == "completions" or self.server != "plain"
 
 
-def check(spec: ModelSpec, unit: Unit, prefixes: bool) -> None:
+def check(spec: ModelSpec, unit: Unit, prefixes: bool, steps: bool) -> None:
     """What a job can know to be wrong before it starts: settings, and whether this endpoint can count in `unit`.
 
-    `prefixes` says that some strategy continues text already written. Raises ConfigError.
+    `prefixes` says that some strategy continues text already written, `steps` that it goes by steps. Raises
+    ConfigError.
     """
     settings, key = EndpointSettings.of(spec), f"models.{spec.name}"
     if prefixes and not settings.continues:
         raise ConfigError(
             f"{key}.engine_args: a strategy of this job continues text (as beam search does), and a plain chat "
-            "endpoint always begins a new turn; use `api: completions` with a tokenizer, `server: vllm` where the "
-            "endpoint is vLLM, or best_of_n"
+            "endpoint always begins a new turn; use `api: completions` with a tokenizer, `server: vllm` (or sglang) "
+            "where the endpoint is one, or best_of_n"
+        )
+    if steps and settings.server == "plain":
+        raise ConfigError(
+            f"{key}.engine_args.server: a strategy of this job searches over steps, and a plain server does not say "
+            "whether a text ended with a step or with its turn, so that every search would end after one step; set it "
+            "to vllm or sglang where the endpoint is one, or use best_of_n"
         )
     if unit is Unit.DOLLARS:
         for name in ("dollars_per_million_input", "dollars_per_million_output"):
@@ -220,6 +234,13 @@ def _extra(key: str, extra: Any) -> Mapping[str, Any]:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{key}.extra_body is no JSON ({error}); give plain numbers, texts and lists") from error
     return dict(extra)
+
+
+def _omitted(key: str, omit: Any) -> tuple[str, ...]:
+    names = [omit] if isinstance(omit, str) else list(omit) if isinstance(omit, list | tuple) else None
+    if names is None or not set(map(str, names)) <= set(MAY_OMIT):
+        raise ConfigError(f"{key}.omit is {omit!r}, but must be a list of some of {', '.join(MAY_OMIT)}")
+    return tuple(map(str, names))
 
 
 def _check_url(key: str, url: str) -> None:

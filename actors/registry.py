@@ -25,7 +25,7 @@ class EngineKind:
     """How one kind of engine is built, by role, and how its models are described without loading them.
 
     `check` raises ConfigError or ModelError for what a job's config, and a model's folder where it is here, show to be
-    wrong: the model, the budget's unit, and whether some strategy continues text already written. `reach` raises
+    wrong: the model, the budget's unit, and whether some strategy continues text, and does so by steps. `reach` raises
     ModelError where a model that lies elsewhere cannot be used; it may ask, and must cost next to nothing. `embeds` is
     whether its engine of policy models is an Embedder too.
     """
@@ -34,7 +34,7 @@ class EngineKind:
     scorer: Callable[[ModelSpec], Scorer] | None
     embedder: Callable[[ModelSpec], Embedder] | None
     describe: Callable[[ModelSpec], Describer]
-    check: Callable[[ModelSpec, Unit, bool], None] | None = None
+    check: Callable[[ModelSpec, Unit, bool, bool], None] | None = None
     reach: Callable[[ModelSpec], None] | None = None
     embeds: bool = False
 
@@ -55,7 +55,7 @@ def _embedded_scorer(spec: ModelSpec) -> Scorer:
     return build_scorer(spec)
 
 
-def _check_embedded(spec: ModelSpec, unit: Unit, prefixes: bool) -> None:
+def _check_embedded(spec: ModelSpec, unit: Unit, prefixes: bool, steps: bool) -> None:
     from apportion.actors.describe import check_scorer
 
     check_scorer(spec)
@@ -79,10 +79,10 @@ def _describe_endpoint(spec: ModelSpec) -> Describer:
     return describe(spec)
 
 
-def _check_endpoint(spec: ModelSpec, unit: Unit, prefixes: bool) -> None:
+def _check_endpoint(spec: ModelSpec, unit: Unit, prefixes: bool, steps: bool) -> None:
     from apportion.actors.endpoint_settings import check
 
-    check(spec, unit, prefixes)
+    check(spec, unit, prefixes, steps)
 
 
 def _reach_endpoint(spec: ModelSpec) -> None:
@@ -115,7 +115,7 @@ def _describe_vllm(spec: ModelSpec) -> Describer:
     return describe(spec)
 
 
-def _check_vllm(spec: ModelSpec, unit: Unit, prefixes: bool) -> None:
+def _check_vllm(spec: ModelSpec, unit: Unit, prefixes: bool, steps: bool) -> None:
     from apportion.actors.vllm_describe import check
 
     check(spec)

@@ -30,7 +30,7 @@ from apportion.policies.answers import AnswerType
 from apportion.policies.arm import Arm
 from apportion.policies.registry import ANSWER_KINDS
 from apportion.policies.settings import build
-from apportion.policies.strategy import continues_text
+from apportion.policies.strategy import continues_text, goes_by_step
 from apportion.scheduler.allocations import ALLOCATIONS, check_serves
 from apportion.scheduler.publish import run_folder
 from apportion.scheduler.rows import data_files
@@ -113,7 +113,8 @@ def _check_engines(models: Mapping[str, ModelSpec], arms: Sequence[Arm], unit: U
     for name, spec in models.items():
         check = ENGINES[spec.engine].check
         if check is not None:
-            check(spec, unit, any(name in (arm.policy, arm.second) and continues_text(arm.strategy) for arm in arms))
+            asking = [arm.strategy for arm in arms if name in (arm.policy, arm.second)]
+            check(spec, unit, any(map(continues_text, asking)), any(map(goes_by_step, asking)))
 
 
 def _check_prices(job: JobConfig, unit: Unit, used: set[str]) -> None:

@@ -29,6 +29,7 @@ class BeamSearch:
     name: ClassVar[str] = "beam_search"
     needs_verifier: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    by_step: ClassVar[bool] = True
 
     width: int | Literal["sqrt"] = 4
     depth: int = 40

@@ -27,6 +27,7 @@ class DiverseTrees:
     name: ClassVar[str] = "dvts"
     needs_verifier: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    by_step: ClassVar[bool] = True
 
     width: int = 4
     depth: int = 40

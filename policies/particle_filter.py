@@ -43,6 +43,7 @@ class ParticleFilter:
     name: ClassVar[str] = "particle_filter"
     needs_verifier: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    by_step: ClassVar[bool] = True
 
     softmax_temperature: float = 1.0
     resampling: Literal["systematic", "multinomial"] = "systematic"

@@ -36,6 +36,7 @@ class Rebase:
     name: ClassVar[str] = "rebase"
     needs_verifier: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    by_step: ClassVar[bool] = True
 
     softmax_temperature: float = 0.2
     depth: int = 25

@@ -37,6 +37,7 @@ class RewardGuided:
     needs_verifier: ClassVar[bool] = True
     needs_second: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    by_step: ClassVar[bool] = True
     independent: ClassVar[bool] = True
 
     threshold: float = 0.7

@@ -57,6 +57,7 @@ class SpecReason:
     needs_verifier: ClassVar[bool] = False
     needs_second: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    by_step: ClassVar[bool] = True
     independent: ClassVar[bool] = True
 
     threshold: int = 7

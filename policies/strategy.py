@@ -119,6 +119,7 @@ class Strategy(Protocol):
     What it says beside these where it is so, each a `ClassVar[bool]` that is False unless given:
     - `scores_whole`: one score for a whole response is enough for it, so an outcome reward model will do;
     - `continues`: its requests have prefixes, which not every engine can do;
+    - `by_step`: it goes on from the end of a step, and must be told that a text ended there and not with its turn;
     - `needs_second`: it asks a second policy model, with conversations of its own;
     - `judges`: it scores its drafts itself, without a verifier, each with one score;
     - `extends`: its conversations hold earlier drafts of the prompt;
@@ -152,6 +153,11 @@ def needs_steps(strategy: Strategy) -> bool:
 def continues_text(strategy: Strategy) -> bool:
     """Whether a strategy asks for continuations of text already written."""
     return bool(getattr(strategy, "continues", False))
+
+
+def goes_by_step(strategy: Strategy) -> bool:
+    """Whether a strategy must be told a stop string from the end of a turn."""
+    return bool(getattr(strategy, "by_step", False))
 
 
 def needs_second(strategy: Strategy | type[Strategy]) -> bool:

@@ -47,6 +47,8 @@ class EndpointServer:
         """Forget what was asked, and do nothing wrong."""
         self.key: str | None = KEY
         self.vllm = True
+        self.trims: bool | None = None
+        """of /tokenize: whether its template cuts the end of a text; None where it is not offered"""
         self.lists_models: bool | Misbehaviour = True
         self.script: deque[Misbehaviour | None] = deque()
         self.always: Misbehaviour | None = None
@@ -79,6 +81,7 @@ class EndpointServer:
         engine = await asyncio.to_thread(build_engine, self._spec)
         app = web.Application()
         app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/tokenize", self._tokenize)
         app.router.add_post("/v1/{api:chat/completions|completions}", lambda request: self._complete(request, engine))
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
@@ -105,6 +108,16 @@ class EndpointServer:
             return error(404, "no such page")
         card = {"id": MODEL, "object": "model", "max_model_len": self.context}
         return self._refused(request) or web.json_response({"object": "list", "data": [card]})
+
+    async def _tokenize(self, request: web.Request) -> web.StreamResponse:
+        if self.trims is None:
+            return error(404, "no such page")
+        body = await request.json()
+        assert body["continue_final_message"]
+        assert not body["add_generation_prompt"]
+        text = body["messages"][-1]["content"]
+        tokens = list((text.rstrip() if self.trims else text).encode())
+        return self._refused(request) or web.json_response({"count": len(tokens), "tokens": tokens})
 
     async def _complete(self, request: web.Request, engine: Engine) -> web.StreamResponse:
         refused = self._refused(request)

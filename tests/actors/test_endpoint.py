@@ -65,6 +65,25 @@ def test_a_plain_chat_endpoint_refuses_prefixes_with_what_to_do(server: Endpoint
     assert not server.asked
 
 
+@pytest.mark.parametrize("trims", [False, None])
+def test_a_step_that_the_template_keeps_is_continued(server: EndpointServer, trims: bool | None) -> None:
+    server.trims = trims
+    draw(endpoint(server, "chat"), ask("policy", [1, 2], prefix="12 + 3 = 15\n"))
+    assert [sent["messages"][-1]["content"] for sent in server.asked] == ["12 + 3 = 15\n"] * 2
+
+
+def test_a_template_that_cuts_the_end_of_a_step_ends_the_job(server: EndpointServer) -> None:
+    """As Llama's does: every draw would give the end of the step again."""
+    server.trims = True
+    wrong = failure(endpoint(server, "chat"), ask("policy", [1], prefix="12 + 3 = 15\n"))
+    assert isinstance(wrong, BatchError)
+    assert wrong.broken
+    assert "use `api: completions`" in str(wrong)
+    assert not server.asked
+    draw(endpoint(server, "chat"), ask("policy", [1], prefix="12 + 3"))
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize("vllm", [True, False])
 def test_a_stop_string_that_a_server_takes_away_is_put_back_where_told(server: EndpointServer, vllm: bool) -> None:
     server.vllm = vllm
@@ -80,6 +99,39 @@ def test_a_stop_string_that_a_server_takes_away_is_put_back_where_told(server: E
         else:
             # Nobody can tell it from the end of the turn.
             assert (completion.text, completion.finish) == (text[:found], Finish.END)
+
+
+def test_what_is_omitted_is_not_sent(server: EndpointServer) -> None:
+    stop = texts(draw(endpoint(server), ask("policy", [0], tokens=16)))[0][3:5]
+    for omit in ([], ["seed", "temperature", "top_p", "stop"]):
+        server.asked.clear()
+        draw(endpoint(server, omit=omit), ask("policy", [1], tokens=16, stop=(stop,)))
+        (sent,) = server.asked
+        assert {"seed", "temperature", "top_p", "stop"} & set(sent) == {"seed", "temperature", "top_p", "stop"} - set(
+            omit
+        )
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        (
+            "Unsupported parameter: 'temperature' is not supported with this model.",
+            "add temperature to engine_args.omit",
+        ),
+        ("Unsupported value: 'top_p' does not support 0.9 with this model.", "add top_p to engine_args.omit"),
+        ("Unsupported parameter: 'max_tokens' is not supported with this model.", "max_tokens_name to max_completion"),
+    ],
+)
+def test_a_parameter_that_is_always_refused_ends_the_job_with_its_remedy(
+    server: EndpointServer, message: str, remedy: str
+) -> None:
+    """Nothing is answered whatever is asked next; nothing was charged either."""
+    server.always = refuses(400, message, "unsupported_parameter")
+    wrong = failure(endpoint(server), ask("policy", [1, 2]))
+    assert isinstance(wrong, BatchError)
+    assert wrong.broken
+    assert remedy in str(wrong)
 
 
 def test_a_server_that_knows_no_stop_strings_is_cut_here(server: EndpointServer) -> None:

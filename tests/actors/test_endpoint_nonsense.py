@@ -110,6 +110,10 @@ def test_nonsense_does_not_show_the_key(server: EndpointServer) -> None:
         ({"choices__0__message__content": None, "choices__0__finish_reason": "length"}, "", Finish.LENGTH),
         ({"choices__0__message__content": "a", "choices__0__finish_reason": "content_filter"}, "a", Finish.END),
         ({"choices__0__message": {"content": None, "refusal": "I will not"}}, "", Finish.END),
+        ({"choices__0__message": {"content": None, "reasoning_content": "Hm."}}, "", Finish.END),
+        ({"choices__0__message": {"content": None, "reasoning": "Hm."}}, "", Finish.END),
+        ({"choices__0__finish_reason": "eos"}, "Answer: 15", Finish.END),
+        ({"choices__0__finish_reason": "max_tokens"}, "Answer: 15", Finish.LENGTH),
         ({"choices__0__message__content": "a\ud800", "choices__0__stop_reason": 7}, "a\ud800", Finish.END),
         ({"usage__prompt_tokens_details": None}, "Answer: 15", Finish.END),
     ],
@@ -117,6 +121,21 @@ def test_nonsense_does_not_show_the_key(server: EndpointServer) -> None:
 def test_odd_answers_that_make_sense(changes: dict[str, Any], text: str, finish: Finish) -> None:
     answered = read_answer(answer(**changes).encode(), Asked(True, ()))
     assert (answered.completion.text, answered.completion.finish, answered.completion.tokens) == (text, finish, 5)
+
+
+def test_reasoning_that_only_the_total_holds_is_counted() -> None:
+    """As some servers bill it: 5 tokens were shown, and 100 reasoned before."""
+    counts = {"prompt_tokens": 7, "completion_tokens": 5}
+    assert read_answer(answer(usage={**counts, "total_tokens": 112}).encode(), Asked(True, ())).completion.tokens == 105
+    assert read_answer(answer(usage={**counts, "total_tokens": 12}).encode(), Asked(True, ())).completion.tokens == 5
+    assert read_answer(answer(usage={**counts, "total_tokens": None}).encode(), Asked(True, ())).completion.tokens == 5
+
+
+def test_sglang_tells_its_stop_string_by_another_name() -> None:
+    completion = read_answer(answer(choices__0__matched_stop="\n").encode(), Asked(True, ("\n",))).completion
+    assert (completion.text, completion.finish) == ("Answer: 15\n", Finish.STOP)
+    ended = read_answer(answer(choices__0__matched_stop=151645).encode(), Asked(True, ("\n",))).completion
+    assert (ended.text, ended.finish) == ("Answer: 15", Finish.END)
 
 
 def test_an_empty_completion_is_one(server: EndpointServer) -> None:

@@ -40,6 +40,7 @@ def job(unit: str = "dollars", arms: dict[str, Any] | None = None, **model: Any)
 
 
 BEAM = {"beam": {"strategy": "beam_search", "policy": "far", "verifier": "prm", "select": "weighted", "n": [4]}}
+CHAIN = {"chain": {"strategy": "qalign", "policy": "far", "verifier": "prm", "select": "majority", "n": [4]}}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no address": ({"engine_args": {"base_url": None}}, "base_url"),
     "an address that is none": ({"engine_args": {"base_url": "localhost:8000"}}, "base_url is no web address"),
@@ -77,6 +78,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "flops of an unknown model": ({"unit": "flops"}, "active_parameters is missing"),
     "flops of a model half known": ({"unit": "flops", "engine_args": {"active_parameters": 1e9}}, "layers is missing"),
     "beams over plain chat": ({"arms": BEAM}, "api: completions"),
+    "steps that nobody tells from turns": (
+        {"arms": BEAM, "engine_args": {"api": "completions", "tokenizer": "lab:small"}},
+        "engine_args.server: a strategy of this job searches over steps",
+    ),
+    "omitting what cost depends on": ({"engine_args": {"omit": ["max_tokens"]}}, "some of seed, temperature"),
 }
 
 
@@ -107,7 +113,9 @@ def test_what_cannot_work_is_refused_when_the_config_is_read(name: str, monkeypa
         {"unit": "samples"},
         {"unit": "flops", "engine_args": {"active_parameters": 1e9, "layers": 16, "attention_width": 2048}},
         {"arms": BEAM, "engine_args": {"server": "vllm"}},
-        {"arms": BEAM, "engine_args": {"api": "completions", "tokenizer": "lab:small"}},
+        {"arms": BEAM, "engine_args": {"server": "sglang", "api": "completions", "tokenizer": "lab:small"}},
+        {"arms": CHAIN, "engine_args": {"api": "completions", "tokenizer": "lab:small"}},
+        {"engine_args": {"omit": ["seed", "temperature"], "max_tokens_name": "max_completion_tokens"}},
     ],
 )
 def test_what_can_work_is_taken(changes: dict[str, Any]) -> None:
