@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from apportion.actors.parameters import active_parameters, first_of
 from apportion.actors.spec import ModelSpec, Role
 from apportion.actors.tokens import ChatTokenizer
 from apportion.costs import ModelProfile
@@ -22,13 +23,10 @@ from apportion.types import Messages
 PROMPTS_REMEMBERED = 16384
 # A prompt's length is asked again for each of its requests; this covers the prompts in flight.
 
-LOOKUPS = ("embed_tokens.weight", "wte.weight", "wpe.weight", "word_embeddings.weight", "embed_in.weight")
-# Tables that are indexed, not multiplied, under the names model families give them.
-
-HEADS = ("lm_head.weight", "embed_out.weight")
-
 SCORE_HEAD = "score.2.weight"
 # The last layer of a process reward model's head.
+
+INDEX = "model.safetensors.index.json"
 
 Config = Mapping[str, Any]
 
@@ -57,9 +55,26 @@ def read_config(folder: Path, name: str) -> Config:
     return {**config, **text} if isinstance(text, dict) else config
 
 
+def missing_shards(folder: Path) -> list[str]:
+    """The weight files that a folder's index names and that are not there, as after a download that was cut short."""
+    index = folder / INDEX
+    if not index.is_file():
+        return []
+    try:
+        named = set(json.loads(index.read_text())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index} is no index of weights ({error!r}); download the model again") from error
+    return sorted(name for name in named if not (folder / name).is_file())
+
+
 def weight_files(folder: Path, name: str) -> list[Path]:
     """The safetensors files of a model folder, or ModelError; other formats are not read."""
-    files = sorted(folder.glob("*.safetensors"))
+    files, missing = sorted(folder.glob("*.safetensors")), missing_shards(folder)
+    if files and missing:
+        raise ModelError(
+            f"models.{name}.model: {folder} has no {missing[0]} ({len(missing)} files of its index are not there); "
+            "download the rest of the model"
+        )
     if not files:
         raise ModelError(
             f"models.{name}.model: {folder} has no *.safetensors, the only weights that are read (never pickle); "
@@ -100,43 +115,16 @@ def check_scorer(spec: ModelSpec) -> None:
         )
 
 
-def _first(config: Config, *names: str) -> int | None:
-    for name in names:
-        if config.get(name) is not None:
-            return int(config[name])
-    return None
-
-
 def _needed(config: Config, folder: Path, *names: str) -> int:
-    found = _first(config, *names)
+    found = first_of(config, *names)
     if found is None:
         raise ModelError(f"{folder}/config.json has no {names[0]}, which is needed to count FLOPs; add it")
     return found
 
 
-def active_parameters(config: Config, tensors: Iterable[tuple[str, int]], role: Role) -> float:
-    """Parameters multiplied for each token, from the names and sizes of all tensors.
-
-    The input lookup is left out and the output head is in (a tied table once, as the head) where a policy runs it.
-    Of the routed experts of a mixture only the share that a token visits is counted.
-    """
-    experts = _first(config, "num_experts", "num_local_experts", "n_routed_experts") or 0
-    visited = _first(config, "num_experts_per_tok") or experts
-    share = visited / experts if experts else 1.0
-    total = lookup = head = 0.0
-    for tensor, size in tensors:
-        if tensor.endswith(LOOKUPS):
-            lookup += 0 if tensor.endswith("wpe.weight") else size
-        elif tensor.endswith(HEADS):
-            head += size
-        else:
-            total += size * (share if ".experts." in tensor else 1.0)
-    return total + (head or lookup) if role is Role.POLICY else total
-
-
 def attention_window(config: Config) -> int | None:
     """The sliding window of a model some of whose layers attend to no more than that, else None."""
-    window = _first(config, "sliding_window")
+    window = first_of(config, "sliding_window")
     kinds = config.get("layer_types")
     slides = "sliding_attention" in kinds if isinstance(kinds, list) else config.get("use_sliding_window", True)
     return window if slides else None
@@ -175,7 +163,7 @@ class FolderDescriber:
             )
         heads = _needed(config, self._folder, "num_attention_heads", "n_head")
         width = _needed(config, self._folder, "hidden_size", "n_embd", "d_model")
-        head_width = _first(config, "head_dim") or width // heads
+        head_width = first_of(config, "head_dim") or width // heads
         self._profile = ModelProfile(
             name=spec.name,
             active_parameters=active_parameters(config, tensors, spec.role),

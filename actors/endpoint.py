@@ -105,8 +105,8 @@ class EndpointEngine:
             self._ends_kept = asyncio.ensure_future(self._keeps_ends(request, bare))
         if not await asyncio.shield(self._ends_kept):
             self._over = (
-                f"model {self._spec.name!r}: the chat template of {self._settings.base_url} cuts the end of a text that "
-                "it is to continue, so that a search never gets on from the end of a step; use `api: completions` with "
+                f"model {self._spec.name!r}: the chat template of {self._settings.base_url} cuts the end of the text "
+                "that it continues, so that a search never gets on from the end of a step; use `api: completions` with "
                 "engine_args.tokenizer, or give the server another chat template"
             )
             raise BatchError(self._over, broken=True)

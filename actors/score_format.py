@@ -86,6 +86,17 @@ def local_config(model: str) -> Mapping[str, Any] | None:
     return config if isinstance(config, dict) else None
 
 
+def fetched_config(hub_id: str, revision: str | None) -> Mapping[str, Any] | None:
+    """config.json of a model on the hub, which is then in the local cache; None where the hub does not give it."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return local_config(str(Path(hf_hub_download(hub_id, "config.json", revision=revision)).parent))
+    except Exception:
+        # Whatever the network or the hub says: whoever loads the model is told.
+        return None
+
+
 def tokenizer_of(spec: ModelSpec, form: ScoreFormat, folder: Path) -> ChatTokenizer:
     """The tokenizer a format writes with."""
     return ChatTokenizer(folder, spec.engine_args.get("chat_template")) if form.chat else PlainTokenizer(folder)

@@ -28,6 +28,7 @@ ELSEWHERE: Mapping[str, str] = {
 """Arguments of vLLM that are keys of the model itself."""
 
 FORBIDDEN: Mapping[str, str] = {
+    "hf_token": "a config is copied to the run directory; put it into the environment variable HF_TOKEN",
     "skip_tokenizer_init": "stop strings need the tokenizer",
     "logprobs_mode": "statistics are those of the model's own distribution, at temperature 1",
     "data_parallel_size": "use `replicas` of the model instead",

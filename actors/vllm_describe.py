@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from apportion.actors.describe import PROMPTS_REMEMBERED, FolderDescriber, read_config
+from apportion.actors.describe import PROMPTS_REMEMBERED, FolderDescriber, missing_shards, read_config
 from apportion.actors.score_format import known_format, local_config, tokenizer_of
 from apportion.actors.score_formats import ScoreFormat
 from apportion.actors.spec import ModelSpec, Role
@@ -43,7 +43,7 @@ def describe(spec: ModelSpec) -> FolderDescriber:
     """The driver-side view of a model; ModelError where it is not there, ConfigError for engine_args that are wrong."""
     OwnArgs.split(spec)
     folder = describing_folder(spec)
-    here = Path(spec.path).is_dir() or any(folder.glob("*.safetensors"))
+    here = Path(spec.path).is_dir() or (any(folder.glob("*.safetensors")) and not missing_shards(folder))
     tensors = None if here else hub_tensors(spec)
     if spec.role is Role.SCORER:
         return ScorerDescriber(spec, format_of(spec, folder), folder, tensors)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from apportion.actors.describe import context_length, read_config
+from apportion.actors.gpu_turn import turn_on_gpu
 from apportion.actors.spec import ModelSpec, Role
 from apportion.actors.vllm_args import OwnArgs, require_vllm
 from apportion.actors.vllm_meter import BusyMeter
@@ -57,7 +58,7 @@ def launch(spec: ModelSpec, describing: Path, wanted: Mapping[str, Any]) -> Runn
     meter = BusyMeter()
     try:
         watch = Watch()
-        with _environment(spec), watch:
+        with turn_on_gpu(spec), _environment(spec), watch:
             chosen = _defaults(spec, given, context, _log_config(folder, log))
             llm = _start(spec, _joined(chosen, wanted, given), meter)
     except BaseException as error:
@@ -120,7 +121,7 @@ def _defaults(spec: ModelSpec, given: Mapping[str, Any], context: int, log_confi
         "use_tqdm_on_load": False,
         "log_config_file": str(log_config),
     }
-    if int(given.get("tensor_parallel_size", parallel)) > 1:
+    if max(spec.gpus, int(given.get("tensor_parallel_size", parallel))) > 1:
         # In an actor vLLM would otherwise ask Ray for GPUs beside those the replica already has.
         chosen["distributed_executor_backend"] = "mp"
     if 0.0 < spec.gpus < 1.0:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from apportion.actors.score_format import known_format, local_config
+from apportion.actors.score_format import known_format
 from apportion.actors.score_formats import ScoreFormat
 from apportion.actors.spec import Role
 from apportion.configs.keys import written_keys
-from apportion.configs.models import find_file
+from apportion.configs.models import model_config_of
 from apportion.configs.rules import at_least, known_name, known_settings
 from apportion.configs.schema import ArmConfig, JobConfig, ModelConfig
 from apportion.errors import ConfigError, nearest
@@ -136,9 +136,7 @@ def _format(name: str | None, models: Mapping[str, ModelConfig]) -> ScoreFormat 
     """The format of a verifier that vLLM runs, as far as the config and a config.json of this machine tell."""
     if name is None or models[name].engine != VLLM:
         return None
-    return known_format(
-        name, models[name].engine_args, local_config(find_file(f"models.{name}.model", models[name].model))
-    )
+    return known_format(name, models[name].engine_args, model_config_of(f"models.{name}.model", models[name]))
 
 
 def _aggregate(key: str, config: ArmConfig, models: Mapping[str, ModelConfig], form: ScoreFormat | None) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from apportion.actors.registry import ENGINES, engines_for
+from apportion.actors.score_format import fetched_config, local_config
 from apportion.actors.spec import ModelSpec, Role
 from apportion.configs.room import build_gpus, build_replicas
 from apportion.configs.rules import at_least, known_name, more_than_zero
@@ -97,6 +100,17 @@ def _model_path(key: str, config: ModelConfig) -> str:
         )
     what = "is a file" if path.exists() else "is not there"
     raise ModelError(f"{key}.model: the model folder {path} {what}; give a Hugging Face model folder or a hub id")
+
+
+def model_config_of(key: str, config: ModelConfig) -> Mapping[str, Any] | None:
+    """config.json of a model of an engine that takes hub ids; fetched from the hub where only that has it.
+
+    None where it cannot be had: whoever describes the model says why.
+    """
+    folder = find_file(key, config.model)
+    if Path(folder).is_dir() or not _HUB_ID.fullmatch(config.model):
+        return local_config(folder)
+    return local_config(config.model) or fetched_config(config.model, config.engine_args.get("revision"))
 
 
 def _cached(hub_id: str) -> Path | None:

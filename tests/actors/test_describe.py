@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from actor_world import conversation
 
-from apportion.actors.describe import active_parameters, describe, tensor_sizes
+from apportion.actors.describe import describe, tensor_sizes
+from apportion.actors.parameters import active_parameters
 from apportion.actors.spec import ModelSpec, Role
 from apportion.errors import EngineError, ModelError
 from apportion.types import Message
@@ -67,6 +68,21 @@ def test_a_mixture_counts_the_experts_a_token_visits(tmp_path: Path) -> None:
     config = {"num_experts": 8, "num_experts_per_tok": 2}
     tensors = [entry for file in sorted(tmp_path.glob("*.safetensors")) for entry in tensor_sizes(file)]
     assert active_parameters(config, tensors, Role.POLICY) == 40 + 2 * 20 + 9
+
+
+def test_a_model_that_lacks_files_of_its_index_is_named(policy_folder: Path, tmp_path: Path) -> None:
+    """A download that was cut short would count fewer parameters, and cost less."""
+    folder = tmp_path / "cut"
+    shutil.copytree(policy_folder, folder)
+    whole = {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": whole}))
+    with pytest.raises(ModelError, match=r"has no model-00002-of-00002\.safetensors \(1 files"):
+        describe(spec_of(folder))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model.safetensors"}}))
+    assert describe(spec_of(folder)).profile().layers == 2
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ModelError, match="is no index of weights"):
+        describe(spec_of(folder))
 
 
 def test_context_is_the_least_of_what_limits_it(policy_folder: Path, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_a_search_needs_scores_of_steps(tmp_path: Path, strategy: str) -> None:
         ("models.small.engine_args.max_num_seqs=8", r"give models\.small\.max_batch instead"),
         ("models.small.engine_args.logprobs=0", r"logprobs is 0, but must be a whole number of at least 1"),
         ("models.small.engine_args.skip_tokenizer_init=true", r"cannot be set: stop strings need the tokenizer"),
+        ("models.small.engine_args.hf_token=hf_secret", r"hf_token cannot be set: .*environment variable HF_TOKEN"),
     ],
 )
 def test_what_is_wrong_is_named(override: str, message: str) -> None:
@@ -66,3 +67,35 @@ def test_a_scorer_of_no_known_format_is_refused(tmp_path: Path) -> None:
     many = write_config(tmp_path / "many", "LlamaForSequenceClassification", num_labels=5)
     with pytest.raises(ConfigError, match="has 5 labels"):
         job(many)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_verifier_of_the_hub_is_read_as_its_folder_would_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    """Whether its files are here already or are fetched: the first run and the second choose alike."""
+    import huggingface_hub
+    import huggingface_hub.constants
+
+    snapshot = tmp_path / "cache" / "models--some--prm" / "snapshots" / "abc"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+    def fetch(hub_id: str, file: str, revision: str | None = None) -> str:
+        assert (hub_id, file, revision) == ("some/prm", "config.json", None)
+        assert not cached
+        return write_snapshot()
+
+    def write_snapshot() -> str:
+        snapshot.mkdir(parents=True)
+        (snapshot / "config.json").write_text(json.dumps({"architectures": ["Qwen2ForPrmModel"]}))
+        (snapshot.parent.parent / "refs").mkdir()
+        (snapshot.parent.parent / "refs" / "main").write_text("abc")
+        return str(snapshot / "config.json")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    if cached:
+        write_snapshot()
+    for _ in range(2):
+        arms = job("models.prm.aggregate=null", "models.prm.model=some/prm").arms
+        assert [arm.aggregate for arm in arms] == ["mean", "mean"]
+        cached = True

@@ -131,7 +131,7 @@ def test_a_job_with_beams_keeps_a_dollar_budget(url: str, tmp_path: Path) -> Non
         for n in range(6)
     ]
     (tmp_path / "d.jsonl").write_text("".join(f"{json.dumps(story)}\n" for story in stories))
-    args = {**spec(url).engine_args, "api": "completions"}
+    args = {**spec(url).engine_args, "api": "completions", "server": "vllm"}
     prices = {"dollars_per_million_input": 1.0, "dollars_per_million_output": 4.0}
     beam = {"strategy": "beam_search", "verifier": "prm", "select": "weighted", "n": [4], "width": 2}
     config = {
