@@ -104,14 +104,8 @@ def budgets_of(stand: Stand, found: Strategies) -> tuple[float, ...]:
     """From one sample of the cheapest arm, its prompt read, to what best-of-N was recorded to."""
     deck = found.pool.decks[VOTE]
     most = float(sampled_cost(deck, int(deck.sizes.max())).mean())
-    cheapest = min(least_costs(found.pool.only(found.arms), Unit.FLOPS), key=lambda name: _least(found, name))
-    return spread(LEAST * _least(found, cheapest), most, stand.budgets)
-
-
-def _least(found: Strategies, name: str) -> float:
-    deck = found.pool.decks[name]
-    reading = 0.0 if deck.reuse is None else float(deck.reuse.prompt.mean())
-    return reading + least_costs(found.pool.only([name]), Unit.FLOPS)[name]
+    least = min(least_costs(found.pool.only(found.arms), Unit.FLOPS).values())
+    return spread(LEAST * least, most, stand.budgets)
 
 
 def saved(curves: Frontiers) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def parted(rows: Sequence[Row], responses: Sequence[Row], texts: Mapping[str, st
         length = models[0].count_prompt((Message("user", texts[row["prompt_id"]]),))
         each = [float(model.profile().flops(row["tokens"], attended(length, row["tokens"]))) for model in models]
         reading = sum(float(model.profile().flops(length, attended(0, length))) for model in models)
-        charged += row["cost_flops"]
+        charged += row["cost_flops"] + (row["prompt_flops"] if seen == 0 else 0.0)
         row |= {"prompt_flops": reading, "verify_flops": sum(each[1:]), "cost_flops": sum(each)}
         paid += each[0] + (sum(each[1:]) if row["like"] == seen else 0.0) + (reading if seen == 0 else 0.0)
     if abs(paid / charged - 1.0) > AGREES:

@@ -2,8 +2,8 @@
 
 A pool is a folder with prompts.parquet (`prompt_id, text, reference`) and candidates.parquet (`prompt_id, arm, index,
 answer, correct, tokens, score, self_certainty, cost_usd`; null where unknown), and where `apportion calibrate` wrote
-it, what each candidate was charged (`cost_tokens, cost_flops`). A pool may say what engines do once and keep (`Reuse`),
-and have hidden.parquet with the prompts' hidden states (`apportion.difficulty.hidden`). An answer that is null was not
+it, what each candidate was charged (`cost_tokens, cost_flops`) and what engines did once and kept (`Reuse`). A pool may
+have hidden.parquet with the prompts' hidden states (`apportion.difficulty.hidden`). An answer that is null was not
 parsed and agrees with nothing. Pools are fitted on (`apportion.difficulty.fit`) and replayed
 (`apportion.scheduler.frontier`).
 """
@@ -30,16 +30,29 @@ NEEDED = ("prompt_id", "arm", "answer", "correct")
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """What of an arm's FLOPs is paid once, in FLOPs: columns `prompt_flops, verify_flops, like` of a pool.
+    """What of an arm's cost is paid once: columns `prompt_flops, prompt_tokens, verify_flops, like` of a pool.
 
-    `prompt` is what reading the prompt costs beside the candidates, however many, [prompts]. `once` is the part of a
-    candidate's cost that is not paid again for an equal response, verification, and `like` numbers each prompt's
-    distinct responses, [candidates].
+    `prompt` is what reading the prompt costs beside the candidates, however many, in FLOPs, and `prompt_tokens` in
+    tokens, None where that is not known, [prompts]. `once` is the part of a candidate's FLOPs that is not paid again
+    for an equal response, verification, and `like` numbers each prompt's distinct responses, [candidates].
     """
 
     prompt: Floats
     once: Floats
     like: Ints
+    prompt_tokens: Floats | None = None
+
+    def reading(self, unit: Unit) -> Floats:
+        """What reading each prompt costs beside the candidates, [prompts]; 0 in units in which that is not known."""
+        if unit is Unit.FLOPS:
+            return self.prompt
+        known = self.prompt_tokens if unit is Unit.TOKENS else None
+        return np.zeros(len(self.prompt)) if known is None else known
+
+    def part(self, prompts: Ints) -> Reuse:
+        """That of some prompts, whose candidates were chosen already."""
+        tokens = None if self.prompt_tokens is None else self.prompt_tokens[prompts]
+        return replace(self, prompt=self.prompt[prompts], prompt_tokens=tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +62,8 @@ class Deck:
     Prompt i has the candidates `begin[i] : begin[i + 1]`. `answer` numbers each prompt's answers, the same in all
     decks of a pool, -1 where unparsed; `score` and `dollars` are nan where unknown; `tokens` is the length of the
     response itself, nan where unknown. `charged` (tokens) and `flops` are its share of what its purchase cost: prompt,
-    branches given up and verifier included; None where nothing was recorded. Where `reuse` is known `flops` leaves the
-    prompt out and is what a response costs that no other is like.
+    branches given up and verifier included; None where nothing was recorded. Where `reuse` is known they leave out what
+    it says of the prompt, and `flops` is what a response costs that no other is like.
     """
 
     arm: str
@@ -99,7 +112,7 @@ class Deck:
         chosen = self.taken(rows, begin)
         if chosen.reuse is None:
             return chosen
-        return replace(chosen, reuse=replace(chosen.reuse, prompt=chosen.reuse.prompt[prompts]))
+        return replace(chosen, reuse=chosen.reuse.part(prompts))
 
     def taken(self, rows: Ints, begin: Ints) -> Deck:
         """The deck of these candidates of the same prompts, which belong to them as `begin` says."""
@@ -114,7 +127,7 @@ class Deck:
             self.dollars[rows],
             None if self.charged is None else self.charged[rows],
             None if self.flops is None else self.flops[rows],
-            None if reuse is None else Reuse(reuse.prompt, reuse.once[rows], reuse.like[rows]),
+            None if reuse is None else replace(reuse, once=reuse.once[rows], like=reuse.like[rows]),
             None if self.certainty is None else self.certainty[rows],
         )
 
@@ -210,17 +223,23 @@ def _deck(arm: str, columns: dict[str, list[Any]], numbers: Ints, rows: Ints, wh
         dollars=known("cost_usd"),
         charged=_whole(known("cost_tokens")),
         flops=_whole(known("cost_flops")),
-        reuse=_reuse(begin, *map(known, ("prompt_flops", "verify_flops", "like"))),
+        reuse=_reuse(begin, *map(known, ("prompt_flops", "prompt_tokens", "verify_flops", "like"))),
         certainty=_some(known("self_certainty")),
     )
 
 
-def _reuse(begin: Ints, prompt: Floats, once: Floats, like: Floats) -> Reuse | None:
-    """None where the columns are not there, or not whole; a prompt without candidates costs nothing to read."""
-    if not len(prompt) or not all(np.isfinite(column).all() for column in (prompt, once, like)):
+def _reuse(begin: Ints, prompt: Floats, tokens: Floats, once: Floats, like: Floats) -> Reuse | None:
+    """None where prompts are not told of; a prompt without candidates costs nothing to read.
+
+    Where nothing is told of equal responses, none are equal.
+    """
+    if not len(prompt) or not np.isfinite(prompt).all():
         return None
-    first = np.minimum(begin[:-1], len(prompt) - 1)
-    return Reuse(np.where(np.diff(begin) > 0, prompt[first], 0.0), once, like.astype(np.int64))
+    first, some = np.minimum(begin[:-1], len(prompt) - 1), np.diff(begin) > 0
+    if not (np.isfinite(once).all() and np.isfinite(like).all()):
+        once, like = np.zeros(len(prompt)), np.arange(float(len(prompt)))
+    reading = np.where(some, tokens[first], 0.0) if np.isfinite(tokens).all() else None
+    return Reuse(np.where(some, prompt[first], 0.0), once, like.astype(np.int64), reading)
 
 
 def _whole(cost: Floats) -> Floats | None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from apportion.costs import Unit
 from apportion.difficulty.hidden import HiddenStates
 from apportion.difficulty.pools import Deck, Floats, Ints, Pool, Reuse
 from apportion.errors import DataError, nearest
@@ -96,6 +97,7 @@ def _join(arm: str, parts: Sequence[tuple[Deck, Ints, Ints]], prompts: int) -> D
         return column(name) if all(getattr(deck, name) is not None for deck, _, _ in parts) else None
 
     apart = {deck.reuse is None for deck, _, _ in parts}
+    apart_tokens = {deck.reuse is None or deck.reuse.prompt_tokens is None for deck, _, _ in parts}
     return Deck(
         arm,
         begin,
@@ -104,8 +106,8 @@ def _join(arm: str, parts: Sequence[tuple[Deck, Ints, Ints]], prompts: int) -> D
         column("tokens"),
         column("score"),
         column("dollars"),
-        charged("charged"),
         # Where some leave the prompt out and some do not, they are not to be compared.
+        charged("charged") if len(apart_tokens) == 1 else None,
         charged("flops") if len(apart) == 1 else None,
         None if True in apart else _reuse(parts, order, prompts),
         _certainty([deck for deck, _, _ in parts], order),
@@ -114,15 +116,16 @@ def _join(arm: str, parts: Sequence[tuple[Deck, Ints, Ints]], prompts: int) -> D
 
 def _reuse(parts: Sequence[tuple[Deck, Ints, Ints]], order: Ints, prompts: int) -> Reuse:
     """What is paid once, of decks that all know it; responses of two decks are not known to be alike."""
-    prompt, once, like, offset = np.zeros(prompts), [], [], 0
+    prompt, tokens, once, like, offset = np.zeros(prompts), np.zeros(prompts), [], [], 0
     for deck, place, _ in parts:
         own = deck.reuse
         assert own is not None
         np.maximum.at(prompt, place, own.prompt[deck.owner])
+        np.maximum.at(tokens, place, own.reading(Unit.TOKENS)[deck.owner])
         once.append(own.once)
         like.append(own.like + offset)
         offset += int(own.like.max(initial=-1)) + 1
-    return Reuse(prompt, np.concatenate(once)[order], np.concatenate(like)[order])
+    return Reuse(prompt, np.concatenate(once)[order], np.concatenate(like)[order], tokens)
 
 
 def _certainty(decks: Sequence[Deck], order: Ints) -> Floats | None:

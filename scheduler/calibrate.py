@@ -26,6 +26,7 @@ from apportion.scheduler.assemble import Prepared, prepare
 from apportion.scheduler.calibration import independent, script
 from apportion.scheduler.candidates import write_table
 from apportion.scheduler.journal import read_states
+from apportion.scheduler.once import PROMPT_COLUMNS, part_prompts
 from apportion.scheduler.outputs import CANDIDATES, CONFIG, JOURNAL, read_summary
 from apportion.scheduler.progress import Display
 from apportion.scheduler.solve import run_prepared
@@ -153,6 +154,7 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
     rows = table.to_pylist()
     place = {prompt.id: at for at, prompt in enumerate(prepared.dataset.prompts)}
     rows.sort(key=lambda row: (place[row["prompt_id"]], row["purchase"]))
+    part_prompts(rows, prepared, place)
     numbers: Counter[tuple[str, str]] = Counter()
     bought: dict[str, Counter[tuple[str, int]]] = defaultdict(Counter)
     for row in rows:
@@ -160,7 +162,7 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
         row["arm"] = pool_arm(row["arm"], row["n"], dealt[row["arm"]])
         row["index"] = numbers[row["prompt_id"], row["arm"]]
         numbers[row["prompt_id"], row["arm"]] += 1
-        for name in _COSTS:
+        for name in (*_COSTS, *PROMPT_COLUMNS):
             # A model without a price, or an engine that measures no time, costs nothing that could be compared.
             row[name] = row[name] or None
     rows.sort(key=lambda row: (place[row["prompt_id"]], row["arm"], row["index"]))
@@ -182,7 +184,7 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
             ("score", pa.float64()),
             ("self_certainty", pa.float64()),
             ("n", pa.int32()),
-            *((name, pa.float64()) for name in _COSTS),
+            *((name, pa.float64()) for name in (*_COSTS, *PROMPT_COLUMNS)),
         ]
     )
     if spec.looks_at is not None:

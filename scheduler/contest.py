@@ -234,8 +234,17 @@ def mean_costs(pool: Pool, unit: Unit) -> dict[str, float]:
 
 
 def least_costs(pool: Pool, unit: Unit) -> dict[str, float]:
-    """What the least purchase of each arm costs on average: one candidate, or a search whole."""
-    return {name: search_size(name) * cost for name, cost in mean_costs(pool, unit).items()}
+    """What the least purchase of each arm costs on average: one candidate, or a search whole, and its prompt."""
+    return {
+        name: search_size(name) * cost + _reading(pool.decks[name], unit)
+        for name, cost in mean_costs(pool, unit).items()
+    }
+
+
+def _reading(deck: Deck, unit: Unit) -> float:
+    """Mean cost of reading a prompt that has candidates."""
+    some = deck.sizes > 0
+    return 0.0 if deck.reuse is None or not some.any() else float(deck.reuse.reading(unit)[some].mean())
 
 
 def spread(pool: Pool, unit: Unit, count: int) -> tuple[float, ...]:
@@ -247,6 +256,7 @@ def spread(pool: Pool, unit: Unit, count: int) -> tuple[float, ...]:
             spent = float(len(deck.correct))
         else:
             spent = float(lengths_of(pool.name, deck, unit).sum()) * GRAINS[unit]
+            spent += 0.0 if deck.reuse is None else float(deck.reuse.reading(unit).sum())
         whole = max(whole, spent / len(pool.ids))
     return tuple(np.geomspace(min(each.values()), max(whole, min(each.values())), count).tolist())
 

@@ -205,9 +205,9 @@ class Table:
 
 def _reading(deck: Deck, unit: Unit) -> Ints:
     """What reading each prompt takes of a budget in `unit`, beside the candidates, [prompts]."""
-    if unit is not Unit.FLOPS or deck.reuse is None:
+    if deck.reuse is None:
         return np.zeros(len(deck.sizes), dtype=np.int64)
-    return np.rint(deck.reuse.prompt / GRAINS[unit]).astype(np.int64)
+    return np.rint(deck.reuse.reading(unit) / GRAINS[unit]).astype(np.int64)
 
 
 def lengths_of(pool: str, deck: Deck, unit: Unit) -> Ints:

@@ -20,7 +20,7 @@ from typing import Any
 from apportion.codec import EMBEDDED, decode_reply, encode_reply, encode_usage
 from apportion.errors import JournalError
 from apportion.scheduler.events import Event, Failed, Granted, Lost, Replied, RequestId
-from apportion.types import Embedded, Purchase, Usage
+from apportion.types import Embedded, Purchase, Reply, Usage
 
 FORMAT = "4"
 """Raised whenever replaying an older journal would give other decisions or fail."""
@@ -151,20 +151,30 @@ class _Transaction:
         self._db.execute("COMMIT" if kind is None else "ROLLBACK")
 
 
-def read_states(path: Path) -> Iterator[tuple[RequestId, Embedded]]:
-    """The hidden states of a journal, whatever job it is of. Raises JournalError where there is no journal."""
+def read_replies(path: Path, beginning: str = "") -> Iterator[tuple[RequestId, Reply]]:
+    """The replies of a journal, whatever job it is of, or those whose text begins so.
+
+    Raises JournalError where there is no journal.
+    """
     if not path.is_file():
-        raise JournalError(f"{path} is not there, and hidden states are kept nowhere else; record again, elsewhere")
+        raise JournalError(
+            f"{path} is not there, and what engines replied is kept nowhere else; record again, elsewhere"
+        )
     db = sqlite3.connect(path)
     try:
         for request, body in db.execute(
-            "SELECT request, body FROM events WHERE kind = 'replied' AND body LIKE ? ORDER BY seq", (EMBEDDED + "%",)
+            "SELECT request, body FROM events WHERE kind = 'replied' AND body LIKE ? ORDER BY seq", (beginning + "%",)
         ):
-            reply = decode_reply(body)
-            if isinstance(reply, Embedded):
-                yield RequestId.parse(request), reply
+            yield RequestId.parse(request), decode_reply(body)
     finally:
         db.close()
+
+
+def read_states(path: Path) -> Iterator[tuple[RequestId, Embedded]]:
+    """The hidden states of a journal. Raises as `read_replies` does."""
+    for name, reply in read_replies(path, EMBEDDED):
+        if isinstance(reply, Embedded):
+            yield name, reply
 
 
 def _encode(event: Event) -> tuple[str, str, str]:

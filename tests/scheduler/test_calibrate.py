@@ -16,9 +16,12 @@ import pytest
 import yaml
 
 from apportion.configs.build import load_job
+from apportion.costs import Unit
 from apportion.difficulty.pools import read_pool
 from apportion.errors import BudgetError, ConfigError, DataError, RunDirectoryError
 from apportion.scheduler.calibrate import Recorded, calibrate
+from apportion.scheduler.frontier import replay
+from apportion.scheduler.solve import run_job
 
 PROMPTS = 8
 CONFIG: dict[str, Any] = {
@@ -101,12 +104,44 @@ def test_candidates_are_judged_and_share_what_their_purchase_cost(job: Path) -> 
     for row in rows:
         places.setdefault((row["prompt_id"], row["arm"]), []).append(row["index"])
     assert all(found == list(range(len(found))) for found in places.values())
-    for column, unit in (("cost_tokens", "tokens"), ("cost_usd", "dollars"), ("cost_flops", "flops")):
-        assert sum(row[column] for row in rows) == pytest.approx(recorded.summary["spent"][unit])
+    for column, unit in (("tokens", "tokens"), ("usd", "dollars"), ("flops", "flops")):
+        # Prompts that were read once for several samples are told apart.
+        once = {(row["prompt_id"], row["arm"]): row.get(f"prompt_{column}") or 0.0 for row in rows}
+        whole = sum(row[f"cost_{column}"] for row in rows) + sum(once.values())
+        assert whole == pytest.approx(recorded.summary["spent"][unit])
+        assert {arm for (_, arm), paid in once.items() if paid} == (set() if column == "usd" else {"vote", "best"})
     beam, vote = (
         np.mean([row["cost_tokens"] / row["tokens"] for row in rows if row["arm"] == a]) for a in ("beam@8", "vote")
     )
     assert beam > 1.5 * vote, "a search pays for the beginnings it gave up, and its verifier"
+
+
+@pytest.mark.parametrize("unit", [Unit.FLOPS, Unit.TOKENS])
+def test_one_sample_of_a_replay_costs_what_it_costs_in_a_job(job: Path, unit: Unit) -> None:
+    """Recorded six at a time, for which the engines read each prompt once."""
+    vote = {"strategy": "best_of_n", "policy": "small", "verifier": "prm", "select": "weighted", "n": [1, 6]}
+    config = {
+        **CONFIG,
+        "budget": {"amount": 1e15, "unit": unit.value},
+        "models": {
+            "small": {"model": "lab:small", "step_separator": "\n"},
+            "prm": {"model": "lab:prm", "role": "scorer"},
+        },
+        "arms": {"vote": {**vote, "max_tokens": 96}},
+    }
+    calibrate(load_job(config))
+    pool = read_pool(job / "pool")
+    config["arms"]["vote"]["n"] = [1]
+    summary = run_job(load_job({**config, "allocation": {"policy": "uniform", "n": 1}}))
+    deck = pool.decks["vote"]
+    assert deck.reuse is not None
+    # The same first response of each prompt.
+    found = deck.cost(unit)[deck.begin[:-1]].sum() + deck.reuse.reading(unit).sum()
+    assert found == pytest.approx(summary["spent"][unit.value], rel=0.15)
+    assert deck.cost(unit)[deck.begin[:-1]].sum() < 0.7 * found
+    whole = deck.cost(unit).sum() + deck.reuse.reading(unit).sum()
+    dealt = replay(pool, ["vote"], "uniform", [1e15], repeats=1, unit=unit)
+    assert dealt.costs.sum() == pytest.approx(whole, rel=1e-2)
 
 
 def test_what_costs_nothing_has_an_unknown_price(job: Path) -> None:
