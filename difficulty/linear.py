@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 STRENGTHS = (1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0)
 FOLDS = 5
+SURE = 1.0
+"""A model is taken where it gains so many standard errors on prompts that it was neither fitted nor chosen on."""
 FEWEST_PROMPTS = 10 * FOLDS
 """Folds of fewer prompts than ten tell no penalty from another."""
 LEAST_MEAN, MOST_MEAN = 0.02, 0.98
@@ -75,33 +77,44 @@ def fit_linear(columns: Floats, right: Floats, tried: Floats, prior: Floats) -> 
     """Fit to prompts of whose `tried` candidates `right` were right; `prior` is the dataset's, [POINTS]."""
     from sklearn.model_selection import KFold
 
-    like = np.exp(right[:, None] * np.log(PASS) + (tried - right)[:, None] * np.log1p(-PASS))
-    plain = float(np.log(like @ prior).mean())
+    log = right[:, None] * np.log(PASS) + (tried - right)[:, None] * np.log1p(-PASS)
+    # Thousands of candidates are too unlikely for a float: each prompt's likelihoods are relative to its largest.
+    peak = log.max(axis=1)
+    like = np.exp(log - peak[:, None])
+    each = np.log(like @ prior)
+    plain = float((each + peak).mean())
     if len(columns) < FEWEST_PROMPTS:
         return LinearFit(None, plain, plain)
     center, scale = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-6)
     standard = (columns - center) / scale
     target = (right + 0.5) / (tried + 1.0)
-    best = (plain, 0.0, 0.0)
     held = np.empty((len(PENALTIES), len(columns)))
-    for train, test in KFold(FOLDS, shuffle=True, random_state=0).split(standard):
+    folds = list(KFold(FOLDS, shuffle=True, random_state=0).split(standard))
+    for train, test in folds:
         for at, (coefficients, intercept) in enumerate(ridge(standard[train], target[train], tried[train], PENALTIES)):
             held[at, test] = standard[test] @ coefficients + intercept
+    tried_settings, scores = [], []
     for penalty, said in zip(PENALTIES, held, strict=True):
         for strength in STRENGTHS:
             given = beta_on_grid(np.clip(said, LEAST_MEAN, MOST_MEAN), strength)
             mixed = given / given.mean(axis=0) * prior
             mixed /= mixed.sum(axis=1, keepdims=True)
-            score = float(np.log((like * mixed).sum(axis=1)).mean())
-            best = max(best, (score, penalty, strength))
-    score, penalty, strength = best
-    if penalty == 0.0:
+            tried_settings.append((penalty, strength))
+            scores.append(np.log((like * mixed).sum(axis=1)))
+    gains = np.array(scores) - each
+    # The best of many settings is the luckiest, too: what it gains is told on folds that had no part in the choice.
+    honest = np.empty(len(columns))
+    for train, test in folds:
+        honest[test] = gains[gains[:, train].mean(axis=1).argmax(), test]
+    gain, error = float(honest.mean()), float(honest.std(ddof=1) / np.sqrt(len(honest)))
+    if gain <= SURE * error:
         return LinearFit(None, plain, plain)
+    penalty, strength = tried_settings[int(gains.mean(axis=1).argmax())]
     ((coefficients, intercept),) = ridge(standard, target, tried, [penalty])
     told = tuple(map(float, coefficients))
     model = LinearPrior(tuple(center.tolist()), tuple(scale.tolist()), told, intercept, strength, (1.0,) * POINTS)
     average = beta_on_grid(model.said(columns), strength).mean(axis=0)
-    return LinearFit(replace(model, average=tuple(average.tolist())), score, plain)
+    return LinearFit(replace(model, average=tuple(average.tolist())), plain + gain, plain)
 
 
 def ridge(columns: Floats, target: Floats, weight: Floats, penalties: Sequence[float]) -> list[tuple[Floats, float]]:

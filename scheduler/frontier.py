@@ -65,12 +65,16 @@ class Frontier:
     def interval(self) -> tuple[Floats, Floats]:
         """The 90% interval of the mean over prompts like these, [budgets] each.
 
-        Normal, with the prompts as units: repeats of a prompt are no further evidence about other prompts.
+        Normal, with the prompts as units: repeats of a prompt are no further evidence about other prompts. As ten
+        prompts that are all right do not say that every prompt is, some are added that are half right and half wrong
+        (Agresti and Coull 1998).
         """
         mean, prompts = self.values.mean(axis=1), self.values.shape[1]
-        deviation = self.values.std(axis=1, ddof=1) if prompts > 1 else np.zeros(len(mean))
-        half = NINETY * deviation / np.sqrt(prompts)
-        return np.maximum(mean - half, 0.0), np.minimum(mean + half, 1.0)
+        added, whole = NINETY**2, prompts + NINETY**2
+        center = (self.values.sum(axis=1) + 0.5 * added) / whole
+        square = ((self.values**2).sum(axis=1) + 0.5 * added) / whole
+        half = NINETY * np.sqrt(np.maximum(square - center**2, 0.0) / whole)
+        return np.maximum(np.minimum(center - half, mean), 0.0), np.minimum(np.maximum(center + half, mean), 1.0)
 
 
 def replay(

@@ -330,8 +330,16 @@ def test_the_interval_is_over_prompts() -> None:
     low, high = (found := replay(pool, ["small"], "uniform", [4.0], repeats=8, unit=Unit.SAMPLES)).interval()
     mean = found.values[0].mean()
     assert found.accuracy[0].mean() == pytest.approx(mean)
-    assert high[0] - mean == pytest.approx(1.645 * found.values[0].std(ddof=1) / 50**0.5, rel=1e-3)
-    assert mean - low[0] == pytest.approx(high[0] - mean)
+    assert high[0] - low[0] == pytest.approx(2 * 1.645 * found.values[0].std(ddof=1) / 50**0.5, rel=0.1)
+    assert low[0] < mean < high[0]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_ten_prompts_that_are_all_alike_say_little_of_others(value: float) -> None:
+    found = replay(make_pool(10, {"small": 2}), ["small"], "uniform", [1.0], repeats=1, unit=Unit.SAMPLES)
+    low, high = replace(found, values=np.full((1, 10), value)).interval()
+    assert low[0] == pytest.approx(max(0.0, value - 0.26), abs=0.05)
+    assert high[0] == pytest.approx(min(1.0, value + 0.26), abs=0.05)
 
 
 def test_objectives_are_written_with_their_number() -> None:
