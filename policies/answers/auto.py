@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from apportion.policies.answers.locate import compiled, locate, tidy
 from apportion.policies.answers.math import same_formula
-from apportion.policies.answers.number import NumberAnswer, bare_number, read_number, write_number
+from apportion.policies.answers.number import INTEGER, bare_number, write_number
+from apportion.policies.answers.quantity import read_quantity
 from apportion.policies.answers.text import TextAnswer
 
-_LATEX = re.compile(r"[\\^]|\d\s*[-+*/]\s*[\w(]|[\w)]\s*[*=]\s*\w")
-_NUMERIC = re.compile(r"^(?:[A-Za-z]\w{0,20}\s*=\s*)?[-+−]?\s?[$€£]?\s?-?(?:\\?\$)?[\d.\\]")
+_FORMULA = re.compile(
+    r"[\\^]|\d\s*[-+*/]\s*[\w(]|[\w)]\s*[*=+]\s*\w|(?<![A-Za-z])[A-Za-z]\s*[-/]\s*\w|\d[A-Za-z!]|\d\s*,\s*[-+\d]"
+)
+"""What only formulas have: LaTeX, operators between terms, a letter after a digit, lists of numbers."""
+
 _TEXT = TextAnswer()
 
 
@@ -30,25 +35,23 @@ class AutoAnswer:
         found = locate(text, self.pattern)
         if found is None and self.pattern is None:
             found = bare_number(text)
-        if found is None:
-            return None
-        number = _number(found)
-        return number if number is not None else " ".join(found.split()) or None
+        if found is None or INTEGER.fullmatch(found):
+            return found
+        number = read_quantity(found)
+        return write_number(number) if number is not None else " ".join(found.split()) or None
 
     def same(self, left: str, right: str) -> bool:
         """Equality as numbers, else as formulas, else as text; a reference may be a worked solution."""
         left, right = tidy(left), tidy(right)
         if _TEXT.same(left, right):
             return True
-        first, second = _number(left), _number(right)
+        first, second = self._number(left), self._number(right)
         if first is not None and second is not None:
             return first == second
-        if _LATEX.search(left) or _LATEX.search(right):
-            return same_formula(left, right)
-        return first is not None and NumberAnswer().same(first, right)
+        return bool(_FORMULA.search(left) or _FORMULA.search(right)) and same_formula(left, right)
 
-
-def _number(text: str) -> str | None:
-    """The canonical number of a text that begins with one; a name with a digit in it ("Room 5") stays text."""
-    value = read_number(text) if _NUMERIC.match(text) else None
-    return None if value is None else write_number(value)
+    def _number(self, answer: str) -> Fraction | None:
+        value = read_quantity(answer)
+        if value is None and (extracted := self.extract(answer)) is not None:
+            value = read_quantity(extracted)
+        return value

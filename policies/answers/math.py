@@ -12,12 +12,13 @@ import logging
 import math
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
 from apportion.policies.answers.locate import READ_CHARACTERS, compiled, locate, tidy
-from apportion.policies.answers.number import read_number, write_number
+from apportion.policies.answers.number import INTEGER, write_number
+from apportion.policies.answers.quantity import read_quantity, without_unit
 
 FORMULA_CHARACTERS = 300
 """A longer formula is compared as text: final answers are shorter, and parsing grows faster than length."""
@@ -65,9 +66,9 @@ class MathAnswer:
         found = locate(text, self.pattern)
         if found is None and self.fallback == "last":
             found = _last_formula(text)
-        if not found:
-            return None
-        value = read_number(found)
+        if found is None or INTEGER.fullmatch(found):
+            return found
+        value = read_quantity(found)
         return write_number(value) if value is not None and "%" not in found else found
 
     def same(self, left: str, right: str) -> bool:
@@ -76,14 +77,16 @@ class MathAnswer:
 
 
 def same_formula(left: str, right: str) -> bool:
-    """Whether two formulas are equal: as text, as numbers, or by math-verify in either direction."""
-    if left == right or _SPACING.sub("", left) == _SPACING.sub("", right):
+    """Whether two formulas are equal: as numbers, as text, or by math-verify in either direction."""
+    if left == right:
+        return True
+    first, second = read_quantity(left), read_quantity(right)
+    if first is not None and second is not None and not any(sign in left + right for sign in "%="):
+        return first == second
+    if _SPACING.sub("", left) == _SPACING.sub("", right):
         return True
     if not (is_safe(left) and is_safe(right)):
         return False
-    first, second = read_number(left), read_number(right)
-    if first is not None and second is not None and not any(sign in left + right for sign in "%="):
-        return first == second
     golds, targets = _parsed(left), _parsed(right)
     if not golds or not targets:
         return False
@@ -155,12 +158,10 @@ def _parsed(formula: str) -> tuple[Any, ...]:
 
     Only its LaTeX grammar is used: its reader of plain expressions hands model text to sympy's `parse_expr`, an eval.
     """
-    from math_verify import LatexExtractionConfig, parse
+    from math_verify import parse
 
-    _quiet()
-    latex = "$" + formula.replace("$", "").replace("**", "^") + "$"
-    targets = [LatexExtractionConfig()]
-    return tuple(parse(latex, targets, fallback_mode="no_fallback", parsing_timeout=_alarm()))
+    latex = "$" + without_unit(formula.replace("\\$", "").replace("$", "")).replace("**", "^") + "$"
+    return tuple(parse(latex, [_grammar()], fallback_mode="no_fallback", parsing_timeout=_alarm()))
 
 
 def _verified(golds: tuple[Any, ...], targets: tuple[Any, ...]) -> bool:
@@ -170,6 +171,11 @@ def _verified(golds: tuple[Any, ...], targets: tuple[Any, ...]) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _quiet() -> None:
+def _grammar() -> Any:
+    """What math-verify reads: LaTeX with its letters kept. It takes the t of 5t and the m of 3m for units."""
+    from math_verify import LatexExtractionConfig
+
     # It warns about a disabled alarm and about every formula it cannot read; both are dealt with here.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
+    usual = LatexExtractionConfig()
+    return replace(usual, normalization_config=replace(usual.normalization_config, units=False))

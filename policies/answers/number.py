@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from apportion.policies.answers.locate import ANSWER_CHARACTERS, READ_CHARACTERS, compiled, locate, tidy
+from apportion.policies.answers.cues import ANSWER_CHARACTERS
+from apportion.policies.answers.locate import READ_CHARACTERS, compiled, places, tidy
 
 DIGITS = 200
 """A number of more digits is not read: no dataset has them, and arithmetic on hostile ones costs time."""
@@ -21,9 +22,15 @@ EXPONENT = 100
 DECIMALS = 12
 """A fraction that ends within so many decimals is written as a decimal."""
 
+FRACTIONS = (
+    (re.compile(r"(?<=[\w}])(?=\\[dt]?frac)"), " "),
+    (re.compile(r"\\[dt]?frac\s?\{\s?([-+]?\d{1,200})\s?\}\s?\{\s?(\d{1,200})\s?\}"), r"\1/\2"),
+    (re.compile(r"\\[dt]?frac\s?(\d)\s?(\d)(?!\d)"), r"\1/\2"),
+)
+"""Fractions of LaTeX, and how to write them with a stroke."""
+
 _LATEX = (
-    (re.compile(r"\\[dt]?frac\s?\{\s?([-+]?\d{1,200})\s?\}\s?\{\s?(\d{1,200})\s?\}"), r" \1/\2"),
-    (re.compile(r"\\[dt]?frac(\d)(\d)(?!\d)"), r" \1/\2"),
+    *FRACTIONS,
     (re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox)\s?\{([^{}]*)\}"), r" \1"),
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\\[,!;: ]|\\quad|~"), ""),
@@ -32,15 +39,16 @@ _LATEX = (
     (re.compile(r"\\circ\b|\^\\circ|\^\{\\circ\}"), ""),
     (re.compile(r"[−–]"), "-"),
 )
-_NUMBER = re.compile(
+NUMBER = re.compile(
     r"(?<![\w.^/])(?P<sign>[-+]\s?)?(?P<money>[$€£]\s?)?(?P<minus>-)?"
     r"(?:(?:(?P<whole>\d{1,200})\s)?(?P<top>\d{1,200})\s?/\s?(?P<bottom>\d{1,200})(?![\d/.])"
     r"|(?P<grouped>\d{1,3}(?:,\d{3})+(?:\.\d{1,200})?)(?![\d,]*\d)"
     r"|(?P<plain>\d{1,200}(?:\.\d{0,200})?|\.\d{1,200})(?:[eE](?P<power>[-+]?\d{1,4})(?![\w.]))?(?!\d))"
     r"\s?(?P<percent>%)?"
 )
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 """The canonical form of most answers there are: nothing has to be worked out of it."""
+
 _OPERATORS = re.compile(r"[\\^*_+=<>{}√π|]|\d")
 
 
@@ -48,19 +56,17 @@ def read_number(text: str, percent: str = "strip") -> Fraction | None:
     """The one number an answer's text states, in full; None where it states none, several, or an expression."""
     if len(text) > ANSWER_CHARACTERS:
         return None
-    for pattern, plain in _LATEX:
-        text = pattern.sub(plain, text)
-    text = text.rpartition("=")[2].strip()
-    match = _NUMBER.search(text)
+    text = _plain(text).rpartition("=")[2].strip()
+    match = NUMBER.search(text)
     if match is None or _OPERATORS.search(text[: match.start()] + " " + text[match.end() :]):
         return None
-    return _value(match, percent)
+    return number_value(match, percent)
 
 
 def bare_number(text: str) -> str | None:
     """The response itself where it is nothing but a number."""
     whole = tidy(text) if len(text) <= DIGITS else ""
-    return whole if _NUMBER.fullmatch(whole) else None
+    return whole if NUMBER.fullmatch(whole) else None
 
 
 def write_number(value: Fraction) -> str:
@@ -75,7 +81,8 @@ def write_number(value: Fraction) -> str:
     return f"{sign}{digits[:-DECIMALS]}.{digits[-DECIMALS:].rstrip('0')}"
 
 
-def _value(match: re.Match[str], percent: str) -> Fraction | None:
+def number_value(match: re.Match[str], percent: str = "strip", signed: bool = True) -> Fraction | None:
+    """The value of a match of `NUMBER`; without the sign before it where that is none."""
     part = match.groupdict()
     if part["top"]:
         if int(part["bottom"]) == 0:
@@ -90,8 +97,15 @@ def _value(match: re.Match[str], percent: str) -> Fraction | None:
         value = Fraction(part["plain"].rstrip(".") or "0") * Fraction(10) ** power
     if part["percent"] and percent == "ratio":
         value /= 100
-    negative = ((part["sign"] or "").strip() == "-") != bool(part["minus"])
-    return -value if negative else value
+    sign = (part["sign"] or "").strip() if signed else ""
+    return -value if (sign == "-") != bool(part["minus"]) else value
+
+
+def _plain(text: str) -> str:
+    """A text with its LaTeX rewritten, as far as numbers need it."""
+    for pattern, plain in _LATEX:
+        text = pattern.sub(plain, text)
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +126,19 @@ class NumberAnswer:
             compiled(self.pattern)
 
     def extract(self, text: str) -> str | None:
-        """The number in canonical form."""
-        place = locate(text, self.pattern)
-        if place is None and self.pattern is None:
-            place = bare_number(text)
-        if place is not None and _INTEGER.fullmatch(place):
-            return place
-        value = read_number(place, self.percent) if place is not None else None
-        if place is None and self.fallback == "last":
+        """The number in canonical form: of the last place that states one."""
+        place = None
+        for place in places(text, self.pattern):
+            if INTEGER.fullmatch(place):
+                return place
+            value = read_number(place, self.percent)
+            if value is not None:
+                return write_number(value)
+        if place is not None:
+            return None
+        whole = bare_number(text) if self.pattern is None else None
+        value = read_number(whole, self.percent) if whole is not None else None
+        if whole is None and self.fallback == "last":
             value = self._last(text)
         return None if value is None else write_number(value)
 
@@ -127,7 +146,7 @@ class NumberAnswer:
         """Whether both are the same number exactly; a reference may also be a worked solution with its answer."""
         if left == right:
             return True
-        if _INTEGER.fullmatch(left) and _INTEGER.fullmatch(right):
+        if INTEGER.fullmatch(left) and INTEGER.fullmatch(right):
             return False
         first, second = self._read(left), self._read(right)
         return first is not None and first == second
@@ -139,7 +158,13 @@ class NumberAnswer:
         return value
 
     def _last(self, text: str) -> Fraction | None:
+        text = _plain(text[-READ_CHARACTERS:])
         last = None
-        for match in _NUMBER.finditer(text[-READ_CHARACTERS:]):
+        for match in NUMBER.finditer(text):
             last = match
-        return None if last is None else _value(last, self.percent)
+        if last is None:
+            return None
+        # In running text a sign that stands off its number is a list's mark or an operator, as is one after a number.
+        off = (last["sign"] or "").endswith((" ", "\t", "\n"))
+        operator = text[: last.start()].rstrip(" ").endswith((*"0123456789", ")"))
+        return number_value(last, self.percent, signed=not (off or operator))

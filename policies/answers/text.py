@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from apportion.errors import ConfigError
-from apportion.policies.answers.locate import ANSWER_CHARACTERS, compiled, locate, tidy
+from apportion.policies.answers.cues import ANSWER_CHARACTERS
+from apportion.policies.answers.locate import compiled, locate, places, tidy
 
 LETTER_CHARACTERS = 20
 """A response that is nothing but a letter, with some wrapping, is no longer than this."""
@@ -63,12 +65,15 @@ class ChoiceAnswer:
             compiled(self.pattern)
 
     def extract(self, text: str) -> str | None:
-        """The letter the answer's text begins with or states alone, or that is all of the response."""
-        found = locate(text, self.pattern)
-        if found is None and self.pattern is None and len(text) <= LETTER_CHARACTERS:
+        """The letter of the last place that states one, or that is all of the response."""
+        place = None
+        for place in places(text, self.pattern):
+            if (letter := self._letter(place)) is not None:
+                return letter
+        if place is None and self.pattern is None and len(text) <= LETTER_CHARACTERS:
             whole = tidy(text)
-            found = whole if re.fullmatch(r"\(?[A-Za-z][).:]?", whole) else None
-        return None if found is None else self._letter(found)
+            return self._letter(whole) if re.fullmatch(r"\(?[A-Za-z][).:]?", whole) else None
+        return None
 
     def same(self, left: str, right: str) -> bool:
         """Whether both name the same letter."""
@@ -76,13 +81,26 @@ class ChoiceAnswer:
         return first is not None and first == self._letter(right)
 
     def _letter(self, text: str) -> str | None:
+        """The letter a text begins with, alone or marked as an option, or else the only one it states."""
         text = tidy(_LATEX_TEXT.sub(r"\1", text[:ANSWER_CHARACTERS]))
-        either = self.letters + self.letters.lower()
-        leading = re.fullmatch(rf"\(?([{either}])[).:]?", text) or re.match(
-            rf"\(([{either}])\)|([{either}])[).:]", text
-        )
-        if leading is not None:
-            return next(group for group in leading.groups() if group).upper()
-        # In a sentence only capitals count, not the article "A" or the pronoun "I", and two letters are no answer.
-        stated = set(re.findall(rf"(?<![\w'])(?![AI]\s+(?!and\b|or\b)[a-z])([{self.letters}])(?![\w'])", text))
-        return stated.pop() if len(stated) == 1 else None
+        option, another, stated = _letters(self.letters)
+        if (first := option.match(text)) is not None:
+            letter = next(group for group in first.groups() if group).upper()
+            return None if another.match(text, first.end()) else letter
+        found = set(stated.findall(text))
+        return found.pop() if len(found) == 1 else None  # two letters are no answer
+
+
+@lru_cache(maxsize=64)
+def _letters(letters: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Regexes for an option at the beginning, for another one after it, and for a letter in a sentence."""
+    either = letters + letters.lower()
+    named = r"(?:[Oo]ption|[Cc]hoice)\s{1,4}"
+    marked = rf"\(([{either}])\)|([{either}])[).:]"
+    # In a sentence only capitals count, and not the article "A" or the pronoun "I".
+    stated = rf"(?![AI]\s+(?!(?:and|or|is)\b)[a-z])([{letters}])(?![\w'])"
+    return (
+        re.compile(rf"\(?([{either}])$|(?:{named})?(?:{marked})|{named}([{either}])(?![\w'])"),
+        re.compile(rf"\s{{0,4}}(?:[,;/&]|and\b|or\b)\s{{0,4}}(?:{named})?(?:{marked}|{stated})"),
+        re.compile(rf"(?<![\w']){stated}"),
+    )

@@ -161,34 +161,6 @@ def test_ordinary_formulas_are_evaluated(formula: str) -> None:
     assert is_safe(formula)
 
 
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("Answer: B", "B"),
-        ("Answer: (b)", "B"),
-        ("\\boxed{\\text{C}}", "C"),
-        ("Answer: B) 42", "B"),
-        ("The correct answer is D.", "D"),
-        ("Answer: **C**", "C"),
-        ("Answer: A dog is what B shows", "B"),
-        ("Answer: I think so", None),
-        ("Answer: A or B", None),
-        ("Answer: Z", None),
-        (" (B) ", "B"),
-        ("B it is", None),
-    ],
-)
-def test_choice(text: str, answer: str | None) -> None:
-    assert answer_type("choice", {}).extract(text) == answer
-
-
-def test_choice_equality() -> None:
-    choice = answer_type("choice", {"letters": "ABCD"})
-    assert choice.same("B", "(B) forty-two")
-    assert not choice.same("B", "C")
-    assert not choice.same("nothing", "nothing")
-
-
 def test_text() -> None:
     plain = answer_type("text", {})
     assert plain.extract("Answer:  New \t York.") == "New York"
