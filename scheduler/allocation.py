@@ -57,6 +57,10 @@ class CostModel(Protocol):
         """`predict` for one prompt, in plain numbers: much quicker than an array of one."""
         ...
 
+    def known(self, arm: str) -> bool:
+        """Whether it was seen what an arm costs, or known beforehand."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -147,7 +151,7 @@ class Allocation(Protocol):
 
 @runtime_checkable
 class Closing(Protocol):
-    """An allocation policy whose price depends on which prompts still buy (see `apportion.scheduler.buyers`)."""
+    """An allocation policy whose decisions depend on which prompts still buy (see `apportion.scheduler.buyers`)."""
 
     def close(self, prompt: int) -> None:
         """The prompt is committed and buys nothing more, told to stop or not: it may have failed, or be too dear."""

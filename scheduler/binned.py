@@ -113,6 +113,10 @@ class Binned:
                 self._belief.observe(prompt, self._planned.arms.index(purchase.arm), candidates)
         self._moved = True
 
+    def close(self, prompt: int) -> None:
+        self._planned.close(prompt)
+        self._moved = True
+
     def reprice(self, available: float) -> None:
         """Plan once all probes are in, or no more came in since the last time: the rest cannot be had or paid for."""
         if not self._planning:

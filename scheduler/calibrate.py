@@ -150,8 +150,10 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
 
     spec = prepared.spec
     dealt = {arm.name: independent(arm) for arm in spec.arms}
-    table = pq.read_table(spec.output / CANDIDATES, columns=[*_READ, *_COSTS])
-    rows = table.to_pylist()
+    file = spec.output / CANDIDATES
+    columns = [name for name in pq.read_schema(file).names if name in (*_READ, *_COSTS, "cut")]
+    # What a failure or the end of the budget cut off is no sample of its arm: beginnings, and responses nobody scored.
+    rows = [row for row in pq.read_table(file, columns=columns).to_pylist() if not row.get("cut")]
     place = {prompt.id: at for at, prompt in enumerate(prepared.dataset.prompts)}
     rows.sort(key=lambda row: (place[row["prompt_id"]], row["purchase"]))
     part_prompts(rows, prepared, place)

@@ -104,6 +104,10 @@ class Calibration:
         if lost or self._step[prompt] == len(self._script):
             self._unfinished.discard(prompt)
 
+    def close(self, prompt: int) -> None:
+        """A prompt that failed buys nothing more, however many candidates it has."""
+        self._unfinished.discard(prompt)
+
     def reprice(self, available: float) -> None:
         """Nothing has a price."""
 

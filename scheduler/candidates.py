@@ -44,6 +44,7 @@ CANDIDATE_SCHEMA = pa.schema(
         ("cost_usd", pa.float64()),
         ("accepted", pa.bool_()),
         ("group", pa.int32()),
+        ("cut", pa.bool_()),
     ]
 )
 
@@ -68,8 +69,9 @@ RESULT_SCHEMA = pa.schema(
 
 def candidate_rows(committed: Committed, correct: Sequence[bool | None]) -> list[dict[str, Any]]:
     """One prompt's candidates as rows of candidates.parquet; `n` is what their purchase was of, and a candidate's cost
-    an equal share of all that its purchase cost, prompt, verifier and branches given up included. `accepted` is null
-    where the objective does not count candidates."""
+    an equal share of all that its purchase cost, prompt, verifier and branches given up included. `cut` is whether that
+    was cut off, so that a candidate may be the beginning of one. `accepted` is null where the objective does not count
+    candidates."""
     size = Counter(candidate.purchase for candidate in committed.candidates)
     accepted = committed.result.accepted
     rows = []
@@ -77,8 +79,9 @@ def candidate_rows(committed: Committed, correct: Sequence[bool | None]) -> list
         row, at = candidate_row(candidate, right), candidate.purchase
         row["n"] = committed.result.purchases[at].n
         row["accepted"] = None if accepted is None else candidate.index in accepted
-        if at < len(committed.paid):
-            cost, share = committed.paid[at], 1.0 / size[at]
+        row["cut"] = at < len(committed.ended) and committed.ended[at].cut
+        if at < len(committed.ended):
+            cost, share = committed.ended[at].cost, 1.0 / size[at]
             row["cost_tokens"], row["cost_flops"] = cost.tokens * share, cost.flops * share
             row["cost_gpu_seconds"], row["cost_usd"] = cost.gpu_seconds * share, cost.dollars * share
         rows.append(row)

@@ -127,7 +127,7 @@ class Counted:
             self._known.clear()
         active = self._buyers.active
         self._update(active)
-        steps = hulls(self.cost[active], self.gain[active])
+        steps = hulls(self.cost[active], self.gain[active], available)
         self._price = price_for(steps.ratio, steps.cost, max(0.0, available) * (1 + self._buyers.vain))
 
     def difficulty(self, prompt: int) -> float:

@@ -55,7 +55,7 @@ class Driver:
     """Runs one machine to its end. `sink` is given each committed prompt once, `watch` is called after each turn.
 
     With `ordered`, replies are handed over in the order in which their requests were sent, so the decisions do not
-    depend on timing; otherwise as they come.
+    depend on timing, nor on where a job was stopped; otherwise as they come.
     """
 
     def __init__(
@@ -72,6 +72,8 @@ class Driver:
         self._news = asyncio.Event()
         self._behind = False
         self._broken: BaseException | None = None
+        self._noted: set[RequestId] = set()
+        """of `_arrived`, those that are in the journal"""
         self._losses: Counter[RequestId] = Counter()
         self._tasks: set[asyncio.Future[Reply]] = set()
         if isinstance(backend, TellsLosses):
@@ -87,14 +89,21 @@ class Driver:
         def take(instructions: Iterable[Instruction]) -> None:
             for dispatch in self._carry_out(instructions, replaying=True):
                 waiting[dispatch.id] = dispatch
+                if self._ordered:
+                    self._sent.append(dispatch.id)
 
         take(self._machine.start())
         for event in self._journal.events():
-            take(self._machine.handle(event))
             if isinstance(event, Lost):
+                take(self._machine.handle(event))
                 self._losses[event.request] = event.attempt
-            else:
-                waiting.pop(event.request, None)
+                continue
+            # In order, what came too soon when the last session ended waits for its turn, as it did then.
+            self._arrived[event.request] = event
+            waiting.pop(event.request, None)
+            for due in self._take():
+                take(self._machine.handle(due))
+        self._noted = set(self._arrived)
         return list(waiting.values())
 
     async def run(self) -> None:
@@ -110,7 +119,7 @@ class Driver:
                 await self._work()
         finally:
             # What has arrived is paid for: a job that stops here finds it when it is run again.
-            self._journal.append(self._take())
+            self._note([*self._take(), *self._arrived.values()])
             for task in list(self._tasks):
                 task.cancel()
         self._machine.audit()
@@ -127,10 +136,14 @@ class Driver:
             if self._broken is not None:
                 raise self._broken
             events = self._take(EVENTS_A_TURN)
-            self._journal.append(events)
+            self._note(events)
             instructions = [instruction for event in events for instruction in self._machine.handle(event)]
             self._send(self._carry_out(instructions, replaying=False))
             self._watch()
+
+    def _note(self, events: Iterable[Event]) -> None:
+        """Make events durable that are not yet."""
+        self._journal.append([event for event in events if event.request not in self._noted])
 
     def _carry_out(self, instructions: Iterable[Instruction], replaying: bool) -> list[Dispatch]:
         grants: list[Granted] = []
@@ -148,9 +161,10 @@ class Driver:
         self._journal.record(grants)
         return dispatches
 
-    def _send(self, dispatches: Iterable[Dispatch]) -> None:
+    def _send(self, dispatches: Iterable[Dispatch], again: bool = False) -> None:
+        """Send requests; `again` those that have their place in the order already."""
         for dispatch in dispatches:
-            if self._ordered:
+            if self._ordered and not again:
                 self._sent.append(dispatch.id)
             task = asyncio.ensure_future(self._backend.submit(dispatch.request, dispatch.id.prompt))
             self._tasks.add(task)
@@ -158,17 +172,14 @@ class Driver:
 
     def _resume(self, waiting: list[Dispatch]) -> None:
         """Send what has no answer; what an earlier session had sent was lost with it."""
-        if not self._journal.sending():
-            self._send(waiting)
-            return
+        before = self._journal.sending()
         for dispatch in waiting:
-            if self._lose(dispatch.id, STOPPED):
-                self._send([dispatch])
+            if not before or self._lose(dispatch.id, STOPPED):
+                self._send([dispatch], again=True)
             else:
-                if self._ordered:
-                    self._sent.append(dispatch.id)
                 self._arrived[dispatch.id] = Failed(dispatch.id, UNCOVERED)
-                self._news.set()
+        if self._arrived:
+            self._news.set()
 
     def _lost_by_backend(self, request: Request, affinity: int, cause: str) -> bool:
         try:

@@ -26,7 +26,7 @@ from apportion.scheduler.reading import fixed_part
 from apportion.types import Candidate
 
 BOUNDED = frozenset({Unit.TOKENS, Unit.FLOPS, Unit.SAMPLES})
-CORRECTION_WEIGHT = 8.0
+CORRECTION_WEIGHT = 2.0
 """The correction factor starts at 1 with the weight of this many purchases."""
 
 
@@ -65,7 +65,7 @@ class ExpectedCosts:
         prompts = len(next(iter(prompt_tokens.values())))
         # Responses that two models write are as long as neither's.
         self._writers = {arm.name: "+".join(arm.writers) for arm in arms}
-        guess = first_guess or {}
+        guess = self._told = first_guess or {}
         known = {self._writers[arm.name]: guess[arm.name] for arm in reversed(arms) if arm.name in guess}
         self._lengths = ResponseLengths(prompts, list(dict.fromkeys(self._writers.values())), known)
         self._corrections = {arm.name: _Correction() for arm in arms}
@@ -85,6 +85,10 @@ class ExpectedCosts:
     def predict_one(self, prompt: int, arm: str, n: int) -> float:
         """`predict` for one prompt."""
         return self._uncorrected(prompt, arm, n) * self._corrections[arm].factor
+
+    def known(self, arm: str) -> bool:
+        """Whether it was seen what an arm costs, or how long its responses are was known beforehand."""
+        return self._corrections[arm].purchases > 0 or arm in self._told
 
     def learn(self, prompt: int, arm: str, n: int, candidates: Sequence[Candidate], cost: float) -> None:
         """Correct the expectations by one finished purchase."""

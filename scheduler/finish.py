@@ -83,7 +83,7 @@ class Finisher:
             accepted=accepted,
             rejected=rejected,
         )
-        return Commit(Committed(result, tuple(state.candidates), tuple(state.paid)))
+        return Commit(Committed(result, tuple(state.candidates), tuple(state.ended)))
 
     def _count(self, candidates: Sequence[Candidate]) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
         """Indices of the candidates that are accepted, and for pairs of those that are not; None where none count."""

@@ -42,8 +42,9 @@ class Hulls:
         return np.asarray(self.gain / self.cost)
 
 
-def hulls(cost: Numbers, gain: Numbers) -> Hulls:
-    """The hulls of [prompts, options]; an option with an infinite cost or no gain is never on one. Costs are > 0.
+def hulls(cost: Numbers, gain: Numbers, most: float = np.inf) -> Hulls:
+    """The hulls of [prompts, options]; an option with no gain, or a cost that is infinite or more than `most`, is never
+    on one. Costs are > 0.
 
     A point under the chord of its neighbours is on no hull, whatever else is dropped with it: all such points go at
     once, until none is left. Each pass halves what is far from concave, so that few are needed.
@@ -51,7 +52,7 @@ def hulls(cost: Numbers, gain: Numbers) -> Hulls:
 
     def part(begin: int) -> Hulls:
         rows = slice(begin, begin + CHUNK)
-        return _hulls_of_chunk(cost[rows].astype(np.float64), gain[rows].astype(np.float64), begin)
+        return _hulls_of_chunk(cost[rows].astype(np.float64), gain[rows].astype(np.float64), begin, most)
 
     return joined([part(begin) for begin in range(0, len(cost), CHUNK)])
 
@@ -69,14 +70,14 @@ def joined(parts: Sequence[Hulls]) -> Hulls:
     )
 
 
-def _hulls_of_chunk(cost: Floats, gain: Floats, begin: int) -> Hulls:
+def _hulls_of_chunk(cost: Floats, gain: Floats, begin: int, most: float) -> Hulls:
     """The hulls of some prompts, the first of which is number `begin`."""
     cost, gain, option = _by_cost(cost, gain)
     # Worth a look are finite options that gain more than every cheaper one, and the origin of each prompt.
     best = np.maximum.accumulate(np.maximum(gain, 0.0), axis=1)
     rises = np.ones(gain.shape, dtype=bool)
     rises[:, 1:] = gain[:, 1:] > best[:, :-1]
-    keep = rises & (gain > 0.0) & np.isfinite(cost)
+    keep = rises & (gain > 0.0) & np.isfinite(cost) & (cost <= most)
     flags = np.concatenate([np.ones((len(cost), 1), dtype=bool), keep], axis=1)
     row, column = np.nonzero(flags)
     origin = column == 0

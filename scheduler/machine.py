@@ -11,11 +11,13 @@ journal enough to recover a job. Invariants, checked by `audit`:
 from __future__ import annotations
 
 import math
-from collections import deque
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from apportion.policies.arm import Arm
+from apportion.scheduler.admission import Admission
 from apportion.scheduler.allocation import Allocation, Answering, Closing, Offer, Rest
 from apportion.scheduler.events import Dispatch, Event, Failed, Granted, Instruction, Lost, Replied, RequestId
 from apportion.scheduler.expected import ExpectedCosts
@@ -26,15 +28,9 @@ from apportion.scheduler.meter import Meter
 from apportion.scheduler.prompt_state import PromptState
 from apportion.scheduler.purchase import OpenPurchase, open_purchase
 from apportion.scheduler.queue import OfferQueue
+from apportion.scheduler.repricing import Repricing
+from apportion.scheduler.results import Ended
 from apportion.types import Prompt, Request
-
-REPRICINGS = 48
-"""The price is solved again this many times per pass over the prompts: often enough that a price never rests on
-evidence much older than 2% of the job, and rarely enough that solving it stays a small part of the driver's work."""
-FEWEST_PURCHASES_BETWEEN_REPRICINGS = 4
-REOPENING_FALL = 0.95
-"""Parked prompts are looked at again when the price has fallen to this share of its highest since the last look: a
-look costs an offer for each of them, and smaller falls are made good at the end of the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +72,20 @@ class Machine:
         self._states = [PromptState(index, prompt) for index, prompt in enumerate(prompts)]
         self._open: dict[int, OpenPurchase] = {}
         self.flight = Flight(ledger, meter)
-        self._stalled: deque[OpenPurchase] = deque()
+        self._turns = 0
+        self._stalled: list[OpenPurchase] = []
         self._queue = OfferQueue(len(prompts), self._offer)
         # Looks at the prompts may have been paid for already.
         self._observed_cost = ledger.spent
         self._under_way = 0.0
-        self._highest_price = 0.0
-        self._since_repricing = 0
-        self._repricing = max(FEWEST_PURCHASES_BETWEEN_REPRICINGS, len(prompts) // REPRICINGS)
+        self._repricing = Repricing(len(prompts))
+        self._admission = Admission(costs.known)
         self._out: list[Instruction] = []
 
     @property
     def done(self) -> bool:
         """Whether every prompt is committed."""
-        return self.committed == len(self._states)
+        return self.committed == self.total
 
     @property
     def price(self) -> float:
@@ -177,13 +173,10 @@ class Machine:
             if item is None:
                 return
             prompt, offer = item
-            if isinstance(offer, Offer):
-                if not self._grant(prompt, offer):
-                    return
-            elif offer is Rest.WAIT:
-                self._queue.park(prompt)
-            else:
-                self._commit(prompt, "settled")
+            if not isinstance(offer, Offer):
+                self._rest(prompt, offer)
+            elif not self._grant(prompt, offer):
+                return
 
     def _reopen(self) -> bool:
         """Nothing is under way: price what is left again, and queue parked prompts that now want something."""
@@ -198,7 +191,8 @@ class Machine:
         while True:
             arm, given = self._arms[offer.purchase.arm], self._settings
             opened = open_purchase(state, arm, offer, given.seed, self.meter, self._finisher.read, given.afresh)
-            if opened.bounds.covered(self.ledger, self.meter) is not None:
+            free = not self._open or self._admission.admit(arm, offer.cost, self._under_way, self._left())
+            if free and opened.bounds.covered(self.ledger, self.meter) is not None:
                 break
             if self._open:
                 self._queue.push(prompt, offer)
@@ -209,6 +203,9 @@ class Machine:
                 return True
             offer = smaller
         state.grant(offer.purchase)
+        self._turns += 1
+        opened.turn = self._turns
+        opened.pilot = self._admission.begin(offer.purchase.arm, offer.cost)
         self._open[prompt] = opened
         self._under_way += opened.held
         self._out.append(Granted(prompt, opened.number, offer.purchase))
@@ -216,11 +213,14 @@ class Machine:
         return True
 
     def _go_on(self, purchase: OpenPurchase) -> None:
-        """Send a purchase's present step, hold it back until refunds come, or end it."""
+        """Send a purchase's present step, hold it back until refunds come, or end it.
+
+        Older purchases go first: at the end of a budget, searches that advanced in step would all be cut off.
+        """
         if purchase.drafts is not None:
             self._end(purchase)
-        elif not self._send(purchase):
-            self._stalled.append(purchase)
+        elif (self._stalled and self._stalled[0].turn < purchase.turn) or not self._send(purchase):
+            insort(self._stalled, purchase, key=attrgetter("turn"))
 
     def _send(self, purchase: OpenPurchase) -> bool:
         bounds = purchase.bounds.covered(self.ledger, self.meter)
@@ -232,16 +232,19 @@ class Machine:
         return True
 
     def _unstall(self) -> None:
-        """Send stalled steps in order; with nothing in flight no refund will come, and the first is cut off."""
+        """Send stalled steps, oldest purchases first.
+
+        With nothing in flight no refund will come: the youngest is cut off, which has had the least.
+        """
         while self._stalled:
             if self._send(self._stalled[0]):
-                self._stalled.popleft()
+                self._stalled.pop(0)
             elif self.flight:
                 return
             else:
-                purchase = self._stalled.popleft()
-                purchase.cut_off()
-                self._end(purchase)
+                youngest = self._stalled.pop()
+                youngest.cut_off()
+                self._end(youngest)
 
     def _end(self, purchase: OpenPurchase) -> None:
         """A purchase is over: its candidates become evidence, and its prompt is reconsidered."""
@@ -250,15 +253,15 @@ class Machine:
         state, arm = self._states[prompt], self._arms[bought.arm]
         new = self._finisher.candidates(state, arm, purchase.number, purchase.drafts or ())
         self.answered += state.take(new)
-        state.paid.append(purchase.cost)
+        state.ended.append(Ended(purchase.cost, purchase.cut))
         cost = purchase.cost.of(self.ledger.unit)
         self._observed_cost += cost
         self._under_way = self._under_way - purchase.held if self._open else 0.0
         if not (purchase.cut or purchase.lost) and state.error is None:
             self._costs.learn(prompt, bought.arm, bought.n, new, cost)
         self.allocation.observe(prompt, bought, new, cost)
-        self._since_repricing += 1
-        if self._since_repricing >= self._repricing:
+        learned = purchase.pilot and self._admission.end(bought.arm)
+        if self._repricing.due() or learned:
             self._reprice()
         if state.error is not None:
             self._commit(prompt, "failed")
@@ -269,18 +272,18 @@ class Machine:
         offer = self._offer(prompt)
         if isinstance(offer, Offer):
             self._queue.push(prompt, offer)
-        elif offer is Rest.WAIT:
+        else:
+            self._rest(prompt, offer)
+
+    def _rest(self, prompt: int, rest: Rest) -> None:
+        if rest is Rest.WAIT:
             self._queue.park(prompt)
         else:
             self._commit(prompt, "settled")
 
     def _reprice(self) -> None:
-        self._since_repricing = 0
         self.allocation.reprice(self._left())
-        price = self.allocation.price
-        reopen = price < self._highest_price * REOPENING_FALL
-        self._highest_price = price if reopen else max(self._highest_price, price)
-        self._queue.outdate(reopen)
+        self._queue.outdate(self._repricing.reopens(self.allocation.price))
 
     def _commit(self, prompt: int, reason: str) -> None:
         state = self._states[prompt]

@@ -56,6 +56,9 @@ class _PartCosts:
     def predict_one(self, prompt: int, arm: str, n: int) -> float:
         return self.whole.predict_one(int(self.prompts[prompt]), arm, n)
 
+    def known(self, arm: str) -> bool:
+        return self.whole.known(arm)
+
 
 class Outlook:
     """Value, gains and costs of all prompts of a job."""

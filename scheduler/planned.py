@@ -57,6 +57,7 @@ class Planned:
         self._gain = np.zeros(self.value.shape)
         self._target = [-1] * problem.prompts
         self._hopeless = bytearray(problem.prompts)
+        self._closed = np.zeros(problem.prompts, dtype=bool)
         self._planned = 0
         self._drift = 0.0
         self._solved = False
@@ -96,6 +97,14 @@ class Planned:
         self.hold(prompt, self.arms.index(purchase.arm), purchase.n)
         self._drift += cost - self._granted.pop(prompt, cost)
         if self._target[prompt] >= 0:
+            self._planned -= 1
+            self._target[prompt] = -1
+
+    def close(self, prompt: int) -> None:
+        """A prompt buys nothing more: what was planned for it goes to others."""
+        self._closed[prompt] = True
+        if self._target[prompt] >= 0:
+            self._drift -= float(self._cost[prompt, self._target[prompt]])
             self._planned -= 1
             self._target[prompt] = -1
 
@@ -151,6 +160,7 @@ class Planned:
                 if limits is not None:
                     cost = np.where(self._bought[prompts, at] + more <= limits[prompts, at], cost, np.inf)
                 self._cost[prompts, column] = cost
+        self._cost[self._closed] = np.inf
         worth: NDArray[np.bool_] = (gain > WORTH) & np.isfinite(self._cost)
         self._gain = np.where(worth, gain, 0.0)
         self._cost[~worth] = np.inf
@@ -181,6 +191,9 @@ class FixedPlan:
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
         self._planned.observe(prompt, purchase, cost)
+
+    def close(self, prompt: int) -> None:
+        self._planned.close(prompt)
 
     def reprice(self, available: float) -> None:
         self._planned.reprice(available)

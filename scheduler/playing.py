@@ -71,8 +71,8 @@ def play(table: Table, game: Game, make: Make, dealer: Dealer) -> Played:
                 at = committed.result.index
                 value[at] = reached(table, committed, game.goal)
                 cost[at] = committed.result.spent.of(table.unit)
-                for purchase, paid in zip(committed.result.purchases, committed.paid, strict=True):
-                    by_arm[at, arm_at[purchase.arm]] += paid.of(table.unit)
+                for purchase, ended in zip(committed.result.purchases, committed.ended, strict=True):
+                    by_arm[at, arm_at[purchase.arm]] += ended.cost.of(table.unit)
 
     take(machine.start())
     while waiting:

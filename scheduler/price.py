@@ -123,7 +123,7 @@ class Price:
     def reprice(self, available: float) -> None:
         active = self._buyers.active
         self._outlook.update(active)
-        steps = hulls(self._outlook.cost[active], self._outlook.gain[active].astype(np.float64))
+        steps = hulls(self._outlook.cost[active], self._outlook.gain[active].astype(np.float64), available)
         self._price = price_for(steps.ratio, steps.cost, max(0.0, available) * (1 + self._buyers.vain))
         self._probe_cost = PROBE_SHARE * max(0.0, available) / max(1, len(active))
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from apportion.costs import ZERO_COST, Cost
+from apportion.scheduler.results import Ended
 from apportion.types import Candidate, Prompt, Purchase
 
 
 @dataclass(slots=True)
 class PromptState:
-    """`purchases` are those granted, ended or not; `paid` is what those that ended cost, in order.
+    """`purchases` are those granted, ended or not; `ended` is how those that ended did, in order.
 
     `error` is set when a request failed for good.
     """
@@ -19,7 +20,7 @@ class PromptState:
     index: int
     prompt: Prompt
     purchases: list[Purchase] = field(default_factory=list)
-    paid: list[Cost] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     spent: Cost = ZERO_COST
     error: str | None = None

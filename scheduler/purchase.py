@@ -27,6 +27,10 @@ class OpenPurchase:
         self.number = number
         self.purchase = purchase
         self.held = expected
+        self.pilot = False
+        """whether it was begun before anybody had seen what its arm costs"""
+        self.turn = 0
+        """its place among all purchases of the job, by when they were begun"""
         self.cost: Cost = ZERO_COST
         self.step = 0
         self.requests: tuple[Request, ...] = ()

@@ -73,9 +73,17 @@ def judge(result: PromptResult, prompt: Prompt, answers: AnswerType) -> PromptRe
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """How a purchase ended: what it cost, and whether a failure or the end of the budget cut it off."""
+
+    cost: Cost
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
-    """A prompt's result together with every candidate that was paid for, and what each purchase cost."""
+    """A prompt's result together with every candidate that was paid for, and how each purchase ended."""
 
     result: PromptResult
     candidates: Sequence[Candidate]
-    paid: Sequence[Cost] = ()
+    ended: Sequence[Ended] = ()

@@ -1,7 +1,8 @@
 """The same number of samples of one arm for every prompt: the baseline that adaptive spending has to beat.
 
 Each prompt buys once. n is fixed by a setting, or the largest whose expected total cost fits the budget; what is left
-then gives some prompts one more. Purchases are worked out again as real costs come in, for prompts not yet served.
+then gives some prompts one more. Purchases are worked out again as real costs come in, for prompts not yet served, and
+where samples are independent the first prompts, which bought when nothing was known of costs, buy what they lack.
 A prompt whose arm can give no more than some amount gets that, and its share goes to the others. Beliefs are only for
 reports: they are brought up to date when one is asked for.
 """
@@ -16,6 +17,7 @@ import numpy as np
 from apportion.difficulty.estimator import Difficulty, Start
 from apportion.difficulty.objectives import COUNTING, OBJECTIVES, Objective
 from apportion.errors import ConfigError, nearest
+from apportion.policies.strategy import draws_independently
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.forecasts import interval
 from apportion.scheduler.one_arm import MOST_SAMPLES, arm_at
@@ -26,7 +28,10 @@ GOLDEN = (5.0**0.5 - 1.0) / 2.0
 """Multiples of it, modulo 1, are spread as evenly as can be, however many are taken."""
 FORECAST_AMOUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Amounts whose response is worked out; between them the forecast is interpolated."""
-
+EARLY = 32
+"""Prompts whose purchases show what a sample costs."""
+OPEN = -1
+"""What a prompt lacks, before it is worked out from what the first purchases have cost."""
 
 Tally = tuple[int, ...]
 """How many candidates gave each answer, most first, then how many gave none: all that votes without scores show."""
@@ -60,6 +65,12 @@ class Uniform:
         self._rates: dict[Tally, float] = {}
         self._limits = None if problem.limits is None else problem.limits[:, self._at]
         self._served = np.zeros(problem.prompts, dtype=bool)
+        self._early = np.zeros(problem.prompts, dtype=bool)
+        guessed = self._fixed is None and not problem.costs.known(self._arm.name)
+        self._may_lack = guessed and draws_independently(self._arm.strategy)
+        self._observed = 0
+        self._bought = np.zeros(problem.prompts, dtype=np.int64)
+        """of prompts that are to buy what they lack"""
         self._under_way = np.zeros(problem.prompts, dtype=bool)
         self._granted_cost = np.zeros(problem.prompts)
         self._amounts = np.zeros(problem.prompts, dtype=np.int64)
@@ -73,6 +84,8 @@ class Uniform:
         if self._served[prompt]:
             return Rest.STOP
         n, cost = int(self._amounts[prompt]), 0.0
+        if n == 0 and self._bought[prompt]:
+            return Rest.STOP
         while n >= 1:
             cost = self._problem.costs.predict_one(prompt, self._arm.name, n)
             if cost <= most:
@@ -80,6 +93,7 @@ class Uniform:
             n = self._allowed(min(n - 1, int(n * most / cost) + 1))
         if n < 1:
             return Rest.WAIT
+        self._early[prompt] = self._may_lack and self._observed < EARLY
         self._under_way[prompt] = True
         self._granted_cost[prompt] = cost
         # All are as good as each other: served in order.
@@ -92,12 +106,20 @@ class Uniform:
             self._unread.append((prompt, candidates))
         else:
             self._untold.append((prompt, tally))
-        self._served[prompt] = True
+        self._served[prompt] = not self._early[prompt]
+        self._bought[prompt] += purchase.n
+        self._observed += 1
+        self._amounts[prompt] = OPEN
         self._under_way[prompt] = False
+
+    def close(self, prompt: int) -> None:
+        self._served[prompt] = True
 
     def reprice(self, available: float) -> None:
         """Share `available` evenly among the prompts that have not been served."""
         waiting = np.flatnonzero(~self._served & ~self._under_way)
+        if self._observed < EARLY and self._under_way.any():
+            waiting = waiting[self._bought[waiting] == 0]
         if not len(waiting):
             return
         if self._fixed is not None:
@@ -160,16 +182,17 @@ class Uniform:
         return self._beliefs
 
     def _within(self, prompts: np.ndarray, n: int) -> np.ndarray:
-        """n, or what each prompt's arm can give where that is less, [prompts]."""
+        """What each lacks of n, or what its arm can give where that is less, [prompts]."""
+        lacks: np.ndarray = np.maximum(0, n - self._bought[prompts])
         if self._limits is None:
-            return np.full(len(prompts), n, dtype=np.int64)
-        amounts: np.ndarray = np.minimum(self._limits[prompts], n)
+            return lacks
+        amounts: np.ndarray = np.minimum(self._limits[prompts] - self._bought[prompts], lacks)
         for limit in set(amounts.tolist()) - {n}:
             amounts[amounts == limit] = self._allowed(limit)
         return amounts
 
     def _costs(self, prompts: np.ndarray, n: int) -> np.ndarray:
-        """Expected cost of n each, as far as the arm can give them, [prompts]."""
+        """Expected cost of what each lacks of n, as far as the arm can give it, [prompts]."""
         amounts, cost = self._within(prompts, n), np.zeros(len(prompts))
         for amount in sorted(set(amounts.tolist())):
             if amount >= 1:

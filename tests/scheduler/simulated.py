@@ -35,6 +35,9 @@ class PerSample:
     def predict_one(self, prompt, arm, n):
         return float(self.predict(np.array([prompt]), arm, n)[0])
 
+    def known(self, arm):
+        return True
+
 
 def problem(prompts: int, budget: float, *arms: Arm, objective: str = "accuracy", costs=None, texts=None) -> Problem:
     return Problem(texts or ["?"] * prompts, arms or (arm(),), costs or PerSample(), budget, Objective(objective), 0)

@@ -88,9 +88,18 @@ def test_hopeless_prompts_wait_while_others_are_served():
     policy = counted(Objective("quota", 4), 2, 8.0)
     world = Checked(np.array([1e-3, 1e-3]))
     policy.observe(0, Purchase("vote", 8), world.draw(0, 8), 8.0)
-    policy.reprice(4.0)
-    assert policy.offer(0, 4.0) is Rest.WAIT
-    assert isinstance(policy.offer(1, 4.0), Offer)
+    policy.reprice(8.0)
+    assert policy.offer(0, 8.0) is Rest.WAIT
+    assert isinstance(policy.offer(1, 8.0), Offer)
+
+
+@pytest.mark.parametrize(
+    ("goal", "prompts", "budget"), [(Objective("quota", 4), 1, 6.0), (Objective("quota", 16), 10, 30.0)]
+)
+def test_what_is_left_buys_what_it_can_where_more_would_earn_more(goal: Objective, prompts: int, budget: float) -> None:
+    """An amount that costs more than there is sets no price."""
+    policy = counted(goal, prompts, budget)
+    assert isinstance(policy.offer(0, budget), Offer)
 
 
 def test_the_better_arm_is_found_and_bought_where_it_pays():

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sqlite3
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from job_world import World, make_prompts
 
-from apportion.scheduler.driver import EVENTS_A_TURN
+from apportion.actors.inline import InlineBackend
+from apportion.scheduler.driver import EVENTS_A_TURN, Driver
 from apportion.scheduler.events import Event, Instruction
+from apportion.scheduler.journal import Journal
 from apportion.scheduler.machine import Machine
-from apportion.types import Purchase
+from apportion.scheduler.results import Committed
+from apportion.types import Purchase, Reply, Request
 
 MANY = 3 * EVENTS_A_TURN + 7
 
@@ -73,6 +78,53 @@ def test_a_job_that_fails_in_a_turn_is_resumed_with_what_had_arrived(
     assert paid == 60
     assert len(asked) == 120
     assert journaled(path) == 180
+
+
+class Stopping(InlineBackend):
+    """Answers all but one prompt, and stops the driver once nothing else is to come."""
+
+    def __init__(self, world: World, slow: int, others: int) -> None:
+        super().__init__(world.specs)
+        self.slow, self.left = slow, others
+
+    def submit(self, request: Request, affinity: int) -> Awaitable[Reply]:
+        return self._answer(super().submit(request, affinity), affinity)
+
+    async def _answer(self, reply: Awaitable[Reply], affinity: int) -> Reply:
+        if affinity == self.slow:
+            while self.left:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.01)
+            raise KeyError("stopped")
+        found = await reply
+        self.left -= 1
+        return found
+
+
+def test_in_order_what_came_too_soon_is_kept_and_used_in_its_turn(tmp_path: Path) -> None:
+    """The first prompt is slow when the driver stops; nothing that others answered is paid for twice."""
+    path = tmp_path / "j.sqlite"
+    budget, script = 2000.0, [Purchase("vote", 2), Purchase("vote", 4)]
+    world = World(make_prompts(12), script=script, in_flight=12, ordered=True, budget=budget)
+
+    async def stopped() -> None:
+        with Journal(path, {"job": "world"}) as journal:
+            driver = Driver(
+                world.machine, Stopping(world, 0, 11), journal, list[Committed]().append, lambda: None, True
+            )
+            with pytest.raises(KeyError):
+                await driver.run()
+
+    asyncio.run(stopped())
+    assert journaled(path) == 11
+    resumed = world.run(path)
+    lost = resumed.ledger.lost.tokens
+    alone = World(make_prompts(12), script=script, in_flight=12, ordered=True, budget=budget - lost)
+    alone.run()
+    assert lost > 0.0
+    assert [one.result.answer for one in world.committed] == [one.result.answer for one in alone.committed]
+    assert [one.result.purchases for one in world.committed] == [one.result.purchases for one in alone.committed]
+    assert resumed.ledger.spent == pytest.approx(alone.machine.ledger.spent + lost)
 
 
 def test_the_collector_is_left_as_it_was() -> None:
