@@ -29,6 +29,9 @@ from apportion.types import Completion, Finish, Generate, Generated, Usage
 CONTEXT_FULL = ("context_length", "context length", "maximum context", "context window", "max_model_len", "too long")
 # How servers say, under a 400, that prompt and completion do not fit.
 
+LOST_IN_A_ROW = 16
+# An endpoint that answers nothing readable would be paid all of the budget for it.
+
 KEEPS_STOPS = {"vllm": "include_stop_str_in_output", "sglang": "no_stop_trim"}
 # The parameter by which each kind of server leaves the stop string in the text.
 
@@ -48,6 +51,8 @@ class EndpointEngine:
         tokenizer = describer.tokenizer
         self._vocabulary = NOMINAL_VOCABULARY if tokenizer is None else tokenizer.size
         self._over: str | None = None
+        self._lost = 0
+        """requests in a row of which nothing came, and which may be charged"""
         self._ends_kept: asyncio.Task[bool] | None = None
 
     async def generate(self, request: Generate) -> Generated:
@@ -71,6 +76,7 @@ class EndpointEngine:
             usage = _sum(usage, self._usage(one, prompt, limit))
         self._check_bound(request, usage, prompt, limit)
         troubles = [one.trouble for one in posted if one.trouble is not None]
+        self._lost = 0 if len(troubles) < len(posted) else self._lost + any(trouble.chargeable for trouble in troubles)
         if troubles and all(self._is_full(request, trouble) for trouble in troubles):
             posted = [one if one.trouble is None else _filled(one) for one in posted]
         elif troubles:
@@ -173,6 +179,13 @@ class EndpointEngine:
         """The error of a request some of whose completions failed, with what it cost."""
         worst = next((trouble for trouble in troubles if trouble.final), troubles[0])
         cost = usage if usage.prompt_tokens + usage.completion_tokens + usage.cached_tokens else None
+        if self._lost >= LOST_IN_A_ROW:
+            worst = replace(
+                worst,
+                message=f"{worst.message}; {self._lost} requests in a row came to nothing and may be charged, so no "
+                "more are asked: mend the cause and run the same command again",
+                final=True,
+            )
         if worst.final:
             self._over = worst.message
             if cost is None:

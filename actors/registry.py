@@ -59,6 +59,11 @@ def _check_embedded(spec: ModelSpec, unit: Unit, prefixes: bool, steps: bool) ->
     from apportion.actors.describe import check_scorer
 
     check_scorer(spec)
+    if spec.engine_args:
+        # It imports torch, which takes seconds: only where there is something to read.
+        from apportion.actors.embedded import EmbeddedSettings
+
+        EmbeddedSettings.of(spec)
 
 
 def _describe_folder(spec: ModelSpec) -> Describer:

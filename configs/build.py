@@ -67,7 +67,8 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
     objective = build_objective(job.objective, arms)
     looks_at = _looks_at(job.difficulty, arms, job.models)
     used = models_of(arms) | ({looks_at} if looks_at is not None else set())
-    known_name("allocation.policy", job.allocation.policy, ALLOCATIONS, "allocation policy")
+    jobs = [name for name in ALLOCATIONS if name != "calibration"]  # which is what `apportion calibrate` runs
+    known_name("allocation.policy", job.allocation.policy, jobs, "allocation policy")
     check_serves(job.allocation.policy, objective)
     at_least("difficulty.probe", job.difficulty.probe, 1)
     at_least("cluster.wait_s", job.cluster.wait_s, 0)

@@ -1,4 +1,4 @@
-"""What a job's user should know of its fitted policy before trusting what it says."""
+"""What a job's user should know of its references and its fitted policy before trusting what they say."""
 
 from __future__ import annotations
 
@@ -8,17 +8,41 @@ from pathlib import Path
 from apportion.difficulty.fitted import FEW_PROMPTS, FittedPolicy
 from apportion.difficulty.linear import FEWEST_PROMPTS
 from apportion.difficulty.marks import among
+from apportion.policies.answers import AnswerType
+from apportion.policies.answers.number import NumberAnswer
+from apportion.policies.answers.text import ChoiceAnswer
 from apportion.policies.arm import Arm
 from apportion.scheduler.assemble import Prepared
+
+READ_BY_VALUE = {"number": NumberAnswer, "choice": ChoiceAnswer}
+"""Kinds that compare what they read. The others compare what they cannot read as text: any reference will do."""
+SHOWN_CHARACTERS = 60
 
 
 def job_cautions(prepared: Prepared) -> tuple[str, ...]:
     """The cautions of a prepared job."""
-    texts = [prompt.text for prompt in prepared.dataset.prompts]
-    if prepared.fitted is None or prepared.spec.fitted is None:
-        return ()
-    source = Path(prepared.spec.fitted).name
-    return (*cautions(prepared.fitted, source, texts), *_mistaken(prepared.fitted, source, prepared.spec.arms))
+    spec, prompts = prepared.spec, prepared.dataset.prompts
+    found = [*_unreadable([prompt.reference for prompt in prompts if prompt.reference is not None], spec.answer)]
+    if prepared.fitted is not None and spec.fitted is not None:
+        source = Path(spec.fitted).name
+        found += cautions(prepared.fitted, source, [prompt.text for prompt in prompts])
+        found += _mistaken(prepared.fitted, source, spec.arms)
+    return tuple(found)
+
+
+def _unreadable(references: Sequence[str], answers: AnswerType) -> Iterator[str]:
+    """References that no answer can equal, because the job's answer type reads nothing in them."""
+    kind = next((name for name, kind in READ_BY_VALUE.items() if isinstance(answers, kind)), None)
+    if kind is None:
+        return
+    # A pattern is for responses: a reference may state its answer bare, which only comparing shows.
+    bad = [one for one in references if answers.extract(one) is None and not answers.same(one, one + " ")]
+    if bad:
+        yield (
+            f"{len(bad):,} of {len(references):,} references hold nothing that answer.kind={kind} can read, for "
+            f"example {bad[0][:SHOWN_CHARACTERS]!r}: every answer to their prompts counts as wrong; see answer.kind "
+            "and dataset.reference"
+        )
 
 
 def cautions(fitted: FittedPolicy, source: str, texts: Sequence[str]) -> tuple[str, ...]:
@@ -61,4 +85,15 @@ def few(fitted: FittedPolicy) -> str | None:
     return (
         f"was fitted on {fitted.prompts} prompts: with fewer than {FEW_PROMPTS} it tells chance from difficulty badly, "
         "and forecasts are wide; record more with apportion calibrate"
+    )
+
+
+def never_right(fitted: FittedPolicy) -> str | None:
+    """What to say of a policy some of whose arms have no right candidate."""
+    arms = [f"{name} ({arm.candidates:,})" for name, arm in fitted.arms.items() if arm.pass_rate == 0.0]
+    if not arms:
+        return None
+    return (
+        f"was fitted on no right candidate of {', '.join(arms)}: pass@1 is 0. Where that cannot be, answer.kind or "
+        "dataset.reference was wrong when the pool was recorded: record it again; else leave the arm out with --arms"
     )

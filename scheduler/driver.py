@@ -118,10 +118,10 @@ class Driver:
             with _collecting_rarely():
                 await self._work()
         finally:
-            # What has arrived is paid for: a job that stops here finds it when it is run again.
-            self._note([*self._take(), *self._arrived.values()])
             for task in list(self._tasks):
                 task.cancel()
+            # What has arrived is paid for: a job that stops here finds it when it is run again.
+            self._note([*self._take(), *self._arrived.values()])
         self._machine.audit()
 
     async def _work(self) -> None:

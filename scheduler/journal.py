@@ -13,20 +13,24 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 from apportion.codec import EMBEDDED, decode_reply, encode_reply, encode_usage
 from apportion.errors import JournalError
 from apportion.scheduler.events import Event, Failed, Granted, Lost, Replied, RequestId
 from apportion.types import Embedded, Purchase, Reply, Usage
 
-FORMAT = "4"
+FORMAT = "5"
 """Raised whenever replaying an older journal would give other decisions or fail."""
 _SENDING = "sending"
 """Of `meta`: present once requests of this job were sent, so that what has no answer may have been worked on."""
 
+_PRIMARY = 0xFF
+"""The part of SQLite's error codes that says what went wrong; the rest says where."""
 _ATTEMPT = "#"
 """Between a request and which of its attempts was lost."""
 
@@ -43,22 +47,24 @@ CREATE TABLE IF NOT EXISTS grants (
 class Journal:
     """One job's journal. `identity` (what the job is: config and dataset) must be the one it was made with.
 
-    Raises JournalError where the file is not a journal, or is one of another format or identity.
+    Raises JournalError where the file is not a journal, or is one of another format or identity; and, then as in all
+    its methods, where the disk is full or fails.
     """
 
     def __init__(self, path: Path | str, identity: Mapping[str, str]) -> None:
         self.path = str(path)
-        try:
-            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as error:
-            raise JournalError(
-                f"{self.path} is not a journal ({error}); move it away, or choose another output"
-            ) from error
         self._recorded: dict[tuple[int, int], Purchase] | None = None
-        self._adopt({"format": FORMAT, **identity})
+        with _telling(self.path):
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            with _telling(self.path):
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")
+                self._db.executescript(_SCHEMA)
+                self._adopt({"format": FORMAT, **identity})
+        except BaseException:
+            self._db.close()
+            raise
 
     def _adopt(self, identity: dict[str, str]) -> None:
         known = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
@@ -103,7 +109,8 @@ class Journal:
     def verify(self, grants: Iterable[Granted]) -> None:
         """Raise JournalError where a replayed grant is not the one that was recorded when the journal was opened."""
         if self._recorded is None:
-            rows = self._db.execute("SELECT prompt, number, arm, n FROM grants")
+            with _telling(self.path):
+                rows = self._db.execute("SELECT prompt, number, arm, n FROM grants").fetchall()
             self._recorded = {(prompt, number): Purchase(arm, n) for prompt, number, arm, n in rows}
         for grant in grants:
             expected = self._recorded.get((grant.prompt, grant.number), grant.purchase)
@@ -116,8 +123,9 @@ class Journal:
 
     def events(self) -> Iterator[Event]:
         """All events, in the order the machine saw them."""
-        for request, kind, body in self._db.execute("SELECT request, kind, body FROM events ORDER BY seq"):
-            yield _decode(request, kind, body)
+        with _telling(self.path):
+            for request, kind, body in self._db.execute("SELECT request, kind, body FROM events ORDER BY seq"):
+                yield _decode(request, kind, body)
 
     def __len__(self) -> int:
         (count,) = self._db.execute("SELECT COUNT(*) FROM events").fetchone()
@@ -134,21 +142,66 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._db)
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _telling(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                # A full disk ends a transaction by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
 
-class _Transaction:
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+@contextmanager
+def _telling(path: str) -> Iterator[None]:
+    """SQLite's errors about the file as JournalErrors. Only what is no database may be moved away: a journal is the
+    bill of its job."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        kind = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+        if kind == sqlite3.SQLITE_NOTADB:
+            message = f"{path} is not a journal ({error}); move it away, or choose another output"
+        elif kind == sqlite3.SQLITE_CORRUPT:
+            message = f"{path} is damaged ({error}); restore it from a copy, or choose another output"
+        elif kind in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            message = (
+                f"{path} cannot be written or read ({error}): its disk is full or fails. Free space there and run the "
+                "same command again: it goes on from what the journal holds, which is kept"
+            )
+        elif isinstance(error, sqlite3.OperationalError):
+            message = (
+                f"{path} cannot be written or read ({error}). See that the file can be written and that no other "
+                "program has it open, and run the same command again: it goes on from what the journal holds"
+            )
+        else:
+            raise
+        raise JournalError(message) from error
 
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+def has_work(path: Path) -> bool:
+    """Whether the journal at `path` says that requests were sent, so that something may have been spent.
+
+    False where there is none; a file that cannot be read counts as one that says so. Nothing is written.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    # SQLite would make a log, and leave it, where the journal was closed and has none.
+    whole = "" if path.with_name(path.name + "-wal").exists() else "&immutable=1"
+    try:
+        db = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro{whole}", uri=True)
+        try:
+            there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            sent = "meta" in there and db.execute("SELECT 1 FROM meta WHERE key = ?", (_SENDING,)).fetchone()
+            return bool(sent or ("events" in there and db.execute("SELECT 1 FROM events LIMIT 1").fetchone()))
+        finally:
+            db.close()
+    except sqlite3.Error:
+        return True
 
 
 def read_replies(path: Path, beginning: str = "") -> Iterator[tuple[RequestId, Reply]]:

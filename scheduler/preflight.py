@@ -1,4 +1,4 @@
-"""Checking a job without spending: its data, its models and whether the cluster can hold them."""
+"""Checking a job without spending or writing: its data, output and models, and whether the cluster can hold them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -20,8 +21,10 @@ from apportion.actors.spec import ModelSpec
 from apportion.configs.arms import VLLM
 from apportion.scheduler.assemble import build_costs, build_policy, in_flight, prepare
 from apportion.scheduler.cautions import job_cautions
+from apportion.scheduler.claim import begins, check_place
 from apportion.scheduler.dataset import SetAside
 from apportion.scheduler.spec import JobSpec
+from apportion.scheduler.store import Store
 from apportion.scheduler.terminal import amount, count, safe
 
 SHOWN_ROWS = 20
@@ -60,12 +63,14 @@ class Findings:
 
 
 def check_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> Findings:
-    """Look at everything a job needs. Raises DataError, ModelError, ConfigError, or CapacityError for no cluster.
+    """Look at everything a job needs. Raises DataError, ModelError, ConfigError, RunDirectoryError, or CapacityError
+    for no cluster.
 
     Models behind an endpoint are asked for, once.
     """
     prepared = prepare(spec, rows)
     build_policy(prepared, build_costs(prepared))
+    _check_output(spec, prepared.dataset.fingerprint)
     for model in spec.models.values():
         look = kind_of(model).reach
         if look is not None:
@@ -89,9 +94,32 @@ def check_job(spec: JobSpec, rows: Iterable[Any] | None = None) -> Findings:
         with_reference=sum(prompt.reference is not None for prompt in prepared.dataset.prompts),
         models=facts,
         nodes=nodes,
-        cautions=(*job_cautions(prepared), *_absent(spec.models.values())),
+        cautions=(*job_cautions(prepared), *_absent(spec.models.values()), *_without_gpu(spec)),
         shortage=None if nodes is None or spec.cluster_wait_s > 0 else shortage(needs, nodes),
     )
+
+
+def _check_output(spec: JobSpec, fingerprint: str) -> None:
+    """Whether a run could write its output. Of a URL only that it could be reached: what is there, its job looks at."""
+    if spec.publish is not None:
+        Store(spec.publish)
+        return
+    check_place(spec.output)
+    begins(spec.output, spec.resolved, fingerprint, Path(spec.fitted) if spec.fitted is not None else None)
+
+
+def _without_gpu(spec: JobSpec) -> Iterator[str]:
+    """Models that ask for GPUs in a job that runs in this process, which reserves none, where there is none."""
+    names = [f"models.{name}" for name, model in spec.models.items() if model.gpus > 0]
+    if spec.cluster != INLINE or not names:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        yield (
+            f"{' and '.join(names)} asks for gpus, and there is none here: cluster.address=inline runs models in this "
+            "process, on the CPU where their engine can; a Ray cluster's address has GPUs reserved"
+        )
 
 
 def _absent(models: Iterable[ModelSpec]) -> Iterator[str]:

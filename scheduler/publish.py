@@ -131,9 +131,10 @@ class Publisher:
         """Make the folder the one that goes on."""
         mine = _read(self._folder / HOLDER)
         if lease is None:
-            if self._store.exists(RUNNING[0]):
+            there = next((name for name in (*RUNNING, *FINISHED) if self._store.exists(name)), None)
+            if there is not None:
                 raise RunDirectoryError(
-                    f"output: {self._shown} holds a config.yaml that no job published; choose another output"
+                    f"output: {self._shown} holds {there}, which no job published; choose another output"
                 )
             if mine is None:
                 self._hold({"holder": uuid.uuid4().hex, "taken_over": 0})

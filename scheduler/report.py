@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from apportion.costs import Unit
@@ -25,6 +25,8 @@ STYLE = (
     "border-bottom:1px solid #ddd;white-space:pre-wrap}th:first-child,td:first-child{text-align:left}"
     "pre{background:#f6f6f6;padding:1rem;overflow:auto}"
 )
+_LATER = "<!-- what the responses came to -->"
+"""Where a page takes more lines. No text of others can hold it: theirs is escaped."""
 
 Cells = Sequence[object]
 
@@ -37,7 +39,8 @@ def report(
     dearest = heapq.nsmallest(MOST_ROWS, results, key=lambda one: (-one.spent.of(unit), one.index))
     failed = [one for one in results if one.error is not None][:MOST_ROWS]
     parts = [
-        *(f"<p>{_text(line)}</p>" for line in totals(summary)),
+        *_paragraphs(totals(summary)),
+        _LATER,
         _table("By estimated difficulty", DIFFICULTY, difficulty_rows(summary)),
         _table("By arm", ARM, arm_rows(summary)),
         _table("By model", SPENT, _spent(summary, summary["by_model"])),
@@ -55,8 +58,17 @@ def report(
     )
 
 
+def add_lines(page: str, lines: Iterable[str]) -> str:
+    """A page of `report` with more lines after its totals: what is known only when all candidates are written."""
+    return page.replace(_LATER, "\n".join(_paragraphs(lines)), 1)
+
+
 SPENT = ("", "tokens", "spent", "share")
 PROMPT = ("prompt", "answer", "right", "confidence", "pass@1", "candidates", "spent")
+
+
+def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    return (f"<p>{_text(line)}</p>" for line in lines)
 
 
 def _spent(summary: Mapping[str, Any], costs: Mapping[str, Mapping[str, float]]) -> Iterable[Cells]:

@@ -17,6 +17,7 @@ from rich.text import Text
 from apportion.costs import ZERO_COST, Cost, Unit
 from apportion.difficulty.bins import BANDS, band_of
 from apportion.difficulty.objectives import Objective
+from apportion.scheduler.responses import Responses, response_cautions
 from apportion.scheduler.results import PromptResult
 from apportion.scheduler.terminal import amount, count, duration, percent, safe, several, spending
 
@@ -41,7 +42,7 @@ def build_summary(
     `prompts` counts those that could be answered, `answered` those that have an answer; `accuracy` is over those with
     a reference, an unanswered one being wrong, and null where none has one. `first_error` is null where none failed.
     `lost` is what of `spent` was charged for work that was lost with its replica or driver, and done again.
-    `objective` is what was reached of `goal` where that counts candidates, else null.
+    `objective` is what was reached of `goal` where that counts candidates, else null. `add_responses` adds the rest.
     """
     bought: Counter[str] = Counter()
     samples: Counter[str] = Counter()
@@ -71,6 +72,25 @@ def build_summary(
         "by_kind": {kind: cost.as_dict() for kind, cost in by_kind.items()},
         "by_reason": dict(Counter(result.reason for result in results)),
     }
+
+
+def add_responses(summary: dict[str, Any], responses: Responses, resolved: Mapping[str, Any]) -> list[str]:
+    """Add to a summary what the responses of its job came to; `resolved` is the job's config. Returns it in sentences.
+
+    `responses` are their counts, `cautions` what to know before trusting the answers. The `objective` coverage of a job
+    without a verifier is what was reached by references, where there are any.
+    """
+    lines = []
+    objective = resolved.get("objective")
+    name = objective.get("name") if isinstance(objective, Mapping) else objective
+    if name == "coverage" and summary.get("objective") is None:
+        summary["objective"] = responses.coverage()
+        if summary["objective"] is not None:
+            lines.append(_objective_line(summary["objective"], summary["prompts"]))
+    counts = summary["responses"] = responses.as_dict()
+    kind = resolved.get("answer", {}).get("kind", "number")
+    summary["cautions"] = list(response_cautions(counts, kind))
+    return [*lines, *(f"caution: {caution}" for caution in summary["cautions"])]
 
 
 def closing(summary: Mapping[str, Any], output: str) -> RenderableType:
@@ -166,6 +186,12 @@ def _reached(results: Sequence[PromptResult], goal: Objective) -> dict[str, Any]
 
 def _objective_line(reached: Mapping[str, Any], prompts: int) -> str:
     k, name = reached["k"], reached["name"]
+    if reached["accept"] is None:
+        return (
+            f"{name}: {percent(reached['reached'])} reached, {reached['whole']:,} of {reached['scored']:,} prompts "
+            f"with a reference have a right candidate; {reached['accepted']:,} candidates right and "
+            f"{reached['rejected']:,} wrong"
+        )
     what = {"quota": f"quota of {k:,}", "pairs": f"{k:,} pair{'s' * (k > 1)} a prompt"}.get(name, name)
     return (
         f"{what}: {percent(reached['reached'])} reached, whole for {reached['whole']:,} of {prompts:,} prompts; "

@@ -52,6 +52,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         return EXIT_INTERRUPTED
     if recorded.before:
         complain(f"{recorded.pool} is recorded: nothing was run or spent; for another pool give another -o POOL")
+    for caution in recorded.summary.get("cautions", ()):
+        complain(f"caution: {caution}")
     if not arguments.quiet:
         output_console(PLAIN_WIDTH).print(_closing(recorded), highlight=False, markup=False)
     summary = recorded.summary

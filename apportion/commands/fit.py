@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from apportion.commands.command import EXIT_OK, PLAIN_WIDTH, Command, complain, names, pool_arguments, pool_folders
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
     from rich.table import Table
 
@@ -28,10 +30,11 @@ def _fit(arguments: argparse.Namespace) -> int:
     from apportion.difficulty.pools import read_pool
     from apportion.difficulty.together import chosen
     from apportion.errors import ConfigError
-    from apportion.scheduler.cautions import few, untaught
+    from apportion.scheduler.cautions import few, never_right, untaught
     from apportion.scheduler.outputs import write_whole
     from apportion.scheduler.terminal import output_console
 
+    _check_output(Path(arguments.output))
     pools = [read_pool(folder) for folder in dict.fromkeys(pool_folders(arguments))]
     policy = fit_with_error(chosen(pools, arguments.arms), arguments.seed)
     try:
@@ -43,9 +46,30 @@ def _fit(arguments: argparse.Namespace) -> int:
     console.print(_arms_table(policy))
     console.print(_error_table(policy))
     console.print(_closing(policy, arguments.output), highlight=False, markup=False)
-    for caution in filter(None, (few(policy), untaught(policy))):
+    for caution in filter(None, (few(policy), untaught(policy), never_right(policy))):
         complain(f"caution: {arguments.output} {caution}")
     return EXIT_OK
+
+
+def _check_output(path: Path) -> None:
+    """ConfigError for a name that is not a JSON file's, and for a file that is there and is no fitted policy."""
+    import json
+
+    from apportion.difficulty.fitted import FORMAT
+    from apportion.errors import ConfigError
+
+    if path.suffix.lower() != ".json":
+        raise ConfigError(f"-o {path} must be a name that ends in .json, as in -o policy.json")
+    if not path.exists():
+        return
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        there = None
+    if not isinstance(there, dict) or there.get("format") != FORMAT:
+        raise ConfigError(
+            f"-o {path} is there and is no fitted policy, so it is not written over; name another file, or move it away"
+        )
 
 
 def _arms_table(policy: FittedPolicy) -> Table:

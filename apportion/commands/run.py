@@ -47,6 +47,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return EXIT_INTERRUPTED
     if was_complete:
         complain(f"{where} is complete: nothing was run or spent; for a new run choose another output")
+    # A run that is done gives the summary it was left with, which may be of an older version.
+    for caution in summary.get("cautions", ()):
+        complain(f"caution: {caution}")
     if not arguments.quiet:
         output_console(PLAIN_WIDTH).print(closing(summary, where))
     if summary["prompts"] > 0 and summary["failed"] == summary["prompts"] and summary["answered"] == 0:

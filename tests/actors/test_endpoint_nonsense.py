@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apportion.actors.conformance import ask, texts
-from apportion.actors.endpoint import EndpointEngine
+from apportion.actors.endpoint import LOST_IN_A_ROW, EndpointEngine
 from apportion.actors.endpoint_answers import Answered, Asked, flattened, read_answer, read_models
 from apportion.actors.endpoint_describe import describe
 from apportion.actors.endpoint_http import NonsenseError, Secret, retry_after
 from apportion.actors.top_logprobs import stats_of
-from apportion.errors import EngineError
+from apportion.errors import BatchError, EngineError
 from apportion.types import Finish, Generated
 
 
@@ -136,6 +136,23 @@ def test_sglang_tells_its_stop_string_by_another_name() -> None:
     assert (completion.text, completion.finish) == ("Answer: 15\n", Finish.STOP)
     ended = read_answer(answer(choices__0__matched_stop=151645).encode(), Asked(True, ("\n",))).completion
     assert (ended.text, ended.finish) == ("Answer: 15", Finish.END)
+
+
+def test_an_endpoint_that_only_answers_nonsense_is_not_paid_the_whole_budget(server: EndpointServer) -> None:
+    server.always = says(answer(choices__0__finish_reason="tool_calls"))
+
+    async def ask_on(engine: EndpointEngine) -> list[EngineError]:
+        found: list[EngineError] = []
+        while not isinstance(found[-1] if found else None, BatchError):
+            try:
+                await engine.generate(ask("policy", [len(found)]))
+            except EngineError as error:
+                found.append(error)
+        return found
+
+    *before, last = with_engine(endpoint(server), ask_on)
+    assert len(before) == LOST_IN_A_ROW
+    assert "run the same command again" in str(last)
 
 
 def test_an_empty_completion_is_one(server: EndpointServer) -> None:

@@ -303,7 +303,7 @@ WRONG: list[tuple[str, list[str], type[ApportionError], list[str]]] = [
     ("unknown allocation", ["allocation.policy=prize"], ConfigError, ["'prize'; did you mean 'price'?"]),
     ("unknown kind of answer", ["answer.kind=nummer"], ConfigError, ["answer.kind", "did you mean 'number'?"]),
     ("unknown setting of answers", ["answer.patern=x"], ConfigError, ["unknown key 'answer.patern'", "'pattern'"]),
-    ("answer setting of a wrong type", ["answer.pattern=3"], ConfigError, ["answer.pattern is 3; it must be"]),
+    ("answer setting of a wrong type", ["answer={pattern: 3}"], ConfigError, ["answer.pattern is 3; it must be"]),
     ("nothing in flight", ["execution.in_flight=0"], ConfigError, ["execution.in_flight is 0"]),
     (
         "no Ray address",

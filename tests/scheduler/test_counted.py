@@ -85,8 +85,8 @@ def test_a_fresh_prompt_is_never_offered_one_candidate_for_a_pair():
 
 
 def test_hopeless_prompts_wait_while_others_are_served():
-    policy = counted(Objective("quota", 4), 2, 8.0)
-    world = Checked(np.array([1e-3, 1e-3]))
+    policy = counted(Objective("quota", 4), 3, 8.0)
+    world = Checked(np.array([1e-3, 1e-3, 1e-3]))
     policy.observe(0, Purchase("vote", 8), world.draw(0, 8), 8.0)
     policy.reprice(8.0)
     assert policy.offer(0, 8.0) is Rest.WAIT

@@ -19,11 +19,12 @@ import yaml
 
 from apportion.costs import Cost
 from apportion.errors import RunDirectoryError
+from apportion.scheduler.claim import differences
 from apportion.scheduler.dataset import SetAside
 from apportion.scheduler.events import Failed, RequestId
 from apportion.scheduler.journal import Journal
-from apportion.scheduler.outputs import RunDirectory, differences, read_summary
-from apportion.scheduler.results import Committed, PromptResult
+from apportion.scheduler.outputs import RunDirectory, read_summary
+from apportion.scheduler.results import Committed, Ended, PromptResult
 from apportion.types import Candidate, Draft, Finish, LogprobStats, Purchase
 
 CONFIG: dict[str, Any] = {
@@ -35,6 +36,8 @@ CONFIG: dict[str, Any] = {
     "execution": {"in_flight": None, "ordered": False},
     "cluster": {"address": "local"},
 }
+
+SUMMARY: dict[str, Any] = {"prompts": 2, "answered": 2, "budget": {"amount": 10.0}}
 
 
 def committed(name: str, index: int, answer: str | None = "4") -> Committed:
@@ -57,7 +60,7 @@ def committed(name: str, index: int, answer: str | None = "4") -> Committed:
         reason="not worth the price",
         correct=True,
     )
-    return Committed(result, candidates, (Cost(6, 1e6, 0.5, 0.25, 1), Cost(4, 0, 0, 0, 1)))
+    return Committed(result, candidates, (Ended(Cost(6, 1e6, 0.5, 0.25, 1)), Ended(Cost(4, 0, 0, 0, 1))))
 
 
 def run_directory(path: Path, config: Mapping[str, Any] = CONFIG, fingerprint: str = "f1") -> RunDirectory:
@@ -87,8 +90,10 @@ def test_a_finished_directory_holds_everything(tmp_path: Path) -> None:
         directory.set_aside([SetAside(3, None, "broken JSON"), SetAside(5, "q5", "the prompt is empty")])
         directory.commit(committed("second", 1), [True, False])
         directory.commit(committed("first", 0), [None, None])
-        directory.finish({"prompts": 2, "accuracy": None})
-        assert directory.complete() == {"prompts": 2, "accuracy": None}
+        directory.finish({**SUMMARY, "accuracy": None})
+        complete = directory.complete()
+        assert complete is not None
+        assert (complete["prompts"], complete["accuracy"], complete["responses"]["total"]) == (2, None, 4)
     path = tmp_path / "runs" / "x"
     tables = {"candidates.parquet", "results.parquet", "results.jsonl", "set_aside.jsonl", "summary.json"}
     assert {one.name for one in path.iterdir()} == tables | {".lock", "config.yaml", "dataset.json"}
@@ -133,6 +138,7 @@ def test_every_candidate_is_kept_with_where_it_came_from(tmp_path: Path) -> None
         "cost_usd": 0.25,
         "accepted": None,
         "group": None,
+        "cut": False,
     }
     assert (second["index"], second["answer"], second["correct"], second["score"]) == (1, None, None, None)
     assert (second["step_scores"], second["mean_logprob"], second["finish"]) == (None, None, "length")
@@ -179,6 +185,8 @@ def test_a_line_torn_by_a_crash_is_removed_and_written_again(tmp_path: Path, kep
 
 
 def test_results_that_this_job_did_not_write_are_refused(tmp_path: Path) -> None:
+    with run_directory(tmp_path):
+        pay(tmp_path)
     (tmp_path / "results.jsonl").write_text("my own notes\n")
     with pytest.raises(RunDirectoryError, match=r"results\.jsonl holds a line that this job did not write"):
         run_directory(tmp_path)
@@ -296,7 +304,7 @@ def test_what_a_model_wrote_never_breaks_a_file(tmp_path: Path) -> None:
     result = replace(one.result, response="half \ud83d a pair", confidence=math.nan, difficulty=math.inf)
     with run_directory(tmp_path) as directory:
         directory.commit(Committed(result, [odd]), [True])
-        directory.finish({"accuracy": math.nan, "by_arm": {"vote": [math.inf, 1.0]}})
+        directory.finish({**SUMMARY, "accuracy": math.nan, "by_arm": {"vote": [math.inf, 1.0]}})
     row = json.loads((tmp_path / "results.jsonl").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert (row["response"], row["answer"]) == ("half \\ud83d a pair", "\\ud83d 4")
     assert (row["confidence"], row["difficulty"]) == (None, None)
@@ -304,16 +312,24 @@ def test_what_a_model_wrote_never_breaks_a_file(tmp_path: Path) -> None:
     (candidate,) = pq.read_table(tmp_path / "candidates.parquet").to_pylist()
     assert (candidate["text"], candidate["answer"]) == ("half \\ud83d \u2028 a pair", "\\ud83d 4")
     assert candidate["score"] is None
-    assert read_summary(tmp_path) == {"accuracy": None, "by_arm": {"vote": [None, 1.0]}}
+    summary = read_summary(tmp_path)
+    assert summary is not None
+    assert (summary["accuracy"], summary["by_arm"]) == (None, {"vote": [None, 1.0]})
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("config.yaml", "a: [1"), ("config.yaml", "- 1"), ("dataset.json", "{"), ("summary.json", "[]")],
+    [
+        ("config.yaml", "a: [1"),
+        ("config.yaml", "- 1"),
+        ("dataset.json", "{"),
+        ("summary.json", "[]"),
+        ("summary.json", '{"mine": 1}'),
+    ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str) -> None:
     with run_directory(tmp_path) as directory:
-        directory.finish({})
+        directory.finish({**SUMMARY})
     (tmp_path / name).write_text(content)
     with pytest.raises(RunDirectoryError, match=name.replace(".", r"\.")), run_directory(tmp_path) as directory:
         directory.complete()

@@ -210,6 +210,6 @@ def test_what_cannot_be_used_is_named_before_anything_is_spent(tmp_path: Path, m
     with pytest.raises(RunDirectoryError, match="cannot be written to or read"):
         next(apportion.solve(rows(2), config(output=f"file://{tmp_path}/file/run")))
     memory.pipe("/mine/config.yaml", yaml.safe_dump({"a": 1}).encode())
-    with pytest.raises(RunDirectoryError, match=r"holds a config.yaml that no job published"):
+    with pytest.raises(RunDirectoryError, match=r"holds config.yaml, which no job published"):
         next(apportion.solve(rows(2), config(output="memory://mine")))
     assert memory.ls("/mine", detail=False) == ["/mine/config.yaml"]
