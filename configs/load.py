@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from apportion.configs.keys import conform, expected_type, flatten
+from apportion.configs.overrides import read_overrides
 from apportion.configs.schema import JobConfig
 from apportion.errors import ConfigError, nearest
 from apportion.scheduler.plain import masked
@@ -50,7 +51,8 @@ def load_config(source: ConfigSource, overrides: Sequence[str] = ()) -> LoadedCo
     """Read a config and apply `key=value` overrides, later ones last. Raises ConfigError."""
     written, name = _read(source)
     if overrides:
-        written = _merge(written, _dotlist(overrides), overrides)
+        plain_written = cast("dict[str, Any]", OmegaConf.to_container(written, resolve=False))
+        written = _merge(written, read_overrides(overrides, plain_written), overrides)
     try:
         plain = cast("dict[str, Any]", OmegaConf.to_container(written, resolve=True))
     except OmegaConfBaseException as error:
@@ -121,17 +123,6 @@ def _find(source: str | Path) -> Path:
         return path
     what = "is a folder, not a YAML file" if path.is_dir() else f"is no file in {Path.cwd()}"
     raise ConfigError(f"config {text!r} {what}; configs that ship with apportion: {nearest(text, packaged)}")
-
-
-def _dotlist(overrides: Sequence[str]) -> DictConfig:
-    for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not equals or not key.strip() or ".." in key or key.startswith(".") or key.endswith("."):
-            raise ConfigError(f"override {override!r} is not key=value; write for example budget.amount=1e12")
-    try:
-        return OmegaConf.from_dotlist(list(overrides))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"one of the overrides {' '.join(overrides)!r} is not YAML: {_first_line(error)}") from error
 
 
 def _literal(value: Any, key: str = "") -> Any:

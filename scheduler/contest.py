@@ -25,6 +25,7 @@ from apportion.scheduler.binned import ORACLE
 from apportion.scheduler.curves import truth_of
 from apportion.scheduler.dealing import GRAINS, Dealer, Table, lengths_of
 from apportion.scheduler.known import Truth
+from apportion.scheduler.labels import labelled
 from apportion.scheduler.ledger import ROUNDING
 from apportion.scheduler.playing import Game, Make, Played, play, problem_of
 
@@ -39,6 +40,7 @@ PLAYED = tuple(name for name in ALLOCATIONS if name != "calibration")
 MANY_ARMS = frozenset({"price", "oracle", "binned"})
 """Policies that choose among arms; the others are replayed on each arm by itself."""
 NEED_TRUTH = frozenset({"oracle"})
+NEED_LABELS = frozenset({"binned", "damani"})
 FORECAST = frozenset({"price"})
 """Policies whose forecast is recorded beside what they reached."""
 
@@ -199,7 +201,7 @@ def goal_of(text: str) -> Objective:
 def unit_of(name: str) -> Unit:
     """The unit of that name. Raises ConfigError for one that no pool records."""
     if name not in GRAINS:
-        raise ConfigError(f"unit {name!r} is not recorded in pools: {nearest(name, GRAINS)}")
+        raise ConfigError(f"unit {name!r} is not recorded in pools: {nearest(name, [unit.value for unit in GRAINS])}")
     return Unit(name)
 
 
@@ -280,6 +282,8 @@ def check_terms(terms: Terms, policies: Sequence[str]) -> None:
         if policy not in PLAYED:
             raise ConfigError(f"policy {policy!r} is unknown: {nearest(policy, PLAYED)}")
         check_serves(policy, terms.goal)
+        if policy in NEED_LABELS and not terms.cross:
+            labelled(policy, terms.fitted)
     if terms.select is not None and terms.select not in SELECTORS:
         raise ConfigError(f"select {terms.select!r} is unknown: {nearest(terms.select, SELECTORS)}")
     if terms.repeats < 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -29,7 +30,10 @@ _SHOWN_COLUMNS = 50
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """A row that is not answered. `line` counts from 1; `id` is None where the row gave none."""
+    """A row that is not answered. `line` counts from 1, through all files; `id` is None where the row gave none.
+
+    Of a dataset of several files the reason ends with the row's own: `..., on line 3 of data/b.jsonl`.
+    """
 
     line: int
     id: str | None
@@ -38,12 +42,16 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The usable prompts with their lines, and what was set aside. `fingerprint` depends on ids, messages and order."""
+    """The usable prompts with their lines, and what was set aside. `fingerprint` depends on ids, messages and order.
+
+    `files` are those of a dataset of several, each after the lines of those before it.
+    """
 
     prompts: tuple[Prompt, ...]
     lines: tuple[int, ...]
     set_aside: tuple[SetAside, ...]
     fingerprint: str
+    files: tuple[tuple[int, str], ...] = ()
 
     @property
     def rows(self) -> int:
@@ -63,8 +71,11 @@ def read_dataset(spec: DatasetSpec, rows: Iterable[Any] | None = None) -> Datase
     aside: list[SetAside] = []
     seen: dict[str, int] = {}
     columns: dict[str, None] = {}
+    files: list[tuple[int, str]] = []
     absent = {column for column in (spec.prompt, spec.id, spec.reference) if column is not None}
     for row in islice(source, spec.limit):
+        if row.file is not None and (not files or files[-1][0] < row.before):
+            files.append((row.before, row.file))
         if row.values is not None and absent:
             columns.update(dict.fromkeys(islice(map(str, row.values), _SHOWN_COLUMNS)))
             absent.difference_update(row.values)
@@ -73,15 +84,15 @@ def read_dataset(spec: DatasetSpec, rows: Iterable[Any] | None = None) -> Datase
             row_id = _row_id(row, spec)
             prompt = _prompt(row, row_id, spec)
             if row_id in seen:
-                raise _BadRowError(f"duplicate id {row_id!r}, first on line {seen[row_id]}")
+                raise _BadRowError(f"duplicate id {row_id!r}, first {_place(seen[row_id], files)}")
         except _BadRowError as error:
-            aside.append(SetAside(row.line, row_id, str(error)))
+            aside.append(_set_aside(row.line, row_id, str(error), files))
             continue
         seen[row_id] = row.line
         prompts.append(prompt)
         lines.append(row.line)
     _check_columns(spec, absent if columns else set(), columns)
-    dataset = Dataset(tuple(prompts), tuple(lines), tuple(aside), fingerprint(prompts))
+    dataset = Dataset(tuple(prompts), tuple(lines), tuple(aside), fingerprint(prompts), tuple(files))
     _check_usable(dataset, masked(spec.path) if rows is None else "the rows given")
     return dataset
 
@@ -122,7 +133,7 @@ def set_aside_too_long(dataset: Dataset, describers: Mapping[str, Describer]) ->
         if reason is None:
             kept.append(index)
         else:
-            aside.append(SetAside(dataset.lines[index], prompt.id, reason))
+            aside.append(_set_aside(dataset.lines[index], prompt.id, reason, dataset.files))
     fitting = replace(
         dataset,
         prompts=tuple(dataset.prompts[index] for index in kept),
@@ -131,6 +142,19 @@ def set_aside_too_long(dataset: Dataset, describers: Mapping[str, Describer]) ->
     )
     _check_usable(fitting, "the dataset")
     return fitting
+
+
+def _set_aside(line: int, row_id: str | None, reason: str, files: Sequence[tuple[int, str]]) -> SetAside:
+    """A row set aside, its reason with the place of the row in its file where there are several."""
+    return SetAside(line, row_id, f"{reason}, {_place(line, files)}" if files else reason)
+
+
+def _place(line: int, files: Sequence[tuple[int, str]]) -> str:
+    """Where a line stands: of several files, in which."""
+    if not files:
+        return f"on line {line}"
+    before, file = files[bisect_left(files, (line,)) - 1]
+    return f"on line {line - before} of {masked(file)}"
 
 
 def _row_id(row: Row, spec: DatasetSpec) -> str:

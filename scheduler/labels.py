@@ -13,15 +13,18 @@ from apportion.policies.arm import Arm
 from apportion.policies.selectors import predicted_as
 from apportion.scheduler.allocation import Floats
 
-FIT = "apportion fit POOL -o policy.json, and name the file under difficulty.fitted"
+FIT = (
+    "apportion fit POOL -o policy.json, and name the file under difficulty.fitted, or in a replay with --fit, which "
+    "also takes cross"
+)
 
 
 def labelled(policy: str, fitted: FittedPolicy | None) -> FittedPolicy:
     """The fitted policy. Raises ConfigError where there is none."""
     if fitted is None:
         raise ConfigError(
-            f"allocation.policy {policy!r} learns from labels, and the job names no fitted policy: {FIT}; or use "
-            "allocation.policy=price, which works without"
+            f"allocation.policy {policy!r} learns from labels, and no fitted policy is named: {FIT}. The policy "
+            "'price' works without"
         )
     return fitted
 

@@ -36,11 +36,12 @@ def solve_dataset(ds: RayDataset, config: ConfigSource, overrides: Sequence[str]
     """Answer the rows of a Ray Dataset under one budget: a lazy Dataset of the same rows, their results beside them.
 
     The columns of results.parquet are added, `prefix` before their names. Rows come as they are committed, in 64 parts,
-    each in the order of `ds`; rows that cannot be answered come first, with the reason `set_aside` and an `error`. The
-    config is as for `solve`; its models run on the Ray cluster of the pipeline (`cluster.address: inline`: in the
-    stage's own process). Where it has no `output`, the run directory is a temporary one that this process keeps to its
-    end: consuming the result twice spends once. With an `output`, a later process resumes, provided that `ds` gives
-    the same rows in the same order; consuming a part (`take`) stops the job once that part is there.
+    each in the order of `ds`; rows that cannot be answered come first, with the reason `set_aside`, an `error` and a
+    confidence of 0. The config is as for `solve`; its models run on the Ray cluster of the pipeline
+    (`cluster.address: inline`: in the stage's own process). Where it has no `output`, the run directory is a temporary
+    one that this process keeps to its end: consuming the result twice spends once. With an `output`, a later process
+    resumes, provided that `ds` gives the same rows in the same order; consuming a part (`take`) stops the job once that
+    part is there.
 
     Raises ConfigError and ModelError at once; DataError, BudgetError and all others when it is consumed, as errors that
     are both theirs and Ray's.

@@ -1,7 +1,8 @@
 """Rows of a dataset as plain dicts with their line numbers, streamed from JSONL, Parquet or memory.
 
 A row that cannot be read comes out with a `fault` instead of values, and the rows after it are still read. A file that
-cannot be opened, or breaks off in the middle of its compression or its Parquet pages, raises DataError.
+cannot be opened, is of another kind, or breaks off in the middle of its compression or its Parquet pages, raises
+DataError.
 """
 
 from __future__ import annotations
@@ -21,6 +22,19 @@ from apportion.scheduler.plain import masked
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 DATA_SUFFIXES = (*PARQUET_SUFFIXES, ".jsonl", ".ndjson")
+TABLE_READERS = {
+    ".csv": "read_csv('{file}')",
+    ".tsv": "read_csv('{file}', sep='\\t')",
+    ".xlsx": "read_excel('{file}')",
+    ".xls": "read_excel('{file}')",
+    ".arrow": "read_feather('{file}')",
+    ".feather": "read_feather('{file}')",
+}
+"""Tables of other kinds by suffix, and how pandas reads them, for the advice."""
+UNPACKERS = {".bz2": "bunzip2 -k", ".xz": "unxz -k", ".zst": "unzstd", ".zip": "unzip"}
+"""Compressions of local files that are not read, and what undoes them. Gzip is read; of URLs fsspec reads more."""
+_IN_MEMORY = {"pandas": '.to_dict("records")', "polars": ".to_dicts()", "pyarrow": ".to_pylist()"}
+"""What makes rows of a whole table, by the library it is from."""
 _PARQUET_MAGIC = b"PAR1"
 _UTF8_MARK = b"\xef\xbb\xbf"
 BATCH_ROWS = 1024
@@ -30,11 +44,17 @@ _EXCERPT = 40
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. `line` counts from 1: lines of a JSONL file, rows of anything else. Either `values` or `fault`."""
+    """One row. `line` counts from 1: lines of a JSONL file, rows of anything else. Either `values` or `fault`.
+
+    Of a dataset of several files, `line` counts through them; `file` is the row's, and `before` are the lines of those
+    before it.
+    """
 
     line: int
     values: Mapping[str, Any] | None
     fault: str | None = None
+    file: str | None = None
+    before: int = 0
 
 
 def data_files(path: str) -> list[str]:
@@ -45,8 +65,33 @@ def data_files(path: str) -> list[str]:
     except Exception as error:  # every remote filesystem has exceptions of its own
         raise DataError(masked(f"dataset {path} cannot be listed: {type(error).__name__}: {error}")) from error
     if not names:
-        raise DataError(masked(f"dataset {path} holds no JSONL or Parquet file; correct dataset.path"))
+        raise DataError(
+            masked(f"dataset {path} holds no JSONL or Parquet file; correct dataset.path, or convert what is there")
+        )
+    for name in names:
+        _check_kind(name)
     return sorted(names)
+
+
+def _check_kind(path: str) -> None:
+    """Raise DataError for a file whose name says that it is neither JSONL nor Parquet."""
+    name = (path.partition("?")[0] if "://" in path else path).lower().removesuffix(".gz")
+    reader = next((reader for suffix, reader in TABLE_READERS.items() if name.endswith(suffix)), None)
+    if reader is not None:
+        target = Path(path[: len(name)]).with_suffix(".parquet").name
+        convert = f"python -c \"import pandas; pandas.{reader.format(file=path)}.to_parquet('{target}')\""
+        raise DataError(
+            masked(
+                f"dataset {path} is a table of a kind that is not read, only JSONL and Parquet are; convert it, for "
+                f"example with {convert}, and name {target} in dataset.path"
+            )
+        )
+    unpacker = next((tool for suffix, tool in UNPACKERS.items() if name.endswith(suffix)), None)
+    if unpacker is not None and "://" not in path:
+        raise DataError(
+            f"dataset {path} is compressed in a way that is not read; unpack it with `{unpacker} {path}` and name the "
+            "unpacked file in dataset.path, or use gzip, which is read"
+        )
 
 
 def _names(path: str) -> list[str]:
@@ -77,11 +122,12 @@ def read_rows(path: str) -> Iterator[Row]:
     Lines are counted through the files. Raises DataError.
     """
     before = 0
-    for file in data_files(path):
+    files = data_files(path)
+    for file in files:
         last = 0
         for row in _read_file(file):
             last = row.line
-            yield replace(row, line=before + last) if before else row
+            yield row if len(files) == 1 else replace(row, line=before + last, file=file, before=before)
         before += last
 
 
@@ -100,6 +146,11 @@ def memory_rows(rows: Iterable[Any]) -> Iterator[Row]:
     if isinstance(rows, str | bytes | Path | Mapping):
         raise DataError(
             f"rows are a {type(rows).__name__}, but must be dicts, one a prompt; a file goes in dataset.path"
+        )
+    advice = _IN_MEMORY.get(type(rows).__module__.partition(".")[0])
+    if advice is not None and type(rows).__name__ in ("DataFrame", "Table", "RecordBatch"):
+        raise DataError(
+            f"rows are a {type(rows).__name__}, but must be dicts, one a prompt; give the rows as rows{advice}"
         )
     for line, row in enumerate(rows, 1):
         if isinstance(row, Row):

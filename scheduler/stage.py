@@ -206,4 +206,5 @@ class JobActor:
 
 
 def _unanswered(prompt_id: str | None, reason: str) -> dict[str, Any]:
-    return {"prompt_id": prompt_id, "reason": "set_aside", "error": reason}
+    """A row that was set aside. Numbers that stages compare are 0, so that a filter on them need not ask for null."""
+    return {"prompt_id": prompt_id, "confidence": 0.0, "candidates": 0, "reason": "set_aside", "error": reason}

@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from apportion.commands.command import EXIT_OK, PLAIN_WIDTH, Command, complain, names, pool_arguments, pool_folders
 from apportion.errors import ConfigError
 
 if TYPE_CHECKING:
     from apportion.difficulty.pools import Pool
-    from apportion.scheduler.contest import Entry
+    from apportion.scheduler.contest import Entry, Terms
+    from apportion.scheduler.frontier import Frontier
+    from apportion.scheduler.policy_choice import PolicyChoice
 
 POLICIES = "uniform,asc,esc,price,oracle"
-
 
 MOST_BUDGETS = 100
 """More points than that make no clearer curve: whoever asks for more means an amount."""
@@ -27,7 +30,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     pool_arguments(parser)
     add = parser.add_argument
     add("--arms", type=names, metavar="A,B", help="arms to play with; all of the first pool where not given")
-    add("--policies", type=names, default=names(POLICIES), metavar="P,Q", help=f"allocation policies ({POLICIES})")
+    add(
+        "--policies",
+        type=names,
+        default=names(POLICIES),
+        metavar="P,Q",
+        help=f"allocation policies, with settings as in price:stride=1 or binned:difficulty=oracle ({POLICIES})",
+    )
     add("--budgets", default="12", metavar="N", help="how many, or amounts per prompt with commas (12)")
     add("--repeats", type=int, default=20, metavar="N", help="random orders of the recorded candidates (20)")
     add("--seed", type=int, default=0, metavar="N", help="of the orders and of the halves (0)")
@@ -49,8 +58,9 @@ def _replay(arguments: argparse.Namespace) -> int:
     from apportion.difficulty.pools import read_pool
     from apportion.scheduler.cautions import cautions
     from apportion.scheduler.contest import check_terms, goal_of
-    from apportion.scheduler.frontier import replay_all, terms_of
-    from apportion.scheduler.frontier_view import draw, meta_of, rows_of, table_of, write_rows
+    from apportion.scheduler.frontier import terms_of
+    from apportion.scheduler.frontier_view import draw, table_of
+    from apportion.scheduler.policy_choice import choice_of
     from apportion.scheduler.terminal import output_console
 
     out: Path = arguments.out
@@ -61,27 +71,17 @@ def _replay(arguments: argparse.Namespace) -> int:
         goal=goal_of(arguments.objective),
         select=arguments.select,
     )
-    check_terms(terms, arguments.policies)
+    choices = [choice_of(text) for text in arguments.policies]
+    check_terms(terms, [choice.policy for choice in choices])
     if arguments.workers < 1:
         raise ConfigError(f"--workers is {arguments.workers}; use at least 1")
-    if out.is_dir() or out.suffix != ".json":
-        raise ConfigError(f"--out is {out}; name a file that ends in .json")
-    try:
-        # Before hours of replay, not after them.
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out is {out}, whose folder cannot be made ({error}); name another") from error
+    _check_writable(out)
     for option, given in (("--arms", arguments.arms), ("--policies", arguments.policies)):
         _check_names(option, given)
     budgets = _budgets(arguments.budgets)
     pools = [read_pool(folder) for folder in pool_folders(arguments)]
-    entries = [pair for at, pool in enumerate(pools) for pair in _entries(at, pool, arguments, budgets)]
-    frontiers = []
-    for frontier in replay_all(pools, entries, terms, arguments.workers):
-        frontiers.append(frontier)
-        if not arguments.quiet:
-            complain(f"{len(frontiers)} of {len(entries)}: {frontier.pool} {'+'.join(frontier.arms)} {frontier.policy}")
-    write_rows(out, meta_of(frontiers, terms, arguments.fit), [row for one in frontiers for row in rows_of(one)])
+    entries = [entry for at, pool in enumerate(pools) for entry in _entries(at, pool, choices, arguments, budgets)]
+    frontiers = _play(pools, entries, terms, arguments)
     picture = draw(frontiers, out.with_suffix(".png"))
     if not arguments.quiet:
         output_console(PLAIN_WIDTH).print(table_of(frontiers))
@@ -93,10 +93,68 @@ def _replay(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _play(
+    pools: Sequence[Pool], entries: Sequence[tuple[int, str, Entry]], terms: Terms, arguments: argparse.Namespace
+) -> list[Frontier]:
+    """Play every entry. What is done is in the file, whatever becomes of the others."""
+    from apportion.scheduler.frontier import replay_all
+    from apportion.scheduler.frontier_view import meta_of, rows_of
+
+    frontiers: list[Frontier] = []
+    rows: list[dict[str, Any]] = []
+    kept = 0
+    try:
+        playing = replay_all(pools, [(at, entry) for at, _, entry in entries], terms, arguments.workers)
+        with closing(cast("Generator[Frontier]", playing)) as played:
+            for number, (at, name, entry) in enumerate(entries, 1):
+                if not arguments.quiet:
+                    complain(f"entry {number} of {len(entries)}: {pools[at].name} {'+'.join(entry.arms)} {name}")
+                frontiers.append(replace(next(played), policy=name))
+                rows += rows_of(frontiers[-1])
+                counted = {"entries": len(entries), "played": number}
+                _write(arguments.out, meta_of(frontiers, terms, arguments.fit) | counted, rows)
+                kept = number
+    except BaseException:
+        if kept:
+            complain(f"rows of the {kept} of {len(entries)} entries that were played: {arguments.out}")
+        raise
+    return frontiers
+
+
+def _check_writable(out: Path) -> None:
+    """Raise ConfigError for a file that cannot be written: before hours of replay, not after them."""
+    if out.is_dir() or out.suffix != ".json":
+        raise ConfigError(f"--out is {out}; name a file that ends in .json")
+    trial = out.with_name(out.name + ".tmp")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+def _write(out: Path, meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    from apportion.scheduler.frontier_view import write_rows
+
+    try:
+        write_rows(out, meta, rows)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"--out {out} cannot be written: {error}; name another file")
+
+
 def _entries(
-    at: int, pool: Pool, arguments: argparse.Namespace, budgets: int | tuple[float, ...]
-) -> list[tuple[int, Entry]]:
-    """What is played on a pool: policies that choose among arms on all of them, others on each."""
+    at: int,
+    pool: Pool,
+    choices: Sequence[PolicyChoice],
+    arguments: argparse.Namespace,
+    budgets: int | tuple[float, ...],
+) -> list[tuple[int, str, Entry]]:
+    """What is played on a pool, and its name: policies that choose among arms on all of them, others on each."""
     from apportion.scheduler.contest import MANY_ARMS, Entry, check_budgets, default_unit, spread, unit_of
 
     arms = tuple(arguments.arms or pool.decks)
@@ -104,11 +162,11 @@ def _entries(
     unit = default_unit(chosen) if arguments.unit is None else unit_of(arguments.unit)
     amounts = spread(chosen, unit, budgets) if isinstance(budgets, int) else budgets
     check_budgets(chosen, unit, amounts)
-    found = []
-    for policy in arguments.policies:
-        for own in [arms] if policy in MANY_ARMS else [(arm,) for arm in arms]:
-            found.append((at, Entry(own, policy, unit, amounts)))
-    return found
+    return [
+        (at, choice.text, Entry(own, choice.policy, unit, amounts, choice.settings))
+        for choice in choices
+        for own in ([arms] if choice.policy in MANY_ARMS else [(arm,) for arm in arms])
+    ]
 
 
 def _check_names(option: str, given: Sequence[str] | None) -> None:

@@ -126,7 +126,7 @@ SHAPES: list[tuple[str, list[str], list[str]]] = [
     ("key at the wrong place", ["unit=flops"], ["unknown key 'unit' (value 'flops')", "did you mean 'budget.unit'?"]),
     ("settings written out", ["arms.vote.settings={}"], ["unknown key 'arms.vote.settings'"]),
     ("text for a number", ["budget.amount=lots"], ["budget.amount is 'lots', but must be a number"]),
-    ("a list for text", ["budget.unit=[flops]"], ["budget.unit is ['flops'], but must be text"]),
+    ("a list for text", ["budget={amount: 1, unit: [flops]}"], ["budget.unit is ['flops'], but must be text"]),
     (
         "a fraction for a whole number",
         ["models.small.max_batch=1.5"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -101,6 +102,28 @@ def test_a_pipeline_reads_solves_filters_and_writes(ray: Any, tmp_path: Path) ->
     aside = [row for row in everything if row["reason"] == "set_aside"]
     assert [(row["id"], row["prompt_id"], row["answer"]) for row in aside] == [("q5", "q5", None)]
     assert "no prompt in column 'q'" in aside[0]["error"]
+    # So that a filter on these need not ask for null.
+    assert (aside[0]["confidence"], aside[0]["candidates"], aside[0]["spent"]) == (0.0, 0, None)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/pipelines.md"])
+def test_the_pipeline_of_the_pages_runs_on_rows_with_answers_of_which_one_is_bad(
+    ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    text = (Path(__file__).parents[2] / page).read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "solve_dataset" in block]
+    rows = [{"q": row["q"], "id": row["id"], "answer": row["a"]} for row in make_rows(12)]
+    rows[3]["q"] = ""
+    write_parquet(tmp_path / "problems", rows)
+    job = config(output="run", dataset={"prompt": "q", "id": "id", "reference": "answer"})
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("s3://bucket", str(tmp_path)), {"ray": ray, "apportion": apportion})
+    answered = pq.read_table(tmp_path / "answered").to_pylist()
+    sure = {row["prompt_id"] for row in results(tmp_path / "run") if row["confidence"] > 0.8}
+    assert sure
+    assert {row["id"] for row in answered} == sure
+    assert {"answer", "result_answer", "result_confidence"} <= answered[0].keys()
 
 
 def test_rows_leave_while_the_job_runs_and_its_output_may_be_a_url(
