@@ -15,6 +15,8 @@ from apportion.configs.schema import AllocationConfig, AnswerConfig, ArmConfig, 
 from apportion.errors import ConfigError, nearest
 
 SETTINGS = "settings"
+TEXTS = ("text", "text or null")
+"""What `expected_type` says of keys that hold text."""
 _WITH_SETTINGS = (ArmConfig, AllocationConfig, AnswerConfig)
 
 
@@ -104,7 +106,18 @@ def _value(value: Any, hint: Any, full: str) -> Any:
         return {str(name): _section(row, inner, f"{full}.{name}") for name, row in kept.items()}
     if full.endswith(".n") and isinstance(value, int) and not isinstance(value, bool):
         return [value]
+    if any(isinstance(one, bool) for one in _texts(value, hint)):
+        raise ConfigError(
+            f"{full} holds a truth value where text belongs, as YAML reads no, yes, on and off; put it in quotes: 'no'"
+        )
     return value
+
+
+def _texts(value: Any, hint: Any) -> list[Any]:
+    """What is to be text: the value, or the items of a list."""
+    if hint == list[str]:
+        return value if isinstance(value, list) else []
+    return [value] if _words(hint) in TEXTS else []
 
 
 def _suggest(key: str, prefix: str, known: list[str]) -> str:

@@ -15,12 +15,10 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from apportion.configs.keys import expected_type
+from apportion.configs.keys import TEXTS, expected_type
 from apportion.configs.schema import AllocationConfig, AnswerConfig
 from apportion.errors import ConfigError
 
-_TEXT = ("text", "text or null")
-"""What `expected_type` says of keys that hold text."""
 _NULL = ("null", "Null", "NULL")
 
 
@@ -43,7 +41,7 @@ def read_overrides(overrides: Sequence[str], written: Mapping[str, Any]) -> Dict
 
 def _quoted(key: str, value: str, given: Mapping[str, str], written: Mapping[str, Any]) -> str:
     """The override, where its key holds text in quotes that YAML takes off again."""
-    text = (value and expected_type(key) in _TEXT) or _is_own_text(key, given, written)
+    text = (value and expected_type(key) in TEXTS) or _is_own_text(key, given, written)
     if not text or value in _NULL or _is_in_quotes(value):
         return f"{key}={value}"
     return f"{key}={json.dumps(value, ensure_ascii=False)}"

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 STRENGTHS = (1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0)
 FOLDS = 5
-SURE = 1.0
+SURE = 0.5
 """A model is taken where it gains so many standard errors on prompts that it was neither fitted nor chosen on."""
 FEWEST_PROMPTS = 10 * FOLDS
 """Folds of fewer prompts than ten tell no penalty from another."""

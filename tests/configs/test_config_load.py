@@ -9,7 +9,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from apportion.configs.load import load_config, packaged_names
+from apportion.configs.load import PACKAGED, load_config, packaged_names
 from apportion.errors import ConfigError
 
 WHOLE: dict[str, Any] = {
@@ -204,6 +204,25 @@ def test_a_config_that_is_not_there_is_named_with_the_packaged_ones(
 def test_a_value_that_yaml_cannot_hold_is_named(value: Any) -> None:
     with pytest.raises(ConfigError, match="pattern"):
         load_config({**WHOLE, "answer": {"pattern": value}})
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "named"),
+    [
+        ("dataset", {"id": False}, "dataset.id"),
+        ("output", True, "output"),
+        ("arms", {"stop": [False]}, "arms.vote.stop"),
+    ],
+)
+def test_a_word_that_yaml_reads_as_a_truth_value_is_to_be_quoted(section: str, change: Any, named: str) -> None:
+    """A column called `no`, without quotes, is not the column False."""
+    config = yaml.safe_load((PACKAGED / "quickstart.yaml").read_text())
+    if section == "arms":
+        config["arms"]["vote"] |= change
+    else:
+        config[section] = config[section] | change if isinstance(change, dict) else change
+    with pytest.raises(ConfigError, match=rf"{named} holds a truth value.*put it in quotes"):
+        load_config(config)
 
 
 def test_paths_from_python_are_text(tmp_path: Path) -> None:
