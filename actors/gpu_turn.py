@@ -29,6 +29,9 @@ def turn_on_gpu(spec: ModelSpec) -> Iterator[None]:
     gpu = re.sub(r"\W", "-", os.environ.get(VISIBLE, "all"))
     path = Path(tempfile.gettempdir()) / f"apportion-gpu-{os.getuid()}-{gpu}.lock"
     with path.open("w") as file:
-        # Freed with the file, also where the process dies.
+        # Freed with the process, too. By its end alone it would not be: vLLM's processes may hold the file as well.
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)

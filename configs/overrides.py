@@ -19,7 +19,7 @@ from apportion.configs.keys import TEXTS, expected_type
 from apportion.configs.schema import AllocationConfig, AnswerConfig
 from apportion.errors import ConfigError
 
-_NULL = ("null", "Null", "NULL")
+_NULL = ("null", "Null", "NULL", "~")
 
 
 def read_overrides(overrides: Sequence[str], written: Mapping[str, Any]) -> DictConfig:
@@ -41,7 +41,7 @@ def read_overrides(overrides: Sequence[str], written: Mapping[str, Any]) -> Dict
 
 def _quoted(key: str, value: str, given: Mapping[str, str], written: Mapping[str, Any]) -> str:
     """The override, where its key holds text in quotes that YAML takes off again."""
-    text = (value and expected_type(key) in TEXTS) or _is_own_text(key, given, written)
+    text = (value and expected_type(key) in TEXTS) or _is_own_text(key, given, written, empty=not value)
     if not text or value in _NULL or _is_in_quotes(value):
         return f"{key}={value}"
     return f"{key}={json.dumps(value, ensure_ascii=False)}"
@@ -57,9 +57,9 @@ def _is_in_quotes(value: str) -> bool:
         return False
 
 
-def _is_own_text(key: str, given: Mapping[str, str], written: Mapping[str, Any]) -> bool:
+def _is_own_text(key: str, given: Mapping[str, str], written: Mapping[str, Any], empty: bool) -> bool:
     """Whether a key is a setting of an arm's strategy, of the answers' kind or of the allocation's policy that holds
-    text: those are no keys of the schema."""
+    text: those are no keys of the schema. An `empty` value is text only where null cannot be meant."""
     from apportion.policies.registry import ANSWER_KINDS, STRATEGIES
     from apportion.scheduler.allocation_settings import SETTINGS
 
@@ -75,7 +75,8 @@ def _is_own_text(key: str, given: Mapping[str, str], written: Mapping[str, Any])
         return False
     chosen = given.get(f"{section}.{beside}", _look_up(written, section, beside) or default)
     owner = owners.get(chosen) if isinstance(chosen, str) else None
-    return owner is not None and _holds_text(typing.get_type_hints(owner).get(name))
+    hint = typing.get_type_hints(owner).get(name) if owner is not None else None
+    return hint is str if empty else _holds_text(hint)
 
 
 def _look_up(written: Mapping[str, Any], section: str, name: str) -> Any:

@@ -47,7 +47,7 @@ class Admission:
         """A purchase begins; whether it is a pilot."""
         if arm in self._seen:
             return False
-        if self._known(arm):
+        if not self._pilots[arm] and self._known(arm):
             self._seen.add(arm)
             return False
         self._begun[arm] += 1

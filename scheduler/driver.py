@@ -213,10 +213,13 @@ class Driver:
         """What has arrived and may be handled, in order; at most so many, and whether there may be more is kept."""
         events: list[Event] = []
         if self._ordered:
-            while self._sent and self._sent[0] in self._arrived and len(events) != most:
+            # What came too soon in an earlier session is handled with the reply it waited for, as when it is replayed.
+            while self._sent and self._sent[0] in self._arrived:
+                if most is not None and len(events) >= most and self._sent[0] not in self._noted:
+                    break
                 events.append(self._arrived.pop(self._sent.popleft()))
         else:
             names = list(islice(self._arrived, most))
             events = [self._arrived.pop(name) for name in names]
-        self._behind = len(events) == most
+        self._behind = most is not None and len(events) >= most
         return events

@@ -197,14 +197,14 @@ class Machine:
             if self._open:
                 self._queue.push(prompt, offer)
                 return False
-            smaller = self.allocation.offer(prompt, offer.cost / 2.0)
-            if not isinstance(smaller, Offer):
+            less = (self.allocation.offer(prompt, most) for most in (offer.cost / 2.0, math.nextafter(offer.cost, 0.0)))
+            smaller = next((one for one in less if isinstance(one, Offer)), None)
+            if smaller is None:
                 self._commit(prompt, "budget")
                 return True
             offer = smaller
         state.grant(offer.purchase)
-        self._turns += 1
-        opened.turn = self._turns
+        opened.turn = self._turns = self._turns + 1
         opened.pilot = self._admission.begin(offer.purchase.arm, offer.cost)
         self._open[prompt] = opened
         self._under_way += opened.held

@@ -114,6 +114,7 @@ class Uniform:
 
     def close(self, prompt: int) -> None:
         self._served[prompt] = True
+        self._under_way[prompt] = False
 
     def reprice(self, available: float) -> None:
         """Share `available` evenly among the prompts that have not been served."""

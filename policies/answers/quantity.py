@@ -23,7 +23,7 @@ _LATEX = (
     (re.compile(r"(?<=\d)\\[,;: ](?=\d{3}(?!\d))|\\!"), ""),
     (re.compile(r"\\[,;: ]|\\q?quad(?![A-Za-z])|~"), " "),
     (re.compile(r"\^\{\\circ\}|\^?\\circ(?![A-Za-z])|\\degree(?![A-Za-z])|°"), " "),
-    (re.compile(r"\\?[$%€£]"), ""),
+    (re.compile(r"(?:US|Rs\.?\s?)(?=\\?\$|\d)|\\?[$%€£]|\\approx(?![A-Za-z])|[≈“”]"), ""),
     (re.compile(r"[−–]"), "-"),
 )
 _BEFORE = re.compile(r"(?:(?:[A-Za-z]\w{0,30})?\s{0,4}=|about\b|approximately\b|exactly\b)?\s{0,4}")
@@ -35,7 +35,7 @@ _JOINED = (
 )
 """Units that may follow a number without a blank between: few would write products of letters like these."""
 
-_SHORT = r"(?:mg|ms|ml|mL|dm|mi|yd|gal|sq|cu|Pa|kcal|cal|mol|rad|deg|USD|pts|egg|men|man|[CFJLNVWghms])"
+_SHORT = r"(?:mg|ms|ml|mL|dm|mi|yd|gal|sq|cu|Pa|kcal|cal|mol|rad|deg|USD|pts|egg|men|man|of|[CFJLNVWghms])"
 """Further units of so few letters that elsewhere they may be a product."""
 
 _NO_WORD = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 
 import pytest
@@ -23,6 +24,19 @@ def starts(gpus: float, within_s: float = LONG_S) -> bool:
     thread = threading.Thread(target=start, daemon=True)
     thread.start()
     return inside.wait(within_s)
+
+
+def test_a_process_that_was_forked_in_its_turn_does_not_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As vLLM's engine is, where it is not started in an actor."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "test-fork")
+    child = None
+    with turn_on_gpu(ModelSpec("prm", "vllm", Role.SCORER, "m", gpus=0.4)):
+        child = multiprocessing.get_context("fork").Process(target=threading.Event().wait, daemon=True)
+        child.start()
+    try:
+        assert starts(0.6)
+    finally:
+        child.kill()
 
 
 def test_shares_of_one_gpu_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:

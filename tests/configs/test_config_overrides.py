@@ -56,6 +56,8 @@ def test_text_is_taken_as_it_is_written(override: str, value: str) -> None:
         ("dataset.id=null", None),
         ("dataset.id=", None),
         ("answer.pattern=null", None),
+        ("answer.pattern=", None),
+        ("answer.pattern=~", None),
         ("seed=7", 7),
         ("budget.amount=1e3", 1000.0),
         ("dataset.limit=null", None),

@@ -104,7 +104,7 @@ class Stopping(InlineBackend):
 def test_in_order_what_came_too_soon_is_kept_and_used_in_its_turn(tmp_path: Path) -> None:
     """The first prompt is slow when the driver stops; nothing that others answered is paid for twice."""
     path = tmp_path / "j.sqlite"
-    budget, script = 2000.0, [Purchase("vote", 2), Purchase("vote", 4)]
+    budget, script = 20_000.0, [Purchase("vote", 2), Purchase("vote", 4)]
     world = World(make_prompts(12), script=script, in_flight=12, ordered=True, budget=budget)
 
     async def stopped() -> None:

@@ -67,6 +67,15 @@ def test_uniform_spends_its_budget_though_nothing_is_known_of_costs(tmp_path: Pa
     assert np.quantile(bought, 0.1) >= 0.4 * np.quantile(bought, 0.9)
 
 
+@pytest.mark.parametrize("policy", ["uniform", "price"])
+def test_where_the_budget_covers_few_worst_cases_prompts_are_served_one_by_one(tmp_path: Path, policy: str) -> None:
+    """Responses are a thirtieth as long as they may be: several samples are seldom covered at once, but one is, until
+    less is left than its worst case."""
+    vote = {**POLICY, "strategy": "best_of_n", "n": [1, 2, 4, 8], "max_tokens": 1024}
+    summary = run_job(load_job(job(tmp_path, 100.0, {"vote": vote}, policy)))
+    assert summary["answered"] >= 0.9 * PROMPTS
+
+
 def test_uniform_does_not_buy_again_where_costs_are_known() -> None:
     found = problem(40, 400.0)
     played = play(build_allocation("uniform", {}, found, 4), World.of(np.full(40, 0.5)), 400.0)
@@ -138,6 +147,17 @@ def test_of_many_purchases_the_first_are_pilots() -> None:
     assert sum(admission.begin("vote", 1.0) for _ in range(3 * PILOTS)) == PILOTS
     told = Admission(lambda arm: True)
     assert not told.begin("vote", 1.0)
+
+
+def test_an_arm_is_known_once_its_last_pilot_has_ended_not_its_first() -> None:
+    """What purchases cost is known to the job from the first one on: the cheapest."""
+    ended: list[str] = []
+    admission, vote = Admission(lambda arm: bool(ended)), arm()
+    assert [admission.begin("vote", 5.0) for _ in range(4)] == [True] * 4
+    ended.append("the cheapest")
+    assert not admission.end("vote")
+    assert admission.begin("vote", 1.0)
+    assert not admission.admit(vote, 80.0, 15.0, 100.0)
 
 
 def test_searches_leave_some_of_the_budget_to_each_other() -> None:
