@@ -213,10 +213,7 @@ class Machine:
         return True
 
     def _go_on(self, purchase: OpenPurchase) -> None:
-        """Send a purchase's present step, hold it back until refunds come, or end it.
-
-        Older purchases go first: at the end of a budget, searches that advanced in step would all be cut off.
-        """
+        """Send a purchase's present step, hold it back until refunds come, or end it; older purchases go first."""
         if purchase.drafts is not None:
             self._end(purchase)
         elif (self._stalled and self._stalled[0].turn < purchase.turn) or not self._send(purchase):
@@ -232,7 +229,7 @@ class Machine:
         return True
 
     def _unstall(self) -> None:
-        """Send stalled steps, oldest purchases first.
+        """Send stalled steps, oldest purchases first: were all to advance in step, all would be cut off in the end.
 
         With nothing in flight no refund will come: the youngest is cut off, which has had the least.
         """

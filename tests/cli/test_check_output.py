@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from fake_job import write_job
 
 from apportion.cli import main
-
-CONFIG: dict[str, Any] = {
-    "dataset": {"path": "d.jsonl", "prompt": "q", "reference": "a"},
-    "output": "out",
-    "budget": {"amount": 60, "unit": "samples"},
-    "models": {"small": {"engine": "fake", "model": "x"}},
-    "arms": {"vote": {"strategy": "best_of_n", "policy": "small", "n": [1, 2, 4]}},
-    "cluster": {"address": "inline"},
-}
 
 EMBEDDED = ["models.small.engine=embedded", "models.small.model=lab:small", "output=b"]
 
@@ -27,9 +16,7 @@ EMBEDDED = ["models.small.engine=embedded", "models.small.model=lab:small", "out
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with job.yaml and ten prompts, as the current directory."""
-    rows = [json.dumps({"q": f"question {i} p=0.5 answer={10 + i}", "a": 10 + i}) for i in range(10)]
-    (tmp_path / "d.jsonl").write_text("\n".join(rows) + "\n")
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(CONFIG))
+    write_job(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from fake_job import write_job
 
 from apportion.cli import main
 from apportion.costs import Cost
@@ -15,14 +14,6 @@ from apportion.scheduler.responses import Responses, response_cautions
 from apportion.scheduler.results import Committed, PromptResult
 from apportion.types import Candidate, Draft, Finish, Purchase
 
-CONFIG: dict[str, Any] = {
-    "dataset": {"path": "d.jsonl", "prompt": "q", "reference": "a"},
-    "output": "out",
-    "budget": {"amount": 60, "unit": "samples"},
-    "models": {"small": {"engine": "fake", "model": "x"}},
-    "arms": {"vote": {"strategy": "best_of_n", "policy": "small", "n": [1, 2, 4]}},
-    "cluster": {"address": "inline"},
-}
 UNREAD = "responses has an answer that answer.kind=choice can read; the last one ends '"
 
 
@@ -84,9 +75,7 @@ def test_coverage_is_by_references_and_only_of_prompts_that_have_one() -> None:
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with job.yaml and ten prompts whose answers are numbers, as the current directory."""
-    rows = [json.dumps({"q": f"question {i} p=0.5 answer={10 + i}", "a": 10 + i}) for i in range(10)]
-    (tmp_path / "d.jsonl").write_text("\n".join(rows) + "\n")
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(CONFIG))
+    write_job(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
