@@ -17,7 +17,7 @@ from apportion.policies.aggregate import AGGREGATES
 from apportion.policies.arm import Arm
 from apportion.policies.registry import SELECTORS, STRATEGIES
 from apportion.policies.settings import build
-from apportion.policies.strategy import Strategy, judges, needs_second, needs_steps
+from apportion.policies.strategy import Strategy, beginnings, goes_by_step, judges, needs_second, needs_steps
 from apportion.types import Sampling
 
 DEFAULT_SEPARATOR = "\n\n"
@@ -66,6 +66,8 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
         raise ConfigError(f"{key}.select: {config.select} needs scores, and the arm has no verifier; use majority")
     if config.select in _NEED_STATISTICS:
         _check_statistics(key, config, models)
+    amounts, separator = _amounts(key, config.n, strategy), _separator(key, config, models)
+    _check_sampling(key, config, strategy, separator)
     return Arm(
         name=name,
         strategy=strategy,
@@ -73,9 +75,9 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
         verifier=config.verifier,
         select=config.select,
         aggregate=_aggregate(key, config, models, form),
-        amounts=_amounts(key, config.n, strategy),
+        amounts=amounts,
         sampling=_sampling(key, config),
-        step_separator=_separator(key, config, models),
+        step_separator=separator,
         second=config.second,
     )
 
@@ -168,6 +170,25 @@ def _sampling(key: str, config: ArmConfig) -> Sampling:
     if "" in config.stop:
         raise ConfigError(f"{key}.stop holds an empty string, which would stop every completion at once; remove it")
     return Sampling(config.temperature, config.top_p, config.max_tokens, tuple(config.stop))
+
+
+def _check_sampling(key: str, config: ArmConfig, strategy: Strategy, separator: str) -> None:
+    """Responses that are to differ are drawn, and a search by step comes to see more than one."""
+    if config.temperature == 0.0:
+        n = max(config.n)
+        alike = beginnings(strategy, n)
+        if alike > 1:
+            raise ConfigError(
+                f"{key}.temperature is 0, where responses to one conversation are all the same, and n: {n} writes "
+                f"{alike} of them; use a temperature above 0, or best_of_n with n: [1]"
+            )
+    if goes_by_step(strategy):
+        for stop in config.stop:
+            if stop in separator:
+                raise ConfigError(
+                    f"{key}.stop holds {stop!r}, which ends a response with its first step, and {config.strategy} "
+                    "goes on from step to step; remove it: a search stops at step_separator by itself"
+                )
 
 
 def _separator(key: str, config: ArmConfig, models: Mapping[str, ModelConfig]) -> str:

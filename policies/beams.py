@@ -7,7 +7,8 @@ Invariants and choices:
 - Always n finals. A beam that finished stays in the pool and competes by its score with the prefixes at every
   selection, where it takes one slot; it needs no more.
 - In the last of the rounds there is no stop at the separator: beams write to their end.
-- A step is the text up to the separator. Prefixes with the same steps are scored once, finished ones never again.
+- A step is the text up to the separator. A stop string of the arm ends a beam, also one that a step's end cuts in two,
+  which no engine sees. Prefixes with the same steps are scored once, finished ones never again.
 - Ties in score go to the beam made first, so the same replies give the same requests.
 - The seed of a step is that of its slot, which counts from `Task.drawn`, and its round.
 - Tokens of a draft are those of its own path. Its weight is the fair proportion of its path (Redding 2003): the mean
@@ -133,12 +134,31 @@ def continuation(task: Task, beam: Beam, seeds: tuple[int, ...], last: bool) -> 
 
 def extended(beam: Beam, piece: Completion, node: int, task: Task, last: bool) -> Beam:
     """A beam that can be continued ends at a separator, so the steps of the piece are apart from its own."""
-    tokens = beam.tokens + piece.tokens
+    piece = up_to_stop(beam.text, piece, task.sampling.stop)
+    text, tokens = beam.text + piece.text, beam.tokens + piece.tokens
     ended: Finish | None = piece.finish
-    if piece.finish is Finish.STOP and piece.text.endswith(task.step_separator) and not last:
+    at_step = piece.text.endswith(task.step_separator) and not text.endswith(task.sampling.stop)
+    if piece.finish is Finish.STOP and at_step and not last:
         ended = Finish.LENGTH if tokens >= task.sampling.max_tokens else None
     steps = (*beam.steps, *split_steps(piece.text, task.step_separator))
-    return Beam((*beam.pieces, piece), (*beam.nodes, node), steps, ended, beam.text + piece.text, tokens)
+    return Beam((*beam.pieces, piece), (*beam.nodes, node), steps, ended, text, tokens)
+
+
+def up_to_stop(before: str, piece: Completion, stops: Sequence[str]) -> Completion:
+    """A piece that continues a text, up to the first stop string that the two make together."""
+    seen = before[max(0, len(before) - max(map(len, stops), default=0)) :]
+    text = seen + piece.text
+    ends = [at + len(stop) - len(seen) for stop in stops if (at := text.find(stop)) >= 0]
+    return replace(shortened(piece, min(ends)), finish=Finish.STOP) if ends else piece
+
+
+def shortened(piece: Completion, length: int) -> Completion:
+    """The first `length` characters of a piece, with their share of its tokens and its statistics, not exact then."""
+    if length >= len(piece.text):
+        return piece
+    stats = replace(piece.stats, exact=False) if piece.stats is not None else None
+    tokens = round(piece.tokens * length / len(piece.text))
+    return Completion(piece.text[:length], tokens, piece.finish, stats)
 
 
 def score_beams(
@@ -202,10 +222,10 @@ def _weight(beam: Beam, shared: Mapping[int, int]) -> float:
 
 
 def _mean_stats(pieces: Sequence[Completion]) -> LogprobStats | None:
-    """Statistics of a whole path: means over its tokens; None where a piece has none."""
+    """Statistics of a whole path: means over its tokens; None where a token has none, and where it has no token."""
     known = [(piece.stats, piece.tokens) for piece in pieces if piece.stats is not None]
     total = sum(tokens for _, tokens in known)
-    if len(known) < len(pieces) or total == 0:
+    if total < sum(piece.tokens for piece in pieces) or total == 0:
         return None
     return LogprobStats(
         mean_logprob=math.fsum(stats.mean_logprob * tokens for stats, tokens in known) / total,

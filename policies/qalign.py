@@ -34,7 +34,7 @@ from typing import ClassVar
 
 from apportion.errors import ConfigError
 from apportion.policies.aggregate import logit, score_of
-from apportion.policies.beams import Beam, Ranking, Scores, drafts_of, score_beams
+from apportion.policies.beams import Beam, Ranking, Scores, drafts_of, score_beams, shortened, up_to_stop
 from apportion.policies.settings import one_or_more
 from apportion.policies.steps import split_steps
 from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate_all, sampled_workload
@@ -187,12 +187,7 @@ def beginning(state: Beam, length: int) -> Beam:
     for piece in state.pieces:
         if left <= 0:
             break
-        if left >= len(piece.text):
-            pieces.append(piece)
-        else:
-            stats = replace(piece.stats, exact=False) if piece.stats is not None else None
-            tokens = round(piece.tokens * left / len(piece.text))
-            pieces.append(Completion(piece.text[:left], tokens, piece.finish, stats))
+        pieces.append(shortened(piece, left))
         left -= len(piece.text)
     tokens = sum(piece.tokens for piece in pieces)
     return Beam(tuple(pieces), state.nodes[: len(pieces)], text=state.text[:length], tokens=tokens)
@@ -227,6 +222,7 @@ def _cut(task: Task, slot: int, text: str) -> int:
 
 
 def _extended(task: Task, kept: Beam, piece: Completion, slot: int) -> Beam:
+    piece = up_to_stop(kept.text, piece, task.sampling.stop)
     text = kept.text + piece.text
     return Beam(
         pieces=(*kept.pieces, piece),

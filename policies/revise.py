@@ -113,6 +113,10 @@ class Revise:
             f"{below + self.chain}, or another chain"
         )
 
+    def beginnings(self, n: int) -> int:
+        """Of n attempts the first of each chain."""
+        return 1 if self.chain == "all" else n // self.chain
+
     def workload(self, n: int, lengths: Lengths, verified: bool) -> Workload:
         """As engines read that keep the task's own prompt and the conversations they have read.
 

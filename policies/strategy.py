@@ -124,6 +124,8 @@ class Strategy(Protocol):
     - `judges`: it scores its drafts itself, without a verifier, each with one score;
     - `extends`: its conversations hold earlier drafts of the prompt;
     - `independent`: its drafts share nothing, as best-of-n's: each weighs 1, and fewer are dealt from more of them.
+
+    One that writes fewer than n responses to the task's own conversation says how many by a method `beginnings(n)`.
     """
 
     name: ClassVar[str]
@@ -178,6 +180,12 @@ def extends_conversation(strategy: Strategy) -> bool:
 def draws_independently(strategy: Strategy) -> bool:
     """Whether each draft of a strategy is evidence of its own."""
     return bool(getattr(strategy, "independent", False))
+
+
+def beginnings(strategy: Strategy, n: int) -> int:
+    """How many of n responses are written to the task's own conversation, and so are all the same at temperature 0."""
+    own = getattr(strategy, "beginnings", None)
+    return n if own is None else int(own(n))
 
 
 def second_of(task: Task) -> str:

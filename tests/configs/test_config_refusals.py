@@ -93,6 +93,32 @@ def test_an_outcome_reward_model_is_reward_enough_for_a_chain() -> None:
     assert job(*outcome, strategy="qalign").arms[1].verifier == "prm"
 
 
+@pytest.mark.parametrize("strategy", [*VERIFIED, "best_of_n", "revise"])
+def test_responses_that_would_all_be_the_same(strategy: str) -> None:
+    alike = 4 if strategy == "revise" else 16
+    message = (
+        "arms.other.temperature is 0, where responses to one conversation are all the same, and n: 16 writes "
+        f"{alike} of them; use a temperature above 0, or best_of_n with n: [1]"
+    )
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        job(strategy=strategy, temperature=0.0)
+
+
+@pytest.mark.parametrize("arm", [{"strategy": "best_of_n", "n": [1]}, {"strategy": "revise", "n": [4]}])
+def test_one_response_at_temperature_0_and_one_chain_that_goes_on_from_it(arm: dict[str, Any]) -> None:
+    assert job(temperature=0.0, **arm).arms[1].sampling.temperature == 0.0
+
+
+@pytest.mark.parametrize("strategy", BY_STEP)
+@pytest.mark.parametrize(("stop", "separator"), [("\n", "\n"), ("\n\n", "\n\n"), ("\n", "\n\n")])
+def test_a_search_whose_responses_end_with_their_first_step(strategy: str, stop: str, separator: str) -> None:
+    message = f"arms.other.stop holds {stop!r}, which ends a response with its first step"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        job(strategy=strategy, stop=["Q:", stop], step_separator=separator)
+    assert job(strategy="best_of_n", stop=[stop], step_separator=separator).arms[1].sampling.stop == (stop,)
+    assert job(strategy=strategy, stop=["\n\nQ:"], step_separator=separator).arms[1].sampling.stop == ("\n\nQ:",)
+
+
 def write_folder(folder: Path, config: dict[str, Any], *tensors: str) -> Path:
     """A model folder of which the config and the header of the weights are there."""
     folder.mkdir()

@@ -10,9 +10,10 @@ from scripted_steps import Script, check_schedule, name, run
 from apportion.errors import ConfigError
 from apportion.policies import conformance
 from apportion.policies.beam_search import BeamSearch
+from apportion.policies.beams import Beam, drafts_of
 from apportion.policies.registry import build_strategy
 from apportion.policies.strategy import Lengths
-from apportion.types import Finish, Generate
+from apportion.types import Completion, Finish, Generate, LogprobStats
 
 # How to read a table: scripted_steps.py.
 NOTHING_FINISHES_EARLY = """
@@ -76,6 +77,13 @@ def test_tokens_stats_and_weight_of_finals() -> None:
     assert final.stats.mean_logprob == pytest.approx(-0.2)
     # c and ca are shared by two finals, the last step is its own: (1/2 + 1/2 + 1) / 3.
     assert final.weight == pytest.approx(2 / 3)
+
+
+def test_a_step_that_found_no_room_says_nothing_of_how_sure_the_others_were() -> None:
+    known = Completion("a\n", 10, Finish.STOP, LogprobStats(-0.3, 0.2, 1.0))
+    beam = Beam((known, Completion("", 0, Finish.LENGTH)), (1, 2), ("a",), Finish.LENGTH, "a\n", 10)
+    (draft,) = drafts_of([beam], {})
+    assert draft.stats == known.stats
 
 
 def test_duplicate_prefixes_are_scored_once() -> None:
