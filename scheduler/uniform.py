@@ -2,7 +2,8 @@
 
 Each prompt buys once. n is fixed by a setting, or the largest whose expected total cost fits the budget; what is left
 then gives some prompts one more. Purchases are worked out again as real costs come in, for prompts not yet served, and
-where samples are independent the first prompts, which bought when nothing was known of costs, buy what they lack.
+where samples are independent prompts buy later what they lack: the first ones, which bought when nothing was known of
+costs, and those of which the budget did not cover the worst case.
 A prompt whose arm can give no more than some amount gets that, and its share goes to the others. Beliefs are only for
 reports: they are brought up to date when one is asked for.
 """
@@ -20,6 +21,7 @@ from apportion.errors import ConfigError, nearest
 from apportion.policies.strategy import draws_independently
 from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
 from apportion.scheduler.forecasts import interval
+from apportion.scheduler.ledger import ROUNDING
 from apportion.scheduler.one_arm import MOST_SAMPLES, arm_at
 from apportion.scheduler.outlook import Outlook
 from apportion.types import Candidate, Draft, Finish, Purchase
@@ -33,8 +35,8 @@ EARLY = 32
 OPEN = -1
 """What a prompt lacks, before it is worked out from what the first purchases have cost."""
 
-Tally = tuple[int, ...]
-"""How many candidates gave each answer, most first, then how many gave none: all that votes without scores show."""
+Votes = dict[str | None, int]
+"""How many candidates gave each answer, and how many none: all that candidates without scores show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,16 @@ class Uniform:
             raise ConfigError(f"objective {problem.objective!r} is unknown: {nearest(problem.objective, OBJECTIVES)}")
         self._start = start
         self._beliefs: Outlook | None = None
-        self._unread: list[tuple[int, Sequence[Candidate]]] = []
-        self._tallies: list[Tally | None] = [None] * problem.prompts
-        self._untold: list[tuple[int, Tally]] = []
-        self._rates: dict[Tally, float] = {}
+        self._unread: list[tuple[int, Votes | Sequence[Candidate]]] = []
+        self._votes: list[Votes | None] = [{} if start.text is None else None] * problem.prompts
+        """None where more is known of a prompt"""
+        self._rates: dict[tuple[int, ...], float] = {}
         self._limits = None if problem.limits is None else problem.limits[:, self._at]
         self._served = np.zeros(problem.prompts, dtype=bool)
         self._early = np.zeros(problem.prompts, dtype=bool)
         guessed = self._fixed is None and not problem.costs.known(self._arm.name)
-        self._may_lack = guessed and draws_independently(self._arm.strategy)
+        self._may_lack = draws_independently(self._arm.strategy)
+        self._guessed = guessed
         self._observed = 0
         self._bought = np.zeros(problem.prompts, dtype=np.int64)
         """of prompts that are to buy what they lack"""
@@ -93,20 +96,18 @@ class Uniform:
             n = self._allowed(min(n - 1, int(n * most / cost) + 1))
         if n < 1:
             return Rest.WAIT
-        self._early[prompt] = self._may_lack and self._observed < EARLY
+        self._early[prompt] = self._guessed and self._may_lack and self._observed < EARLY
         self._under_way[prompt] = True
         self._granted_cost[prompt] = cost
         # All are as good as each other: served in order.
         return Offer(Purchase(self._arm.name, n), cost, cost)
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
-        tally = _tally(candidates) if self._start.text is None else None
-        self._tallies[prompt] = tally
-        if tally is None:
-            self._unread.append((prompt, candidates))
-        else:
-            self._untold.append((prompt, tally))
-        self._served[prompt] = not self._early[prompt]
+        before, votes = self._votes[prompt], _votes(candidates)
+        self._votes[prompt] = None if before is None or votes is None else _joined(before, votes)
+        self._unread.append((prompt, candidates if votes is None else votes))
+        less = self._may_lack and len(candidates) == purchase.n < self._amounts[prompt]
+        self._served[prompt] = not (self._early[prompt] or less)
         self._bought[prompt] += purchase.n
         self._observed += 1
         self._amounts[prompt] = OPEN
@@ -123,61 +124,62 @@ class Uniform:
             waiting = waiting[self._bought[waiting] == 0]
         if not len(waiting):
             return
-        if self._fixed is not None:
-            self._amounts[waiting] = self._within(waiting, self._fixed)
-            return
-        left = available - float(self._granted_cost[self._under_way].sum())
-        n = self._largest(waiting, left)
-        self._amounts[waiting] = self._within(waiting, n)
-        more = self._next(n)
-        if more is not None:
-            # Spread out: a surplus or shortage that is only noise of the expected costs hardly moves the next ones.
-            waiting = waiting[np.argsort(waiting * GOLDEN % 1.0)]
-            base = self._costs(waiting, n)
-            extra = np.cumsum(self._costs(waiting, more) - base)
-            given = waiting[extra <= left - float(base.sum())]
-            self._amounts[given] = self._within(given, more)
+        self._amounts[waiting] = self._shares(waiting, available - float(self._granted_cost[self._under_way].sum()))
 
     def difficulty(self, prompt: int) -> float:
-        """As believed before anything was learned of the dataset, where all there is is a tally."""
-        tally = self._tallies[prompt]
-        if tally is None:
+        """As believed before anything was learned of the dataset, where all there is are votes."""
+        votes = self._votes[prompt]
+        if votes is None:
             return self._outlook().difficulty.pass_rate(prompt, self._at)
-        known = self._rates.get(tally)
+        alike = (votes.get(None, 0), *sorted(count for answer, count in votes.items() if answer is not None))
+        known = self._rates.get(alike)
         if known is None:
             alone = Difficulty(1, self._problem.arms, self._start)
-            alone.observe(0, self._at, _imagined(tally))
-            known = self._rates[tally] = alone.pass_rate(0, self._at)
+            alone.observe(0, self._at, _imagined(votes))
+            known = self._rates[alike] = alone.pass_rate(0, self._at)
         return known
 
     def forecast(self, budgets: Sequence[float]) -> tuple[Forecast, ...]:
-        """The value of as many samples each as a budget holds, interpolated; none of what is counted."""
+        """The value of what each would get of a budget, interpolated between amounts; none of what is counted."""
         if self._problem.objective in COUNTING:
             return ()
         outlook = self._outlook()
-        for prompt, tally in self._untold:
-            outlook.observe(prompt, self._at, _imagined(tally), sum(tally))
-        self._untold.clear()
         outlook.update(np.arange(self._problem.prompts))
         waiting = np.flatnonzero(~self._served)
         found = []
         for budget in budgets:
-            value, spent = outlook.now.copy(), 0.0
-            n = self._fixed if self._fixed is not None else self._largest(waiting, budget) if len(waiting) else 0
-            if len(waiting) and n >= 1:
-                value[waiting] += self._gains(outlook, waiting, n)
-                spent = float(self._costs(waiting, n).sum())
-            found.append(interval(outlook, value, budget, spent))
+            amounts = self._shares(waiting, budget)
+            costs = self._costs(waiting, amounts)
+            # Where a fixed amount is too dear for all, the first prompts get it.
+            bought = np.cumsum(costs) <= budget * (1.0 + ROUNDING)
+            value = outlook.now.copy()
+            value[waiting[bought]] += self._gains(outlook, waiting[bought], amounts[bought])
+            found.append(interval(outlook, value, budget, float(costs[bought].sum())))
         return tuple(found)
 
+    def _shares(self, prompts: np.ndarray, available: float) -> np.ndarray:
+        """What each is to buy, [prompts]: the fixed amount, or as many as all can have, and one more for some."""
+        if self._fixed is not None:
+            return self._within(prompts, self._fixed)
+        n = self._largest(prompts, available)
+        amounts, more = self._within(prompts, n), self._next(n)
+        if more is not None:
+            # Spread out: a surplus or shortage that is only noise of the expected costs hardly moves the next ones.
+            order = np.argsort(prompts * GOLDEN % 1.0)
+            base, dearer = self._costs(prompts, amounts), self._costs(prompts, self._within(prompts, more))
+            given = order[np.cumsum((dearer - base)[order]) <= available - float(base.sum())]
+            amounts[given] = self._within(prompts[given], more)
+        return amounts
+
     def _outlook(self) -> Outlook:
-        """What is believed of the prompts, with everything observed so far that is more than a tally."""
+        """What is believed of the prompts, with everything observed so far."""
         if self._beliefs is None:
             arms = tuple(replace(arm, amounts=FORECAST_AMOUNTS) for arm in self._problem.arms)
             goal = Objective("coverage") if self._problem.objective in COUNTING else self._problem.goal
             view = replace(self._problem, arms=arms, goal=goal, limits=None)
             self._beliefs = Outlook.begin(view, self._start)
-        for prompt, candidates in self._unread:
+        for prompt, shown in self._unread:
+            candidates = _imagined(shown) if isinstance(shown, dict) else shown
             self._beliefs.observe(prompt, self._at, candidates, len(candidates))
         self._unread.clear()
         return self._beliefs
@@ -192,40 +194,43 @@ class Uniform:
             amounts[amounts == limit] = self._allowed(limit)
         return amounts
 
-    def _costs(self, prompts: np.ndarray, n: int) -> np.ndarray:
-        """Expected cost of what each lacks of n, as far as the arm can give it, [prompts]."""
-        amounts, cost = self._within(prompts, n), np.zeros(len(prompts))
+    def _costs(self, prompts: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+        """Expected cost of these amounts, [prompts]."""
+        cost = np.zeros(len(prompts))
         for amount in sorted(set(amounts.tolist())):
             if amount >= 1:
                 mine = amounts == amount
                 cost[mine] = self._problem.costs.predict(prompts[mine], self._arm.name, amount)
         return cost
 
-    def _gains(self, outlook: Outlook, prompts: np.ndarray, n: int) -> np.ndarray:
-        """Expected gain of n samples, [prompts], linear in log n between the amounts worked out."""
+    def _gains(self, outlook: Outlook, prompts: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+        """Expected gain of these amounts, [prompts], linear in the logarithm between those worked out."""
         columns = [at for at, option in enumerate(outlook.options) if option.arm == self._at]
-        amounts = np.maximum(self._within(prompts, n), 1)
-        place = np.interp(np.log(amounts), np.log(FORECAST_AMOUNTS), np.arange(len(FORECAST_AMOUNTS)))
+        place = np.interp(np.log(np.maximum(amounts, 1)), np.log(FORECAST_AMOUNTS), np.arange(len(FORECAST_AMOUNTS)))
         low = place.astype(np.int64)
         high = np.minimum(low + 1, len(columns) - 1)
         left = outlook.gain[prompts, columns[0] + low].astype(np.float64)
         right = outlook.gain[prompts, columns[0] + high].astype(np.float64)
-        return np.asarray(left + (place - low) * (right - left))
+        return np.where(amounts > 0, left + (place - low) * (right - left), 0.0)
 
     def _largest(self, prompts: np.ndarray, available: float) -> int:
         """The largest allowed n whose expected cost for all these prompts fits; 0 where none does."""
         low, high = 0, 1
         most = MOST_SAMPLES if self._limits is None else int(self._limits[prompts].max(initial=0))
-        while high <= most and float(self._costs(prompts, high).sum()) <= available:
+        while high <= most and self._whole(prompts, high) <= available:
             low, high = high, high * 2
         high = min(high, most + 1)
         while high - low > 1:
             middle = (low + high) // 2
-            if float(self._costs(prompts, middle).sum()) <= available:
+            if self._whole(prompts, middle) <= available:
                 low = middle
             else:
                 high = middle
         return self._allowed(low)
+
+    def _whole(self, prompts: np.ndarray, n: int) -> float:
+        """Expected cost of what all these prompts lack of n."""
+        return float(self._costs(prompts, self._within(prompts, n)).sum())
 
     def _allowed(self, n: int) -> int:
         """The largest amount up to n that the strategy takes; 0 where none is."""
@@ -244,23 +249,21 @@ class Uniform:
             raise ConfigError(f"allocation.n: {why}")
 
 
-def _tally(candidates: Sequence[Candidate]) -> Tally | None:
-    """The tally of candidates, None where they show more than that."""
-    counts: dict[str, int] = {}
-    silent = 0
-    for candidate in candidates:
-        if candidate.score is not None or candidate.draft.weight != 1.0:
+def _votes(candidates: Sequence[Candidate]) -> Votes | None:
+    """The votes of candidates, None where they show more than that."""
+    votes: Votes = {}
+    for one in candidates:
+        if one.score is not None or one.draft.weight != 1.0:
             return None
-        if candidate.answer is None:
-            silent += 1
-        else:
-            counts[candidate.answer] = counts.get(candidate.answer, 0) + 1
-    return (*sorted(counts.values(), reverse=True), silent)
+        votes[one.answer] = votes.get(one.answer, 0) + 1
+    return votes
 
 
-def _imagined(tally: Tally) -> list[Candidate]:
-    """Candidates of that tally."""
-    *counts, silent = tally
-    answers = [*(str(place) for place, count in enumerate(counts) for _ in range(count)), *[None] * silent]
-    draft = Draft("", (), 0, Finish.END)
+def _joined(before: Votes, more: Votes) -> Votes:
+    return {answer: before.get(answer, 0) + more.get(answer, 0) for answer in before | more} if before else more
+
+
+def _imagined(votes: Votes) -> list[Candidate]:
+    """Candidates with these votes."""
+    draft, answers = Draft("", (), 0, Finish.END), [answer for answer, count in votes.items() for _ in range(count)]
     return [Candidate("", index, "", 0, draft, answer) for index, answer in enumerate(answers)]

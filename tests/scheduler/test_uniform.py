@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -81,3 +81,61 @@ def test_bad_settings_are_named():
         build_allocation("unifrom", {}, problem(2, 10.0), 4)
     with pytest.raises(ConfigError, match="objective 'acuracy' is unknown"):
         build_allocation("uniform", {}, problem(2, 10.0, objective="acuracy"), 4)
+
+
+def test_what_the_worst_case_left_out_is_bought_later():
+    """A reservation covers fewer at first than the policy asked for: the prompt gets the others afterwards."""
+    policy = build_allocation("uniform", {"n": 8}, problem(2, 100.0), 4)
+    world = World.of([0.5, 0.5])
+    bought = []
+    for most in (3.0, 2.0, 100.0):
+        offer = policy.offer(0, most)
+        bought.append(offer.purchase.n)
+        policy.observe(0, offer.purchase, world.draw(0, offer.purchase.n), offer.cost)
+        policy.reprice(100.0 - sum(bought))
+    assert bought == [3, 2, 3]
+    assert policy.offer(0, 100.0) is Rest.STOP
+
+
+def test_a_purchase_that_lost_candidates_is_not_bought_again():
+    policy = build_allocation("uniform", {"n": 8}, problem(1, 100.0), 4)
+    offer = policy.offer(0, 3.0)
+    policy.observe(0, offer.purchase, [], offer.cost)
+    policy.reprice(97.0)
+    assert policy.offer(0, 97.0) is Rest.STOP
+
+
+def test_all_purchases_of_a_prompt_tell_its_difficulty():
+    said = []
+    for first, second in ((["a"] * 3, ["b"] * 5), (["b"] * 5, ["a"] * 3), (["a", "b"] * 3, ["b", "b"])):
+        policy = build_allocation("uniform", {"n": 8}, problem(1, 100.0), 4)
+        world = World.of([0.5])
+        for answers in (first, second):
+            offer = policy.offer(0, float(len(answers)))
+            drawn = [replace(one, answer=answer) for one, answer in zip(world.draw(0, 8), answers, strict=False)]
+            policy.observe(0, offer.purchase, drawn, offer.cost)
+            policy.reprice(50.0)
+        said.append((policy.difficulty(0), policy.forecast([50.0])[0].value))
+    assert said[0] == pytest.approx(said[1])
+    assert said[0] == pytest.approx(said[2])
+
+
+@pytest.mark.parametrize("setting", [{}, {"n": 1}])
+def test_the_forecast_is_of_what_a_budget_buys(setting):
+    """One sample is right half the time: ten of twenty prompts that get one make a quarter."""
+    policy = build_allocation("uniform", setting, problem(20, 20.0), 4)
+    none, half, whole = policy.forecast([0.0, 10.0, 20.0])
+    assert (none.value, none.spent) == (0.0, 0.0)
+    assert half.spent == 10.0
+    assert half.value == pytest.approx(whole.value / 2.0)
+    assert whole.spent == 20.0
+    played = play(build_allocation("uniform", setting, problem(20, 10.0), 4), World.of(np.full(20, 0.5)), 10.0)
+    assert played.spent == half.spent
+
+
+def test_the_forecast_of_a_fixed_amount_stays_within_the_budget():
+    policy = build_allocation("uniform", {"n": 8}, problem(20, 50.0), 4)
+    (said,) = policy.forecast([50.0])
+    assert 40.0 <= said.spent <= 50.0
+    (all_of_them,) = policy.forecast([160.0])
+    assert said.value < 0.4 * all_of_them.value
