@@ -14,8 +14,8 @@ Choices:
 - Agreement is over all responses of the arm, those of earlier purchases too, by `Draft.weight`; one without an answer
   agrees with nothing. Where the task has no reader of answers, its last step is a response's answer.
 - The dear model's responses stand in the place of the cheap one's, as in the paper, since a few would be outvoted by
-  the many whose disagreement called for them. There are `large` of them, repeated until there are n; a copy votes, and
-  as evidence a response weighs 1 in all its copies.
+  the many whose disagreement called for them. There are `large` of them, each n / `large` times; a copy votes, and as
+  evidence a response weighs 1 in all its copies.
 - Only what comes back is scored, where the arm has a verifier.
 """
 
@@ -75,11 +75,17 @@ class Cascade:
         return (yield from scored_drafts(task, drafts))
 
     def check(self, n: int) -> str | None:
+        least = (math.floor(1.0 / self.threshold) // self.large + 1) * self.large
         if n < self.large:
-            return f"n is {n}, and large is {self.large}: a purchase of n holds no more; use n: {self.large} or more"
+            return f"n is {n}, and large is {self.large}: a purchase of n holds no more; use n: {least} or more"
+        if n % self.large:
+            above = max(least, math.ceil(n / self.large) * self.large)
+            return (
+                f"n is {n}, which {self.large} responses of the second model cannot fill equally; use n: {above} or "
+                f"another multiple of {self.large}"
+            )
         if n * self.threshold > 1.0:
             return None
-        least = math.floor(1.0 / self.threshold) + 1
         return (
             f"n is {n}, where the most frequent answer always has a share of {self.threshold:g} or more; "
             f"use n: {least} or more, or a higher threshold"

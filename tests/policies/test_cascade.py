@@ -15,8 +15,9 @@ from apportion.errors import ConfigError
 from apportion.policies import conformance
 from apportion.policies.cascade import ESCALATED, Cascade, agreement, repeated
 from apportion.policies.registry import build_strategy
+from apportion.policies.selectors import majority
 from apportion.policies.strategy import Lengths
-from apportion.types import Draft, Finish
+from apportion.types import Candidate, Draft, Finish
 
 # What the policy answers (- is no answer), the second model's answers, and what then comes back. A digit is a
 # response that ends `Answer: digit`.
@@ -27,7 +28,7 @@ threshold large | policy | second | asked                  | back
 .8        1     | 1112   | 9      | policy()*4 second()*1  | 9999
 .6        1     | 1122   | 9      | policy()*4 second()*1  | 9999
 .6        2     | 1234   | 89     | policy()*4 second()*2  | 8989
-.6        3     | 1234   | 789    | policy()*4 second()*3  | 7897
+.6        4     | 1234   | 7899   | policy()*4 second()*4  | 7899
 .5        1     | 11--   | 9      | policy()*4             | 11--
 .6        1     | 11--   | 9      | policy()*4 second()*1  | 9999
 .6        1     | ----   | -      | policy()*4 second()*1  | ----
@@ -41,6 +42,10 @@ def text(answer: str) -> str:
 
 def shown(drafts: tuple[Draft, ...]) -> str:
     return "".join(conformance.answer_in(draft.text) or "-" for draft in drafts)
+
+
+def candidates(drafts: tuple[Draft, ...]) -> list[Candidate]:
+    return [Candidate("p", at, "arm", 0, draft, conformance.answer_in(draft.text)) for at, draft in enumerate(drafts)]
 
 
 def world(policy: str, second: str = "", **more: dict[str, float]) -> TwoModels:
@@ -121,9 +126,17 @@ def test_agreement_is_a_share_and_copies_keep_it(written: list[Draft], n: int) -
         assert sum(draft.weight for draft in copies) == pytest.approx(len(written))
 
 
+@pytest.mark.parametrize("n", [4, 5, 6, 7, 8, 9])
+def test_what_the_second_model_says_most_often_is_what_comes_back_most_often(n: int) -> None:
+    strategy = Cascade(1.0, 3)
+    if strategy.check(n) is None:
+        drafts = carry_out(strategy, world("123456789"[:n], "788"), n)
+        assert majority(candidates(drafts)).answer == "8"
+
+
 @pytest.mark.parametrize("strategy", [Cascade(), Cascade(1.0, 4), Cascade(0.3, 3)], ids=str)
 def test_conforms(strategy: Cascade) -> None:
-    conformance.check_strategy(strategy, ns=(1, 2, 4, 16))
+    conformance.check_strategy(strategy, ns=(1, 2, 4, 6, 16))
 
 
 def test_expected_work_is_between_the_two_ways_it_may_go() -> None:
@@ -145,6 +158,9 @@ def test_expected_work_is_between_the_two_ways_it_may_go() -> None:
         ({"threshold": 0.6}, 1, "use n: 2 or more"),
         ({"threshold": 0.25}, 4, "use n: 5 or more"),
         ({"large": 3}, 2, "large is 3: a purchase of n holds no more; use n: 3 or more"),
+        ({"large": 3}, 4, "3 responses of the second model cannot fill equally; use n: 6 or another multiple of 3"),
+        ({"large": 2, "threshold": 0.25}, 3, "use n: 6 or another multiple of 2"),
+        ({"large": 2, "threshold": 0.25}, 4, "use n: 6 or more"),
     ],
 )
 def test_amounts_that_cannot_be(settings: dict[str, object], n: int, rule: str) -> None:
