@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from apportion.errors import ConfigError, DataError, ModelError
 from apportion.scheduler.assemble import build_costs, build_policy, prepare
 from apportion.scheduler.dataset import read_dataset
 from apportion.scheduler.plain import masked
+from apportion.scheduler.rows import data_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +90,12 @@ def _place_dataset(placing: _Placing) -> None:
     if path is None or path.startswith(LAB_PREFIX):
         return
     inside = _inside(path, placing.folder)
-    if inside is not None:
+    if inside is not None and placing.folder is not None:
         placing.here.dataset.path = str(inside[0])
         placing.sent["dataset"] = {**placing.sent["dataset"], "path": inside[1]}
-        placing.shipped.append(inside[1])
+        # Every file: with a part of them the job would be another.
+        files, root = map(Path, data_files(str(inside[0]))), placing.folder.resolve()
+        placing.shipped += [f"{_within(file.parent, root)}/{file.name}".removeprefix("./") for file in files]
     elif _is_there(path):
         placing.dataset_away = True
     else:
@@ -100,14 +104,16 @@ def _place_dataset(placing: _Placing) -> None:
 
 def _place_model(placing: _Placing, name: str) -> None:
     config = placing.here.models[name]
+    if config.engine in WITHOUT_FILES:
+        _place_tokenizer(placing, name)
+        return
     text = config.model
-    if text.startswith(LAB_PREFIX) or config.engine in WITHOUT_FILES:
+    if text.startswith(LAB_PREFIX):
         return
     inside = _inside(text, placing.folder)
     if inside is not None:
         config.model = str(inside[0])
-        models = placing.sent["models"]
-        placing.sent["models"] = {**models, name: {**models[name], "model": inside[1]}}
+        _send_model(placing, name, model=inside[1])
         placing.shipped.append(inside[1])
     elif _is_there(text):
         placing.models_away.add(name)
@@ -116,6 +122,29 @@ def _place_model(placing: _Placing, name: str) -> None:
     elif text.count("/") == 1 and not text.startswith("."):
         # A hub id: it is the cluster's cache, or its way to the hub, that counts.
         placing.models_away.add(name)
+
+
+def _place_tokenizer(placing: _Placing, name: str) -> None:
+    """That of a model behind an endpoint, which is read where the job and its replicas run."""
+    config = placing.here.models[name]
+    text = config.engine_args.get("tokenizer")
+    if not isinstance(text, str) or text.startswith(LAB_PREFIX):
+        return
+    inside = _inside(text, placing.folder)
+    if inside is not None:
+        config.engine_args = {**config.engine_args, "tokenizer": str(inside[0])}
+        sent = placing.sent["models"][name]["engine_args"]
+        _send_model(placing, name, engine_args={**sent, "tokenizer": inside[1]})
+        placing.shipped.append(inside[1])
+    elif not _is_there(text):
+        raise ModelError(_missing(f"models.{name}.engine_args.tokenizer", text, placing.folder))
+    elif not Path(text).expanduser().is_dir():
+        placing.models_away.add(name)
+
+
+def _send_model(placing: _Placing, name: str, **changes: Any) -> None:
+    models = placing.sent["models"]
+    placing.sent["models"] = {**models, name: {**models[name], **changes}}
 
 
 def _place_fitted(placing: _Placing) -> None:
@@ -163,14 +192,23 @@ def _is_there(text: str) -> bool:
 
 
 def _inside(text: str, folder: Path | None) -> tuple[Path, str] | None:
-    """The path on this machine and the path in the folder of what is in it; None for anything else."""
-    if folder is None or "://" in text:
+    """The path on this machine and the path in the folder of what is in it, or of a glob that finds something there;
+    None for anything else."""
+    if folder is None or "://" in text or not text:
         return None
-    path = folder / Path(text).expanduser()
-    root = folder.resolve()
-    if not path.exists() or not path.resolve().is_relative_to(root) or path.resolve() == root:
+    path, root = folder / Path(text).expanduser(), folder.resolve()
+    there = path.exists()
+    names = [path] if there else [Path(name) for name in glob(str(path), recursive=True)]
+    if not names or not all(name.resolve().is_relative_to(root) for name in names):
         return None
-    return path, path.resolve().relative_to(root).as_posix()
+    if there:
+        return path, _within(path, root)
+    first = next(at for at, part in enumerate(path.parts) if has_magic(part))
+    return path, Path(_within(Path(*path.parts[:first]), root), *path.parts[first:]).as_posix()
+
+
+def _within(path: Path, root: Path) -> str:
+    return path.resolve().relative_to(root).as_posix()
 
 
 def _missing(key: str, text: str, folder: Path | None) -> str:

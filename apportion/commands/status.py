@@ -24,6 +24,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from apportion.scheduler.plain import masked
     from apportion.scheduler.submit_cluster import Cluster
     from apportion.scheduler.terminal import output_console
 
@@ -37,7 +38,7 @@ def _status(arguments: argparse.Namespace) -> int:
     if jobs:
         console.print(_table(jobs))
     else:
-        complain(f"the cluster at {cluster.url} remembers no job that apportion submitted")
+        complain(f"the cluster at {masked(cluster.url)} remembers no job that apportion submitted")
     return EXIT_OK
 
 

@@ -16,6 +16,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+_SHOWN_PATHS = 5
+"""Of files that are not there: enough to see which line leaves them out."""
+
 
 def main() -> int:
     """Run the job; returns the exit code of `apportion run`."""
@@ -34,9 +37,11 @@ def main() -> int:
         os.chdir(_job_file("."))
     absent = [path for path in shipped or () if not Path(path).exists()]
     if absent:
+        more = f" and {len(absent) - _SHOWN_PATHS:,} more" if len(absent) > _SHOWN_PATHS else ""
         _complain(
-            f"{', '.join(absent)} did not travel with --working-dir: a .gitignore or .rayignore there leaves it out; "
-            "change that line, or submit with RAY_RUNTIME_ENV_IGNORE_GITIGNORE=1 to ship what git ignores"
+            f"{', '.join(absent[:_SHOWN_PATHS])}{more} did not travel with --working-dir: a .gitignore or .rayignore "
+            "there leaves it out; change that line, or submit with RAY_RUNTIME_ENV_IGNORE_GITIGNORE=1 to ship what git "
+            "ignores"
         )
         return 2
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("apportion", "ray"))

@@ -62,6 +62,12 @@ def test_a_path_that_did_not_travel_is_named(tmp_path: Path) -> None:
     assert "SubmissionError: gone.jsonl did not travel with --working-dir" in ran.stderr
 
 
+def test_of_many_paths_that_did_not_travel_a_few_are_named(tmp_path: Path) -> None:
+    job_folder(tmp_path, shipped=[f"{at}.jsonl" for at in range(1005)])
+    ran = submitted(tmp_path)
+    assert "SubmissionError: 0.jsonl, 1.jsonl, 2.jsonl, 3.jsonl, 4.jsonl and 1,000 more did not travel" in ran.stderr
+
+
 def small_job(folder: Path, **changes: Any) -> dict[str, Any]:
     """A config on the fake engine, slow enough to be stopped."""
     rows = [json.dumps({"prompt": f"question {i} p=0.5 answer={i}"}) for i in range(50)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 
 from apportion.configs.load import load_config
 from apportion.errors import BudgetError, ConfigError, DataError, ModelError
+from apportion.lab.paths import lab_path
 from apportion.scheduler.submit_config import Parcel, pack
 
 CONFIG: dict[str, Any] = {
@@ -49,6 +51,28 @@ def test_a_relative_dataset_is_that_of_the_shipped_folder(folder: Path) -> None:
 def test_an_absolute_path_into_the_shipped_folder_is_made_relative(folder: Path) -> None:
     parcel = packed(folder, f"dataset.path={folder / 'data' / 'd.jsonl'}")
     assert parcel.config["dataset"]["path"] == "data/d.jsonl"
+
+
+@pytest.mark.parametrize("path", ["data/*.jsonl", "data", "./data", "**/*.jsonl", "data/[de].jsonl", "."])
+def test_every_file_of_a_folder_or_glob_must_arrive(folder: Path, tmp_path: Path, path: str) -> None:
+    elsewhere = tmp_path / "e.jsonl"
+    elsewhere.write_text('{"q": "another"}\n')
+    if "*" not in path and "[" not in path:
+        (folder / "data" / "e.jsonl").symlink_to(elsewhere)
+    else:
+        (folder / "data" / "e.jsonl").write_text(elsewhere.read_text())
+    (folder / "data" / "notes.txt").write_text("not data")
+    for text in (path, str(folder / path)):
+        parcel = packed(folder, f"dataset.path={text}")
+        assert parcel.config["dataset"]["path"] == Path(path).as_posix()
+        assert parcel.shipped == ("data/d.jsonl", "data/e.jsonl")
+
+
+def test_a_glob_that_finds_nothing_in_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "here" / "mine.jsonl").write_text('{"q": "a"}\n')
+    for path in ("data/*.parquet", "../here/*.jsonl"):
+        with pytest.raises(DataError, match=r"is not in --working-dir"):
+            packed(folder, f"dataset.path={path}")
 
 
 @pytest.mark.parametrize("path", ["/mnt/shared/d.jsonl", "s3://bucket/d.parquet", "lab:test", "~/d.jsonl"])
@@ -107,6 +131,24 @@ def test_models_travel_in_the_folder_or_are_the_clusters_own(folder: Path, tmp_p
         packed(folder, models={"small": {**model, "model": "tiny"}})
     with pytest.raises(ModelError, match=r"models.small.model: 'mine' is on this machine only.*--working-dir"):
         packed(None, "dataset.path=/d.jsonl", models={"small": {**model, "model": "mine"}})
+
+
+def test_an_endpoints_tokenizer_travels_in_the_folder_or_is_the_clusters_own(folder: Path) -> None:
+    shutil.copytree(lab_path("lab:small"), folder / "reader")
+    model = {"engine": "openai", "model": "x"}
+
+    def sent(tokenizer: str, shipped: Path | None = folder, **changes: Any) -> Parcel:
+        settings = {"base_url": "http://host/v1", "tokenizer": tokenizer}
+        return packed(shipped, models={"small": {**model, "engine_args": settings}}, **changes)
+
+    for text in ("reader", str(folder / "reader")):
+        parcel = sent(text)
+        assert parcel.config["models"]["small"]["engine_args"]["tokenizer"] == "reader"
+        assert parcel.shipped == ("data/d.jsonl", "reader")
+    for text in ("/mnt/models/reader", "lab:small"):
+        assert sent(text).config["models"]["small"]["engine_args"]["tokenizer"] == text
+    with pytest.raises(ModelError, match=r"models.small.engine_args.tokenizer: 'reader' is relative, and no folder"):
+        sent("reader", None, dataset={"path": "/mnt/d.jsonl", "prompt": "q"})
 
 
 def test_a_fitted_policy_travels_from_wherever_it_lies(folder: Path, tmp_path: Path) -> None:
