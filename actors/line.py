@@ -1,17 +1,18 @@
 """The requests of one model that wait for a replica, and which replica each is given to.
 
-Invariants: requests that saw two deaths (suspects, see `work`) run beside no others; the others go to the prompt's
-home, or where that is behind to the least loaded replica (see `routing`); a replica holds no more than it needs.
+Invariants: a replica runs only so many suspects (see `work`) as their suspicion allows, and nothing beside those that
+are to be apart; all others go to the prompt's home, or where that is behind to the least loaded replica (see
+`routing`); a replica holds no more than it needs.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from apportion.actors.member import Member
 from apportion.actors.routing import Homes, choose
-from apportion.actors.work import Work, fits
+from apportion.actors.work import Suspicion, Work, fits
 
 SLACK_SHARE = 4
 # A prompt leaves its home replica once that is this part of a batch behind: its prefix is worth less than the wait.
@@ -30,62 +31,88 @@ class Line:
         self._homes = Homes()
         self._fresh: deque[Work] = deque()
         self._suspects: deque[Work] = deque()
+        self._apart: deque[Work] = deque()
         self._ward: int | None = None
-        """a replica that is given nothing, so that suspects will find it empty"""
+        """a replica that is given nothing, so that those to be apart will find it empty"""
 
     def __len__(self) -> int:
-        return len(self._fresh) + len(self._suspects)
+        return len(self._fresh) + len(self._suspects) + len(self._apart)
 
     def join(self, work: Work) -> None:
         """One more request."""
         self._fresh.append(work)
 
     def rejoin(self, works: Sequence[Work]) -> None:
-        """Requests that were under way: suspects apart, the others go first, in their order."""
-        self._suspects.extend(work for work in works if work.suspect)
-        self._fresh.extendleft(reversed([work for work in works if not work.suspect]))
+        """Requests that were under way: those that are no suspects go before all others, in their order."""
+        self._apart.extend(work for work in works if work.apart)
+        self._suspects.extend(work for work in works if work.suspicion is not None and not work.apart)
+        self._fresh.extendleft(reversed([work for work in works if work.suspicion is None]))
+
+    def acquit(self, suspicions: Collection[Suspicion]) -> None:
+        """Those who share one of these and wait here are no suspects any more."""
+        cleared: list[Work] = []
+        for queue in (self._suspects, self._apart):
+            waiting = list(queue)
+            queue.clear()
+            for work in waiting:
+                (cleared if work.suspicion in suspicions else queue).append(work)
+        for work in cleared:
+            work.clear()
+        self.rejoin(cleared)
 
     def clear(self) -> list[Work]:
         """Everybody leaves."""
-        works = [*self._fresh, *self._suspects]
-        self._fresh.clear()
-        self._suspects.clear()
+        works = [*self._fresh, *self._suspects, *self._apart]
+        for queue in (self._fresh, self._suspects, self._apart):
+            queue.clear()
         return works
 
     def give_out(self, members: Sequence[Member]) -> None:
         """Give what waits to replicas that are up, as far as they may take it; members are numbered from 0."""
         up = [member for member in members if member.alive]
-        self._give_suspects(members, up)
+        self._give_apart(members, up)
         loads = {
             member.index: member.load
             for member in up
-            if member.load < self._most and not member.suspects and member.index != self._ward
+            if member.load < self._most and not member.apart and member.index != self._ward
         }
         numbers = tuple([member.index for member in up])
-        while self._fresh and loads:
+        while loads and (work := _first(self._suspects)) is not None:
+            company = work.suspicion.company if work.suspicion is not None else 1
+            able = {index: load for index, load in loads.items() if members[index].suspects < company}
+            if not able:
+                break
+            self._hand(self._suspects.popleft(), members, able, loads, numbers)
+        while loads and self._fresh:
             work = self._fresh.popleft()
-            if work.future.done():
-                continue
-            chosen = choose(self._homes.of(work.affinity, numbers), loads, self._slack, work.avoid)
-            members[chosen].give(work)
-            loads[chosen] += work.size
-            if loads[chosen] >= self._most:
-                del loads[chosen]
+            if not work.future.done():
+                self._hand(work, members, loads, loads, numbers)
 
-    def _give_suspects(self, members: Sequence[Member], up: Sequence[Member]) -> None:
-        """Give suspects to replicas that run no others; where there is none, let one run empty."""
+    def _hand(
+        self, work: Work, members: Sequence[Member], able: dict[int, int], loads: dict[int, int], up: tuple[int, ...]
+    ) -> None:
+        """Give a request to one of the `able`; one of `loads` that is full then is left out of them."""
+        chosen = choose(self._homes.of(work.affinity, up), able, self._slack, work.avoid)
+        members[chosen].give(work)
+        loads[chosen] += work.size
+        if loads[chosen] >= self._most:
+            del loads[chosen]
+
+    def _give_apart(self, members: Sequence[Member], up: Sequence[Member]) -> None:
+        """Give those to be apart to replicas that run no others; where there is none, let one run empty."""
         for member in up:
-            while self._next_suspect() is not None and member.suspects == len(member.running):
-                suspect = self._suspects[0]
-                if not fits(suspect, member.running.values()):
+            while member.apart == len(member.running) and (work := _first(self._apart)) is not None:
+                if not fits(work, member.running.values()):
                     break
-                member.give(self._suspects.popleft())
-        if not self._suspects:
+                member.give(self._apart.popleft())
+        if not self._apart:
             self._ward = None
         elif self._ward is None or not members[self._ward].alive:
             self._ward = min(up, key=lambda member: (member.load, member.index)).index if up else None
 
-    def _next_suspect(self) -> Work | None:
-        while self._suspects and self._suspects[0].future.done():
-            self._suspects.popleft()
-        return self._suspects[0] if self._suspects else None
+
+def _first(queue: deque[Work]) -> Work | None:
+    """The first that somebody still waits for; those before it leave."""
+    while queue and queue[0].future.done():
+        queue.popleft()
+    return queue[0] if queue else None

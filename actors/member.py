@@ -1,20 +1,20 @@
 """The driver's side of one replica: starts its actor, sends it requests, takes its replies, and notices its death.
 
-Invariants: a request given to `give` is either answered through `Owner.answered`, handed back through `Owner.died`, or
-was taken back by `drop` or `retire`, once; requests of one tick of the event loop travel in one call.
+Invariants: a request given to `give` is either answered through `Owner.answered`, handed back through `Owner.failed` or
+`Owner.died`, or was taken back by `drop` or `retire`, once; requests of one tick of the event loop travel in one call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from apportion.actors.replica import Loaded, Outcome, Refused, Replica
 from apportion.actors.spec import ModelSpec
-from apportion.actors.watch import Pace
+from apportion.actors.watch import Pace, length_of
 from apportion.actors.work import Work
 from apportion.errors import ConfigError, ModelError, ReplicaDiedError
 
@@ -30,6 +30,8 @@ class Owner(Protocol):
 
     def answered(self, member: Member, work: Work, outcome: Outcome) -> None: ...
 
+    def failed(self, member: Member, failures: Sequence[tuple[Work, Refused]]) -> None: ...
+
     def died(self, member: Member, orphans: list[Work], cause: str) -> None: ...
 
 
@@ -44,11 +46,15 @@ class Member:
         self.running: dict[int, Work] = {}
         self.load = 0
         self.suspects = 0
-        """of `running`, those that must be kept from fresh requests"""
+        """how many of `running` are"""
+        self.apart = 0
+        """of these, those that must have nothing else beside them"""
         self.heard = 0.0
         """when it answered last"""
         self.longest = 0.0
         """the most that any request took from `give` to its answer, in this life of the replica"""
+        self.length = 1
+        """how long that request was (see `watch`)"""
         self._spec = spec
         self._options = options
         self._owner = owner
@@ -88,7 +94,8 @@ class Member:
         work.since = self._owner.now
         self.running[work.number] = work
         self.load += work.size
-        self.suspects += work.suspect
+        self.suspects += work.suspicion is not None
+        self.apart += work.apart
         self._outgoing.append(work)
         self._flush_soon()
 
@@ -109,7 +116,18 @@ class Member:
     def pace(self) -> Pace:
         """What it takes at present."""
         oldest = self.oldest()
-        return Pace(self.longest, 0.0 if oldest is None else self._owner.now - oldest.since)
+        return Pace(self.longest, self.length, 0.0 if oldest is None else self._owner.now - oldest.since)
+
+    def hear(self, work: Work, outcome: Outcome) -> None:
+        """Note how long an answer took."""
+        self.heard = self._owner.now
+        took = self.heard - work.since
+        if took > self.longest:
+            self.longest = took
+            if isinstance(outcome, Refused):
+                self.length = work.reach
+            else:
+                self.length = length_of(work.request, outcome, self._spec.max_batch)
 
     def stop(self) -> None:
         """Kill the actor and forget it."""
@@ -125,7 +143,7 @@ class Member:
         self.running.clear()
         self._outgoing.clear()
         self._withdrawn.clear()
-        self.load = self.suspects = 0
+        self.load = self.suspects = self.apart = 0
         self._kill()
         return orphans
 
@@ -148,7 +166,8 @@ class Member:
         work = self.running.pop(number, None)
         if work is not None:
             self.load -= work.size
-            self.suspects -= work.suspect
+            self.suspects -= work.suspicion is not None
+            self.apart -= work.apart
         return work
 
     def _flush_soon(self) -> None:
@@ -183,17 +202,21 @@ class Member:
             except ray.exceptions.RayError as error:
                 self._bury(actor, error)
                 return
-            # Replies first: a failure may make the owner retire this replica, and would take them along.
-            for number, outcome in sorted(outcomes, key=lambda entry: isinstance(entry[1], Refused)):
+            failures: list[tuple[Work, Refused]] = []
+            for number, outcome in outcomes:
                 work = self._remove(number)
                 if work is None:
                     # Taken back while its answer was on the way.
                     continue
-                self.heard = self._owner.now
-                self.longest = max(self.longest, self.heard - work.since)
-                self._owner.answered(self, work, outcome)
-                if actor is not self._actor:
-                    return
+                self.hear(work, outcome)
+                if isinstance(outcome, Refused) and outcome.batch:
+                    failures.append((work, outcome))
+                else:
+                    self._owner.answered(self, work, outcome)
+            if failures:
+                self._owner.failed(self, failures)
+            if actor is not self._actor:
+                return
 
     def _bury(self, actor: Any, error: Exception) -> None:
         """Hand back what was in flight. Sender and receiver both notice a death; the first one gets here."""

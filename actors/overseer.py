@@ -8,7 +8,7 @@ from typing import Protocol
 from apportion.actors.member import Member
 from apportion.actors.rooms import Rooms
 from apportion.actors.spec import ModelSpec
-from apportion.actors.watch import TICK_S, limit
+from apportion.actors.watch import SOONEST_S, TICK_S, Usual
 from apportion.actors.work import Work
 
 
@@ -44,26 +44,33 @@ class Overseer:
             now = loop.time()
             passed, last = min(now - last, 2 * TICK_S), now
             self._pool.now += passed
-            for member in self._pool.members:
-                if member.alive:
-                    self._look(member)
+            self._look()
             self._dark = 0.0 if any(member.alive for member in self._pool.members) else self._dark + passed
             if self._rooms is not None and self._dark > self._rooms.patience_s:
                 await self._look_for_room(self._rooms)
 
-    def _look(self, member: Member) -> None:
+    def _look(self) -> None:
+        """Look at the replicas that are up, each beside the others."""
+        up = [member for member in self._pool.members if member.alive]
+        usual = Usual({member.index: member.pace() for member in up}, self._spec.timeout_s)
+        for member in up:
+            if member.pace().oldest > min(SOONEST_S, self._spec.timeout_s):
+                self._judge(member, usual)
+
+    def _judge(self, member: Member, usual: Usual) -> None:
         """Replace a replica that answers nothing in time; take from one that answers others what is late there."""
-        others = [other.pace() for other in self._pool.members if other.alive and other is not member]
-        most = limit(others, self._spec.timeout_s)
-        late = [work for work in member.running.values() if self._pool.now - work.since > most]
+        now = self._pool.now
+        limits = ((work, usual.limit(member.index, work.reach)) for work in member.running.values())
+        late = [(work, most) for work, most in limits if now - work.since > most]
         if not late:
             return
-        silent = self._pool.now - max(member.heard, late[0].since)
+        most = min(most for _, most in late)
+        silent = now - max(member.heard, late[0][0].since)
         if silent > most:
             cause = f"it had not answered for {silent:.0f} s, and at most {most:.0f} s are usual: it hangs or lags"
             self._pool.died(member, member.retire(), cause)
         else:
-            self._pool.move(member, late, f"no answer for {most:.0f} s")
+            self._pool.move(member, [work for work, _ in late], f"no answer for {most:.0f} s")
 
     async def _look_for_room(self, rooms: Rooms) -> None:
         """No replica was up for long: wait on where one has room and loads, else give the model up."""

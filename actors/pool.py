@@ -8,7 +8,7 @@ come and go while the pool runs: what waits is given to whichever is up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from itertools import count
 from typing import Any
@@ -23,12 +23,13 @@ from apportion.actors.replica import Outcome, Refused
 from apportion.actors.rooms import Rooms
 from apportion.actors.routing import load_of
 from apportion.actors.spec import ModelSpec
-from apportion.actors.work import DEATHS_ALONE, Work, company
+from apportion.actors.watch import reach_of
+from apportion.actors.work import DEATHS_ALONE, Work, accuse
 from apportion.errors import ApportionError, ClusterLostError, EngineError, ReplicaDiedError
 from apportion.types import Reply, Request
 
 DEATHS_IN_A_ROW = 6
-# Without one reply in between. One request that kills is alone by its fourth death; more means the replica is at fault.
+# Without one reply in between. One request that kills is found by its fourth death; more means the replica is at fault.
 
 LOADING_AGAIN_S = 2.0
 # Between two attempts to load: a node that died takes its replicas with it some time before the cluster knows of it.
@@ -79,7 +80,8 @@ class ModelPool:
     def submit(self, request: Request, affinity: int) -> asyncio.Future[Reply]:
         """Run a request on one of the replicas. Cancelling the future takes it back."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        work = Work(next(self._numbers), request, affinity, load_of(request), future)
+        reach = reach_of(request, self._spec.max_batch)
+        work = Work(next(self._numbers), request, affinity, load_of(request), reach, future)
         future.add_done_callback(partial(self._taken_back, work))
         self._line.join(work)
         self._wake()
@@ -100,10 +102,7 @@ class ModelPool:
         ]
 
     def answered(self, member: Member, work: Work, outcome: Outcome) -> None:
-        """A reply came."""
-        if isinstance(outcome, Refused) and outcome.batch:
-            self._failed(member, work, outcome)
-            return
+        """A reply came, or an error that only this request is to blame for."""
         self._deaths_in_a_row[member.index] = 0
         if isinstance(outcome, Refused):
             _settle(work, EngineError(outcome.message).charged(outcome.usage))
@@ -114,33 +113,34 @@ class ModelPool:
         if self._line:
             self._wake()
 
-    def _failed(self, member: Member, work: Work, outcome: Refused) -> None:
-        """The model failed on a batch that held this request; its replica is still up."""
-        if outcome.broken:
-            self.died(member, [work, *member.retire()], outcome.message)
+    def failed(self, member: Member, failures: Sequence[tuple[Work, Refused]]) -> None:
+        """The model failed on batches that held these requests."""
+        works = [work for work, _ in failures]
+        cause = next((outcome.message for _, outcome in failures if outcome.broken), None)
+        if cause is not None:
+            self.died(member, [*works, *member.retire()], cause)
             return
-        alone = outcome.alone or company(work.deaths) == 1
-        work.deaths += 1
+        alone = {work.number for work, outcome in failures if outcome.alone or work.alone}
+        self._line.acquit(accuse(works, apart=True))
         failed_alone = self._failed_alone[member.index]
-        if alone:
-            failed_alone.add(work.number)
+        failed_alone |= alone
+        cause = failures[0][1].message
         if len(failed_alone) >= ALONE_IN_A_ROW:
-            cause = f"it failed on {ALONE_IN_A_ROW} requests in a row, each alone: {outcome.message}"
-            self._renew(member, [work, *member.retire()], cause)
+            cause = f"it failed on {ALONE_IN_A_ROW} requests in a row, each alone: {cause}"
+            self._renew(member, [*works, *member.retire()], cause)
             return
-        if alone and work.deaths >= DEATHS_ALONE:
-            self._condemn(work, EngineError(outcome.message))
-        else:
-            self._again([work], outcome.message)
+        for work, outcome in failures:
+            if work.number in alone and work.deaths >= DEATHS_ALONE:
+                self._condemn(work, EngineError(outcome.message))
+        self._again(works, cause)
         self._wake()
 
     def died(self, member: Member, orphans: list[Work], cause: str) -> None:
         """A replica is gone: send its requests again, and start it anew."""
-        for work in orphans:
-            work.deaths += 1
+        self._line.acquit(accuse(orphans, apart=False))
         if len(orphans) == 1 and orphans[0].deaths >= DEATHS_ALONE:
             why = f"{DEATHS_ALONE} replicas or more died while they ran it"
-            self._condemn(orphans.pop(), ReplicaDiedError(f"model {self._spec.name!r} lost a request: {why}: {cause}"))
+            self._condemn(orphans[0], ReplicaDiedError(f"model {self._spec.name!r} lost a request: {why}: {cause}"))
         self._renew(member, orphans, cause)
 
     def _condemn(self, work: Work, error: EngineError) -> None:

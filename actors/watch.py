@@ -1,17 +1,21 @@
 """When a replica hangs or lags: judged by what the other replicas of its model take at the same time.
 
 Pure functions over ages in seconds. A stall of the whole cluster slows all replicas alike, so none is late beside the
-others; then, and where a replica has no others beside it, only the model's `timeout_s` ends the waiting.
+others; then, and where a replica has no others beside it, only the model's `timeout_s` ends the waiting. Answers are
+of very different lengths: a request that may write twenty times what the slowest of the others wrote has twenty times
+as long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median_high
+
+from apportion.types import Generate, Generated, Reply, Request, Score
 
 LATE = 5.0
-# So many times what the others take is late: requests of one model differ by less, as their lengths are bounded alike.
+# So many times what the others take for the same length is late.
 
 SOONEST_S = 30.0
 # Nothing younger is late: garbage collection, a slow network or a compilation may hold a replica up for so long.
@@ -20,15 +24,63 @@ TICK_S = 0.5
 # Between two looks. Ages grow by at most two ticks a look: when the driver itself was held up, nobody was late.
 
 
+def reach_of(request: Request, max_batch: int) -> int:
+    """The most a request may be long: tokens written one after the other, or characters read; at least 1."""
+    if isinstance(request, Generate):
+        return max(1, request.sampling.max_tokens * _waves(request, max_batch))
+    read = sum(len(message.content) for message in request.messages)
+    if isinstance(request, Score):
+        read += sum(len(step) for steps in request.responses for step in steps)
+    return max(1, read)
+
+
+def length_of(request: Request, reply: Reply, max_batch: int) -> int:
+    """How long it was, counted as in `reach_of`."""
+    if isinstance(request, Generate) and isinstance(reply, Generated):
+        written = max((completion.tokens for completion in reply.completions), default=0)
+        return max(1, written * _waves(request, max_batch))
+    return reach_of(request, max_batch)
+
+
+def _waves(request: Generate, max_batch: int) -> int:
+    """How many times a replica must run its batch full for all completions."""
+    return -(-len(request.seeds) // max_batch)
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a replica takes: its longest request so far (0 before the first answer), and its oldest unanswered one."""
+    """What a replica takes: its slowest request so far (0 before the first answer), how long that one was (see
+    `length_of`), and the age of its oldest unanswered one."""
 
     longest: float
+    length: int
     oldest: float
 
+    def expected(self, reach: int) -> float:
+        """What a request that may be so long may take here."""
+        return max(self.longest * max(1.0, reach / self.length), self.oldest)
 
-def limit(others: Iterable[Pace], timeout_s: float) -> float:
-    """The age at which a request is late on a replica, given the paces of the others that are up."""
-    paces = [max(pace.longest, pace.oldest) for pace in others if pace.longest > 0]
-    return min(timeout_s, max(SOONEST_S, LATE * median_high(paces))) if paces else timeout_s
+
+class Usual:
+    """What is usual among the replicas of a model that are up, by their numbers, at one moment."""
+
+    def __init__(self, paces: Mapping[int, Pace], timeout_s: float) -> None:
+        # One that never answered says nothing.
+        self._paces = {replica: pace for replica, pace in paces.items() if pace.longest > 0}
+        self._timeout_s = timeout_s
+        self._ordered: dict[int, list[float]] = {}
+
+    def limit(self, replica: int, reach: int) -> float:
+        """The age at which a request that may be so long is late on a replica: by the median of the others."""
+        ordered = self._ordered.get(reach)
+        if ordered is None:
+            ordered = self._ordered[reach] = sorted(pace.expected(reach) for pace in self._paces.values())
+        own = self._paces.get(replica)
+        others = len(ordered) - (own is not None)
+        if not others:
+            return self._timeout_s
+        middle = others // 2
+        if own is not None and middle >= bisect_left(ordered, own.expected(reach)):
+            # Its own place in the order is passed over.
+            middle += 1
+        return min(self._timeout_s, max(SOONEST_S, LATE * ordered[middle]))

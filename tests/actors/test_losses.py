@@ -113,6 +113,21 @@ def test_only_what_dies_alone_is_guilty(monkeypatch: pytest.MonkeyPatch) -> None
     assert [type(outcome) for outcome in played.outcomes] == [Generated, ReplicaDiedError, Generated]
 
 
+@pytest.mark.parametrize(("there", "deaths"), [(1, 2), (8, 2), (64, 3)])
+def test_a_request_that_kills_is_set_aside_after_few_deaths(
+    monkeypatch: pytest.MonkeyPatch, there: int, deaths: int
+) -> None:
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        if "bad" in texts:
+            raise system_error()
+        return [REPLY] * len(texts)
+
+    played = play(monkeypatch, script, [*map(str, range(there - 1)), "bad"])
+    assert played.outcomes[:-1] == [REPLY] * (there - 1)
+    assert type(played.outcomes[-1]) is ReplicaDiedError
+    assert played.lives == deaths + 1
+
+
 def test_a_batch_that_failed_is_tried_smaller_and_the_bad_request_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
@@ -123,8 +138,9 @@ def test_a_batch_that_failed_is_tried_smaller_and_the_bad_request_fails_alone(mo
     played = play(monkeypatch, script, [*"abcdefghijklmnopqrst", "bad"])
     assert played.outcomes[:-1] == [REPLY] * 20
     assert type(played.outcomes[-1]) is EngineError
-    assert sizes[:2] == [21, 21]
-    assert max(sizes[2:]) <= 16
+    assert sizes[0] == 21
+    assert max(sizes[1:]) <= 21 / 8 + 1
+    assert sum(size > 1 for size in sizes) <= 1 + 21 / 3 + 1, "who was not there when it failed again is cleared"
     assert played.lives == 1, "the model is sound and stays loaded"
 
 

@@ -16,7 +16,7 @@ from apportion.actors.replica import Outcome
 from apportion.actors.rooms import Rooms
 from apportion.actors.watch import LATE, SOONEST_S
 from apportion.actors.work import Work
-from apportion.types import Generate, Sampling
+from apportion.types import Completion, Finish, Generate, Generated, Sampling, Usage
 
 
 @pytest.fixture(autouse=True)
@@ -52,15 +52,20 @@ class Pool:
         """One more request for a replica, now."""
         future = asyncio.get_running_loop().create_future()
         request = Generate("policy", conversation("x"), (1,), Sampling())
-        self.members[index].give(Work(self.numbers, request, 0, 1, future))
+        reach = request.sampling.max_tokens
+        self.members[index].give(Work(self.numbers, request, 0, 1, reach, future))
         self.numbers += 1
 
-    def answer(self, index: int) -> None:
-        """The replica answers its newest request."""
+    def answer(self, index: int, share: float = 1.0) -> None:
+        """The replica answers its newest request with a share of the tokens it may write."""
         member = self.members[index]
         _, work = member.running.popitem()
-        member.heard = self.now
-        member.longest = max(member.longest, self.now - work.since)
+        written = Completion("", int(share * work.reach), Finish.END)
+        member.hear(work, Generated((written,), Usage()))
+
+    def brief(self, index: int) -> None:
+        """The replica answers with a twentieth of what it may write."""
+        self.answer(index, 0.05)
 
     def died(self, member: Member, orphans: list[Work], cause: str) -> None:
         self.done.append(("replaced", member.index, len(orphans)))
@@ -78,7 +83,7 @@ class Pool:
 
 
 def watch(pool: Pool, steps: list[tuple[float, str]]) -> None:
-    """At each time do `give N`, `answer N` or nothing, and look."""
+    """At each time do `give N`, `answer N`, `brief N` or nothing, and look."""
 
     async def run() -> None:
         one = Overseer(pool, pool.spec, None)
@@ -87,9 +92,7 @@ def watch(pool: Pool, steps: list[tuple[float, str]]) -> None:
             for action in filter(None, what.split(", ")):
                 name, index = action.split()
                 getattr(pool, name)(int(index))
-            for member in pool.members:
-                if member.alive:
-                    one._look(member)
+            one._look()
 
     asyncio.run(run())
 
@@ -129,6 +132,19 @@ def test_a_replica_that_is_far_slower_than_another_loses_its_work() -> None:
     # It would answer after a minute, and the other one takes ten seconds.
     watch(pool, [*steps, (LATE * 10, ""), (LATE * 10 + 1, "")])
     assert pool.done == [("replaced", 0, 4)]
+
+
+def test_an_answer_that_is_far_longer_than_the_others_so_far_is_waited_for() -> None:
+    pool = Pool(2)
+    steps = [(0.0, "give 0, give 1, give 1"), (10.0, "brief 1"), (20.0, "brief 1")]
+    # Alone at the end of a job, and written to its last token at the others' speed.
+    watch(pool, [*steps, (LATE * 20 + 1, ""), (20 * 20.0, "answer 0")])
+    assert pool.done == []
+    # The same beside short ones that the replica answers meanwhile.
+    pool = Pool(2)
+    steps += [(at, "give 0, brief 0, give 1, brief 1") for at in (30.0, 60.0, 90.0, LATE * 20 + 1)]
+    watch(pool, [*steps, (20 * 20.0, "answer 0")])
+    assert pool.done == []
 
 
 def test_time_in_which_the_driver_was_held_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

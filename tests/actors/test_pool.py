@@ -146,14 +146,13 @@ def test_killed_replicas_restart_and_no_reply_is_lost() -> None:
 def test_a_request_that_kills_fails_alone() -> None:
     requests = [asked(number, "kill" if number == 7 else "") for number in range(20)]
 
-    async def work(backend: RayBackend) -> list[Any]:
-        return list(
-            await asyncio.gather(
-                *(backend.submit(request, n) for n, request in enumerate(requests)), return_exceptions=True
-            )
-        )
+    async def work(backend: RayBackend) -> tuple[list[Any], int]:
+        asked = (backend.submit(request, n) for n, request in enumerate(requests))
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        return list(outcomes), backend.health()[0].restarts
 
-    outcomes = using([fake(die_on="kill", latency=0.1)], work)
+    outcomes, deaths = using([fake(die_on="kill", latency=0.1)], work)
+    assert deaths == 3, "with all, with some of them, and alone"
     assert isinstance(outcomes[7], ReplicaDiedError)
     others = [request for number, request in enumerate(requests) if number != 7]
     assert [o.completions for number, o in enumerate(outcomes) if number != 7] == expected(others)

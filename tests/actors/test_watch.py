@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
+from actor_world import conversation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apportion.actors.watch import LATE, SOONEST_S, Pace, limit
+from apportion.actors.watch import LATE, SOONEST_S, Pace, Usual, length_of, reach_of
+from apportion.types import Completion, Embed, Finish, Generate, Generated, Sampling, Score, Usage
 
 ages = st.floats(0.0, 1e4)
-paces = st.lists(st.builds(Pace, ages, ages), max_size=8)
+reaches = st.integers(1, 10**5)
+paces = st.lists(st.builds(Pace, ages, reaches, ages), max_size=8)
+
+
+def limit(others: Sequence[Pace], timeout_s: float, reach: int = 1) -> float:
+    """The limit of a replica beside the others."""
+    return Usual(dict(enumerate(others, start=1)), timeout_s).limit(0, reach)
 
 
 @pytest.mark.parametrize(
@@ -26,20 +36,50 @@ paces = st.lists(st.builds(Pace, ages, ages), max_size=8)
     ],
 )
 def test_limit(others: list[tuple[float, float]], timeout_s: float, expected: float) -> None:
-    assert limit([Pace(*other) for other in others], timeout_s) == expected
+    assert limit([Pace(longest, 1, oldest) for longest, oldest in others], timeout_s) == expected
 
 
-@given(paces, st.floats(1.0, 1e5))
+@pytest.mark.parametrize(
+    ("reach", "expected"),
+    [
+        (50, LATE * 20),
+        (500, LATE * 20),  # what the others took 20 s for was 500 tokens long
+        (5000, LATE * 200),
+        (500_000, 1800),
+    ],
+)
+def test_a_request_that_may_be_longer_than_those_of_the_others_has_longer(reach: int, expected: float) -> None:
+    assert limit([Pace(20, 500, 1)], 1800, reach) == expected
+
+
+@given(paces, st.floats(1.0, 1e5), reaches)
 def test_nothing_is_late_before_its_time_and_everything_is_after_the_timeout(
-    others: list[Pace], timeout_s: float
+    others: list[Pace], timeout_s: float, reach: int
 ) -> None:
-    found = limit(others, timeout_s)
+    found = limit(others, timeout_s, reach)
     assert min(SOONEST_S, timeout_s) <= found <= timeout_s
+
+
+@given(paces, reaches)
+def test_a_replica_is_judged_by_the_others_alone(every: list[Pace], reach: int) -> None:
+    usual = Usual(dict(enumerate(every)), 1e9)
+    for own in range(len(every)):
+        others = {index: pace for index, pace in enumerate(every) if index != own}
+        assert usual.limit(own, reach) == Usual(others, 1e9).limit(own, reach)
 
 
 @given(st.floats(0.0, 1e4), st.lists(st.floats(0.1, 100.0), min_size=1, max_size=8))
 def test_a_stall_of_all_is_no_fault_of_one(stalled_s: float, usual: list[float]) -> None:
     # All replicas are busy and silent since the same moment: none is late beside the others.
     for own in range(len(usual)):
-        others = [Pace(longest, stalled_s) for other, longest in enumerate(usual) if other != own]
+        others = [Pace(longest, 1, stalled_s) for other, longest in enumerate(usual) if other != own]
         assert stalled_s <= limit(others, 1e6)
+
+
+def test_lengths_are_tokens_in_a_row_or_characters_read() -> None:
+    asked = Generate("policy", conversation("x"), tuple(range(10)), Sampling(max_tokens=100))
+    reply = Generated(tuple(Completion("y", 7 + seed, Finish.END) for seed in range(10)), Usage())
+    assert (reach_of(asked, 10), length_of(asked, reply, 10)) == (100, 16)
+    assert (reach_of(asked, 4), length_of(asked, reply, 4)) == (300, 48), "three batches, one after the other"
+    assert reach_of(Score("prm", conversation("xx"), (("a", "bc"), ("d",))), 4) == 6
+    assert reach_of(Embed("policy", conversation("")), 4) == 1

@@ -1,41 +1,179 @@
-"""Who may run beside whom after a replica died."""
+"""Who is suspected after a replica died, and who may run beside whom then."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from itertools import count
 
 import pytest
-from actor_world import conversation
+from actor_world import conversation, fake
+from hypothesis import given
+from hypothesis import strategies as st
 
-from apportion.actors.work import Work, company, fits
+from apportion.actors.line import Line
+from apportion.actors.member import Member
+from apportion.actors.replica import Outcome, Refused
+from apportion.actors.work import DEATHS_ALONE, PARTS, Suspicion, Work, accuse, fits
 from apportion.types import Generate, Sampling
 
+_LOOP = asyncio.new_event_loop()
+_NUMBERS = count()
 
-def seen(*deaths: int) -> list[Work]:
-    loop = asyncio.new_event_loop()
+
+def work(suspicion: Suspicion | None = None, deaths: int = 0) -> Work:
     request = Generate("policy", conversation("x"), (1,), Sampling())
-    works = [Work(number, request, 0, 1, loop.create_future(), count) for number, count in enumerate(deaths)]
-    loop.close()
-    return works
+    return Work(next(_NUMBERS), request, 0, 1, 1, _LOOP.create_future(), deaths, suspicion)
 
 
-def test_company_shrinks_to_none() -> None:
-    assert [company(deaths) for deaths in range(6)] == [None, None, 16, 1, 1, 1]
+def works(number: int, suspicion: Suspicion | None = None) -> list[Work]:
+    return [work(suspicion) for _ in range(number)]
+
+
+@pytest.mark.parametrize(("there", "company"), [(1, 1), (PARTS, 1), (PARTS + 1, 2), (64 * PARTS, 64)])
+def test_at_first_all_are_suspects_and_a_part_of_them_runs_at_once(there: int, company: int) -> None:
+    orphans = works(there)
+    assert accuse(orphans, apart=False) == set()
+    (suspicion,) = {work.suspicion for work in orphans}
+    assert suspicion is not None
+    assert (suspicion.company, suspicion.apart) == (company, False)
+    assert {work.deaths for work in orphans} == {1}
+
+
+def test_those_who_were_suspects_before_are_and_the_others_beside_them_are_not() -> None:
+    before = Suspicion(4, apart=False)
+    suspects, others = works(3, before), works(20)
+    assert accuse([*others, *suspects], apart=False) == {before}
+    assert {work.deaths for work in others} == {0}
+    assert {work.suspicion for work in others} == {None}
+    assert all(work.alone for work in suspects)
 
 
 @pytest.mark.parametrize(
-    ("deaths", "running", "may"),
+    ("running", "may"),
     [
-        (0, [0] * 500, True),
-        (1, [0, 1] * 250, True),
-        (2, [2] * 15, True),
-        (2, [2] * 16, False),
-        (2, [3], False),
-        (3, [], True),
-        (3, [0], False),
-        (0, [3], False),
+        ([], True),
+        ([True] * 3, True),
+        ([True] * 4, False),
+        ([False], False),
+        ([True, False], False),
     ],
 )
-def test_fits(deaths: int, running: list[int], may: bool) -> None:
-    work, *others = seen(deaths, *running)
-    assert fits(work, others) is may
+def test_those_to_be_apart_run_in_company_of_their_like(running: list[bool], may: bool) -> None:
+    shared = Suspicion(4, apart=True)
+    assert fits(work(shared), [work(shared if apart else None) for apart in running]) is may
+
+
+def test_a_small_company_is_kept_small_by_others_too() -> None:
+    assert not fits(work(Suspicion(4, apart=True)), [work(Suspicion(1, apart=True))])
+
+
+class Replicas:
+    """Replicas that are up and run what they are given, and a line before them."""
+
+    now = 0.0
+
+    def __init__(self, replicas: int, max_batch: int = 8) -> None:
+        self.line = Line(max_batch)
+        self.members = [Member(index, fake(), {}, self) for index in range(replicas)]
+        for member in self.members:
+            member.alive = True
+            member._flush_soon = lambda: None  # type: ignore[method-assign]
+
+    def answered(self, member: Member, work: Work, outcome: Outcome) -> None:
+        raise AssertionError("no actor runs")
+
+    def failed(self, member: Member, failures: Sequence[tuple[Work, Refused]]) -> None:
+        raise AssertionError("no actor runs")
+
+    def died(self, member: Member, orphans: list[Work], cause: str) -> None:
+        raise AssertionError("no actor runs")
+
+    def give_out(self) -> list[list[Work]]:
+        """What each replica runs then."""
+        self.line.give_out(self.members)
+        return [list(member.running.values()) for member in self.members]
+
+    def die(self, index: int) -> list[Work]:
+        """A replica is gone, and up again with nothing to do; what it ran."""
+        orphans = self.members[index].retire()
+        self.members[index].alive = True
+        self.line.acquit(accuse(orphans, apart=False))
+        return orphans
+
+
+def test_suspects_run_beside_others_a_part_on_each_replica() -> None:
+    pool = Replicas(2)
+    suspects = works(32)
+    accuse(suspects, apart=False)
+    pool.line.rejoin(suspects)
+    for fresh in works(100):
+        pool.line.join(fresh)
+    for running in pool.give_out():
+        assert len(running) == 16, "as many as it may hold"
+        assert sum(work.suspicion is not None for work in running) == 4
+
+
+def test_those_to_be_apart_wait_for_an_empty_replica_and_the_other_goes_on() -> None:
+    pool = Replicas(2)
+    for fresh in works(40):
+        pool.line.join(fresh)
+    first, second = pool.give_out()
+    guilty = works(2, Suspicion(1, apart=True))
+    pool.line.rejoin(guilty)
+    for done in first:
+        pool.members[0].drop(done)
+    assert pool.give_out()[0] == [guilty[0]], "one of them, and nothing else"
+    pool.members[1].drop(second[0])
+    assert len(pool.give_out()[1]) == 16
+    pool.members[0].drop(guilty[0])
+    assert pool.give_out()[0] == [guilty[1]]
+    pool.members[0].drop(guilty[1])
+    assert len(pool.give_out()[0]) > 1, "it is no ward any more"
+
+
+def test_who_is_acquitted_goes_first_and_is_no_suspect() -> None:
+    pool = Replicas(1)
+    suspects = works(64)
+    accuse(suspects, apart=False)
+    pool.line.rejoin(suspects)
+    (running,) = pool.give_out()
+    assert running == suspects[:8]
+    assert pool.die(0) == running
+    assert {(work.suspicion, work.deaths) for work in suspects[8:]} == {(None, 0)}
+    pool.line.rejoin(running)
+    assert pool.give_out() == [[running[0]]]
+    assert len(pool.line) == 63
+
+
+@given(st.integers(1, PARTS**3), st.data())
+def test_one_request_that_kills_is_found_by_its_fourth_death_and_costs_nobody_else(
+    there: int, data: st.DataObject
+) -> None:
+    pool = Replicas(1, max_batch=300)
+    everyone = works(there)
+    guilty = everyone[data.draw(st.integers(0, there - 1))]
+    for one in everyone:
+        pool.line.join(one)
+    answered, deaths = 0, 0
+    while len(pool.line) or pool.members[0].running:
+        (running,) = pool.give_out()
+        if guilty not in running:
+            answered += len(running)
+            for done in running:
+                pool.members[0].drop(done)
+            continue
+        deaths += 1
+        orphans = pool.die(0)
+        if orphans == [guilty] and guilty.deaths >= DEATHS_ALONE:
+            break
+        pool.line.rejoin(orphans)
+    else:
+        pytest.fail("it was never found")
+    assert deaths <= 2 + (there > PARTS) + (there > PARTS**2)
+    while len(pool.line):
+        (running,) = pool.give_out()
+        answered += len(running)
+        for done in running:
+            pool.members[0].drop(done)
+    assert answered == there - 1
