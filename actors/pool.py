@@ -25,7 +25,7 @@ from apportion.actors.routing import load_of
 from apportion.actors.spec import ModelSpec
 from apportion.actors.watch import reach_of
 from apportion.actors.work import DEATHS_ALONE, Work, accuse
-from apportion.errors import ApportionError, ClusterLostError, EngineError, ReplicaDiedError
+from apportion.errors import ApportionError, ClusterLostError, EngineError, ModelError, ReplicaDiedError
 from apportion.types import Reply, Request
 
 DEATHS_IN_A_ROW = 6
@@ -170,7 +170,9 @@ class ModelPool:
         self._failed_alone[member.index].clear()
         self._causes[member.index] = cause
         if self._deaths_in_a_row[member.index] >= DEATHS_IN_A_ROW:
-            self._give_up(member, ReplicaDiedError(f"it died {DEATHS_IN_A_ROW} times in a row: {cause}"))
+            self._give_up(
+                member, ReplicaDiedError(f"it died or did not load {DEATHS_IN_A_ROW} times in a row: {cause}")
+            )
         else:
             member.restarts += 1
             self._spawn(self._bring_up(member))
@@ -179,15 +181,8 @@ class ModelPool:
     async def _bring_up(self, member: Member) -> None:
         try:
             await member.start()
-        except ReplicaDiedError as error:
-            if self._up is not None and not self._up.done():
-                # No replica of this model was ever up: another try would most likely end alike.
-                self._give_up(member, error)
-            else:
-                await asyncio.sleep(LOADING_AGAIN_S)
-                # It may have been given up meanwhile, which also kills one that loads.
-                if member.index not in self._lost:
-                    self.died(member, [], str(error))
+        except (ReplicaDiedError, ModelError) as error:
+            await self._load_again(member, error)
         except ApportionError as error:
             self._give_up(member, error)
         except Exception as error:
@@ -198,6 +193,22 @@ class ModelPool:
             if self._up is not None and not self._up.done():
                 self._up.set_result(None)
         self._wake()
+
+    async def _load_again(self, member: Member, error: ApportionError) -> None:
+        """Try once more to load: what was in the way may be gone, as the memory of one that was killed.
+
+        Where no replica of this model was ever up it would most likely end alike, so one is waited for.
+        """
+        if self._up is not None and not self._up.done():
+            self._give_up(member, error)
+            await asyncio.wait({self._up})
+            if self._up.exception() is not None:
+                return
+            del self._lost[member.index]
+        await asyncio.sleep(LOADING_AGAIN_S)
+        # It may have been given up meanwhile, which also kills one that loads.
+        if member.index not in self._lost:
+            self.died(member, [], str(error))
 
     def _give_up(self, member: Member, error: Exception) -> None:
         """Go on without a replica; without the last one, everything that waits is lost."""

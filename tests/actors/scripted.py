@@ -73,8 +73,10 @@ def play(
     texts: Sequence[str],
     load: Callable[[int], None] = lambda _: None,
     listener: OnLoss | None = None,
+    replicas: int = 1,
+    until: Callable[[ModelPool], bool] = lambda _: True,
 ) -> Played:
-    """Send requests to a pool of one scripted replica; what each was answered or raised."""
+    """Send requests to a pool of scripted replicas, and wait `until`; what each request was answered or raised."""
     played = Played()
 
     class Remote:
@@ -90,7 +92,7 @@ def play(
     monkeypatch.setattr(ray, "kill", lambda actor, no_restart: played.killed.append(actor.life))
 
     async def run() -> None:
-        models = ModelPool(fake(), None, lambda: listener)
+        models = ModelPool(fake(replicas=replicas), None, lambda: listener)
         await models.start()
         futures = [
             models.submit(Generate("policy", conversation(text), (1,), Sampling()), number)
@@ -98,6 +100,8 @@ def play(
         ]
         async with asyncio.timeout(10):
             played.outcomes = list(await asyncio.gather(*futures, return_exceptions=True))
+            while not until(models):
+                await asyncio.sleep(0.001)
         played.causes = [entry.cause for entry in models.health()]
         played.alive = [entry.alive for entry in models.health()]
         models.stop()

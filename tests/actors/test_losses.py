@@ -18,7 +18,7 @@ from apportion.actors.ray_backend import RayBackend
 from apportion.actors.replica import Outcome
 from apportion.actors.rooms import Rooms
 from apportion.actors.spec import ModelSpec
-from apportion.errors import ClusterLostError, EngineError, ReplicaDiedError
+from apportion.errors import ClusterLostError, EngineError, ModelError, ReplicaDiedError
 from apportion.types import Generated
 
 
@@ -58,6 +58,49 @@ def test_a_restart_that_raises_anything_gives_the_replica_up(monkeypatch: pytest
     assert [type(outcome) for outcome in played.outcomes] == [ClusterLostError] * 2
     assert "no file handles" in str(played.outcomes[0])
     assert played.lives == 2
+
+
+def test_a_model_that_does_not_load_again_at_once_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        if life == 1:
+            raise system_error()
+        return [REPLY] * len(texts)
+
+    def load(life: int) -> None:
+        if life in (2, 3):
+            raise ModelError("the memory of the GPU is not free yet")
+
+    played = play(monkeypatch, script, ["a", "b"], load)
+    assert played.outcomes == [REPLY, REPLY]
+    assert played.lives == 4
+
+
+@pytest.mark.parametrize("error", [system_error(), ModelError("no memory is free")], ids=["died", "refused"])
+def test_a_replica_that_did_not_load_at_first_is_tried_again_once_another_is_up(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def load(life: int) -> None:
+        if life == 1:
+            raise error
+
+    def everyone(pool: ModelPool) -> bool:
+        return all(entry.alive for entry in pool.health())
+
+    played = play(monkeypatch, lambda _, texts: [REPLY] * len(texts), ["a"], load, replicas=2, until=everyone)
+    assert played.outcomes == [REPLY]
+    assert played.lives == 3
+
+
+def test_where_no_replica_loads_the_job_ends_with_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    lives: list[int] = []
+
+    def load(life: int) -> None:
+        lives.append(life)
+        raise ModelError(f"no memory is free {life}")
+
+    with pytest.raises(ModelError, match="no memory is free 2"):
+        play(monkeypatch, lambda _, texts: [REPLY] * len(texts), ["a"], load, replicas=2)
+    assert lives == [1, 2]
 
 
 def test_a_cluster_that_is_gone_is_no_failure_of_its_requests(monkeypatch: pytest.MonkeyPatch) -> None:
