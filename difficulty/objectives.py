@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,10 +64,14 @@ class Objective:
     def table(self, amounts: Sequence[int], passing: Floats) -> Floats:
         """Expected objective for each state and amount at each pass rate, [states, amounts, passing]."""
         n = np.asarray(amounts, dtype=np.int64)
-        have = range(self.enough + 1)
-        if self.name == "pairs":
-            return np.stack([pairs_at(a, b, n, self.enough, passing) for a in have for b in have])
-        return np.stack([quota_at(a, n, self.enough, passing) for a in have])
+        enough, pairs = self.enough, self.name == "pairs"
+        # What is still needed of both kinds; of rejected ones only pairs need any.
+        need = range(enough + 1)
+        chance = {(yes, no): _done(yes, no, n, passing) for yes in need for no in (need if pairs else (0,))}
+        total = np.zeros((enough + 1, enough + 1 if pairs else 1, len(n), len(passing)))
+        for (a, b), j in product(np.ndindex(total.shape[:2]), range(1, enough + 1)):
+            total[a, b] += chance[max(0, j - a), max(0, j - b) if pairs else 0]
+        return total.reshape(-1, len(n), len(passing)) / enough
 
     def until(self, amounts: Sequence[int], passing: Floats) -> Floats:
         """Expected candidates of who buys at most each amount and stops with enough, [states, amounts, passing].
@@ -84,20 +89,6 @@ class Objective:
             spent = np.concatenate([np.zeros((1, len(passing))), np.cumsum(part, axis=0)])
             found.append(spent[np.searchsorted(grid, amounts)])
         return np.stack(found)
-
-
-def quota_at(accepted: int, n: Ints, k: int, passing: Floats) -> Floats:
-    """E[min(k, accepted + X)] / k with X ~ Binomial(n, p), [amounts, passing]."""
-    at_least = (1.0 - _up_to(np.full(n.shape, j - accepted - 1), n, passing) for j in range(1, k + 1))
-    return np.asarray(sum(at_least, np.zeros((len(n), len(passing)))) / k)
-
-
-def pairs_at(accepted: int, rejected: int, n: Ints, k: int, passing: Floats) -> Floats:
-    """E[min(k, accepted + X, rejected + n - X)] / k with X ~ Binomial(n, p), [amounts, passing]."""
-    total = np.zeros((len(n), len(passing)))
-    for j in range(1, k + 1):
-        total += _done(j - accepted, j - rejected, n, passing)
-    return total / k
 
 
 def value(table: Floats, state: Ints, weights: Floats) -> Floats:

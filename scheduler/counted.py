@@ -70,7 +70,7 @@ class Counted:
         self.reprice(problem.budget)
         self._pilots = self._choose_pilots()
         each = np.array([option.n for option in self.options])
-        self._cheapest = self.options[int(np.argmin(self.cost.mean(axis=0) / each))].arm
+        self._cheapest = self.options[int(np.argmin(self.cost.sum(axis=0) / each))].arm
 
     @property
     def price(self) -> float:

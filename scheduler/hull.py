@@ -26,7 +26,7 @@ CHUNK = 1 << 12
 class Hulls:
     """Hull steps of many prompts, flat, prompts ascending and steps in order within each prompt.
 
-    `ratio` is gain over cost of the step alone: positive, and falling within a prompt.
+    `ratio` is gain over cost of the step alone: positive, and falling within a prompt; infinite where it costs nothing.
     """
 
     prompt: Ints
@@ -39,7 +39,8 @@ class Hulls:
 
     @property
     def ratio(self) -> Floats:
-        return np.asarray(self.gain / self.cost)
+        with np.errstate(divide="ignore"):
+            return np.asarray(self.gain / self.cost)
 
 
 def hulls(cost: Numbers, gain: Numbers, most: float = np.inf) -> Hulls:

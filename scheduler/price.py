@@ -59,7 +59,7 @@ class Price:
         self._probe_cost = 0.0
         self.reprice(problem.budget)
         each = np.array([option.n for option in outlook.options])
-        self._cheapest = outlook.options[int(np.argmin(outlook.cost.mean(axis=0) / each))].arm
+        self._cheapest = outlook.options[int(np.argmin(outlook.cost.sum(axis=0) / each))].arm
 
     @property
     def price(self) -> float:

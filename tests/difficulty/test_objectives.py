@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from apportion.difficulty.grid import PASS, beta_on_grid
 from apportion.difficulty.objectives import Objective, value
@@ -47,6 +48,18 @@ def test_values_are_those_of_every_outcome_counted(name, k, accepted, rejected, 
         )
         assert found[0, column] == pytest.approx(exact, abs=1e-12)
     assert goal.reached(a, b) == pytest.approx(found[:, 0])
+
+
+@pytest.mark.parametrize("name", ["quota", "pairs"])
+def test_many_candidates_that_count_are_those_of_the_binomial_law(name):
+    goal, amounts, rate = Objective(name, 40), [16, 64, 120], 0.3
+    table = goal.table(amounts, np.array([rate]))
+    for accepted, rejected in [(0, 0), (3, 0), (0, 39), (39, 12), (40, 40)]:
+        state = int(goal.state(np.array([accepted]), np.array([rejected]))[0])
+        for column, n in enumerate(amounts):
+            right = np.arange(n + 1)
+            reached = goal.reached(accepted + right, rejected + n - right)
+            assert table[state, column, 0] == pytest.approx(reached @ binom.pmf(right, n, rate), abs=1e-9)
 
 
 @given(st.integers(1, 8), st.integers(0, 8), st.floats(0.02, 0.98), st.floats(0.2, 20.0))

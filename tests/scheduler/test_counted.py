@@ -218,3 +218,10 @@ def test_what_is_rare_is_bought_by_the_dozen_and_what_is_likely_one_by_one():
     assert likely.offer(0, 400.0).purchase.n == 1
     assert 2 <= rare.offer(0, 400.0).purchase.n <= 16
     assert rare.offer(0, 1.5).purchase.n == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_job_without_prompts_is_no_reason_to_fail():
+    goal, arms = Objective("quota", 2), (arm("vote", select="weighted"),)
+    policy = Counted(Problem([], arms, PerSample(), 10.0, goal, 0), default_start(arms))
+    assert policy.price >= 0.0

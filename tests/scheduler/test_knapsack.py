@@ -130,3 +130,12 @@ def test_price_is_the_least_at_which_all_dearer_steps_fit(steps, available):
     if price > 0:
         assert price in ratio
         assert cost[ratio >= price].sum() > available - 1e-9
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_costs_nothing_is_bought_at_any_price():
+    steps = hulls(np.array([[0.0, 2.0], [1.0, 2.0]]), np.array([[0.5, 0.7], [0.4, 0.5]]))
+    assert steps.ratio[0] == np.inf
+    assert price_for(steps.ratio, steps.cost, 0.0) == 0.4
+    found = plan(np.array([[0.0, 2.0], [1.0, 2.0]]), np.array([[0.5, 0.7], [0.4, 0.5]]), 0.0)
+    assert found.options.tolist() == [0, -1]

@@ -180,3 +180,8 @@ def test_where_each_purchase_reads_a_long_prompt_purchases_are_larger():
 def test_nothing_affordable_is_a_reason_to_wait():
     policy = build_allocation("price", {}, problem(2, 10.0, costs=PerSample(each=3.0)), 2)
     assert policy.offer(0, 2.0) is Rest.WAIT
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_job_without_prompts_has_no_mean_cost():
+    assert build_allocation("price", {}, problem(0, 10.0), 2).price >= 0.0
