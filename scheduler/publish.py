@@ -6,11 +6,12 @@ here, it is fetched from there first, which is how another machine resumes. Inva
 - each published file is whole, and no prompt in the published results.jsonl lacks its replies in the published journal:
   whoever resumes from it answers no published prompt again;
 - a folder that is ahead of the URL is never overwritten: the one that published last goes on, any other is put aside;
-- one machine at a time: a job that another one published lately is not taken over, and the one that lost it stops.
+- one machine at a time: a job that another one published lately is not taken over, unless it stopped there and said so,
+  and the one that lost it stops.
 
-What a machine did after its last publication is lost with it: those replies are bought again, and their cost is in no
-journal. Over all machines a job that is taken over may so spend more than its budget, by at most what one machine can
-spend between two publications; the summary says how often it was (`taken_over`).
+What a machine did after its last publication is lost with it, unless it stopped and said so: those replies are bought
+again, and their cost is in no journal. Over all machines a job that is taken over may so spend more than its budget, by at
+most what one machine can spend between two publications; the summary says how often it was (`taken_over`).
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Publisher:
         if self._complete or self._lost is not None:
             return
         try:
-            self._publish()
+            self._publish(stopped=True)
         except Exception as second:  # as above
             told = second if isinstance(second, RunDirectoryError) else self._failed(second)
             if error is None:
@@ -146,8 +147,8 @@ class Publisher:
 
     def _take_over(self, lease: dict[str, Any]) -> None:
         """Go on from what another machine published, unless it is at work."""
-        age = time.time() - lease["at"]
-        if not lease["complete"] and age < MISSED * lease["pause"] + GRACE_SECONDS:
+        age, stopped = time.time() - lease["at"], bool(lease.get("stopped"))
+        if not (lease["complete"] or stopped) and age < MISSED * lease["pause"] + GRACE_SECONDS:
             raise RunDirectoryError(
                 f"output: a job on {lease['host']} published to {self._shown} {age:.0f} s ago; wait for it, choose "
                 f"another output, or, where it is dead, try again in {MISSED * lease['pause'] + GRACE_SECONDS:.0f} s"
@@ -162,13 +163,15 @@ class Publisher:
         if lease["complete"]:
             self._hold({"holder": lease["holder"], "taken_over": lease["taken_over"]})
             return
-        _log.warning(
-            "%s: going on from what %s published %.0f s ago; what it spent after that is not known and is not counted",
-            self._shown,
-            lease["host"],
-            age,
-        )
-        self._hold({"holder": uuid.uuid4().hex, "taken_over": lease["taken_over"] + 1})
+        if not stopped:
+            _log.warning(
+                "%s: going on from what %s published %.0f s ago; what it spent after that is not known and is not "
+                "counted",
+                self._shown,
+                lease["host"],
+                age,
+            )
+        self._hold({"holder": uuid.uuid4().hex, "taken_over": lease["taken_over"] + (not stopped)})
         # At once, so that the one that lost it notices.
         self._store.put_lease(self._lease(complete=False))
 
@@ -176,9 +179,9 @@ class Publisher:
         """Written last: a folder without it was not fetched whole."""
         (self._folder / HOLDER).write_text(json.dumps(holder), encoding="utf-8")
 
-    def _lease(self, complete: bool) -> dict[str, Any]:
-        holder = _read(self._folder / HOLDER) or {}
-        return {**holder, "host": socket.gethostname(), "at": time.time(), "pause": self._pause, "complete": complete}
+    def _lease(self, complete: bool, stopped: bool = False) -> dict[str, Any]:
+        holder, said = _read(self._folder / HOLDER) or {}, {"complete": complete, "stopped": stopped}
+        return {**holder, "host": socket.gethostname(), "at": time.time(), "pause": self._pause, **said}
 
     def _keep_publishing(self) -> None:
         while not self._stop.wait(self._pause):
@@ -190,7 +193,8 @@ class Publisher:
             except Exception as error:  # the job goes on, and the next time may be better
                 _log.warning("%s; trying again in %.0f s", self._failed(error), self._pause)
 
-    def _publish(self) -> None:
+    def _publish(self, stopped: bool = False) -> None:
+        """`stopped`: this machine has ended, and has nothing beyond what it publishes now."""
         began = time.monotonic()
         lease = self._store.lease()
         if lease is not None and lease["holder"] != self._lease(False)["holder"]:
@@ -209,7 +213,7 @@ class Publisher:
                 elif name != RESULTS:
                     _copy(self._folder / name, copy)
                 self._store.put(copy, name)
-        self._store.put_lease(self._lease(complete))
+        self._store.put_lease(self._lease(complete, stopped))
         self._complete = complete
         self._pause = max(self._every, PATIENCE * (time.monotonic() - began))
 

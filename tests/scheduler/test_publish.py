@@ -175,6 +175,32 @@ def test_the_same_machine_goes_on_from_its_own_folder_at_once(tmp_path: Path, mo
     assert (tmp_path / "remote" / "journal.sqlite").read_bytes()[:15] == b"SQLite format 3"
 
 
+def test_another_machine_goes_on_at_once_where_the_first_has_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPORTION_PUBLISH_SECONDS", "1000")
+    remote, url = tmp_path / "remote", f"file://{tmp_path}/remote"
+    fake = {"engine": "fake", "model": "fake", "engine_args": {"latency": 0.05}}
+    job = write_job(tmp_path, output=url, models={"small": fake, "prm": {**fake, "role": "scorer"}})
+    folder = run_folder(url)[0]
+    running = launch(job)
+    while events_in(folder / "journal.sqlite") < 40:
+        assert running.poll() is None, running.communicate()[0]
+        time.sleep(0.002)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=60) == 130
+    before = events_in(folder / "journal.sqlite")
+    assert events_in(remote / "journal.sqlite") == before
+    machine(2, tmp_path, monkeypatch)
+    resumed = launch(job)
+    output, _ = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, output
+    summary = json.loads((remote / "summary.json").read_text())
+    assert "taken_over" not in summary
+    assert events_in(remote / "journal.sqlite") > before
+    assert len(results(remote)) == PROMPTS
+
+
 def test_a_job_that_was_taken_over_stops(tmp_path: Path) -> None:
     folder, url = run_folder(f"file://{tmp_path}/remote")
     assert url is not None
