@@ -10,8 +10,8 @@ here, it is fetched from there first, which is how another machine resumes. Inva
   and the one that lost it stops.
 
 What a machine did after its last publication is lost with it, unless it stopped and said so: those replies are bought
-again, and their cost is in no journal. Over all machines a job that is taken over may so spend more than its budget, by at
-most what one machine can spend between two publications; the summary says how often it was (`taken_over`).
+again, and their cost is in no journal. Over all machines a job that is taken over may so spend more than its budget, by
+at most what one machine can spend between two publications; the summary says how often it was (`taken_over`).
 """
 
 from __future__ import annotations
