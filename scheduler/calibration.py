@@ -40,10 +40,14 @@ def independent(arm: Arm) -> bool:
 
 
 def script(arms: Sequence[Arm], samples: int) -> tuple[Purchase, ...]:
-    """What each prompt buys, in this order."""
-    return tuple(
-        Purchase(arm.name, n) for arm in arms for n in ((samples,) if independent(arm) else sorted(set(arm.amounts)))
-    )
+    """What each prompt buys, in this order; one sample of an arm at temperature 0, where all are the same."""
+
+    def sizes(arm: Arm) -> Sequence[int]:
+        if independent(arm):
+            return (samples if arm.sampling.temperature > 0.0 else 1,)
+        return sorted(set(arm.amounts))
+
+    return tuple(Purchase(arm.name, n) for arm in arms for n in sizes(arm))
 
 
 def calibration(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:

@@ -14,7 +14,7 @@ from apportion.costs import Unit
 from apportion.difficulty.estimator import default_start
 from apportion.errors import BudgetError, ConfigError
 from apportion.scheduler.allocation import Allocation, Offer, Problem, Rest
-from apportion.scheduler.calibration import calibration
+from apportion.scheduler.calibration import calibration, script
 from apportion.scheduler.known import Known
 from apportion.types import Purchase
 
@@ -40,6 +40,12 @@ def bought(made: World) -> list[tuple[Purchase, ...]]:
 
 def test_every_prompt_buys_every_arm_and_a_search_at_each_amount() -> None:
     assert bought(world(10_000)) == [SCRIPT] * 6
+
+
+def test_one_sample_is_all_there_is_of_an_arm_at_temperature_0() -> None:
+    vote, *others = world(10_000).allocation._problem.arms  # type: ignore[attr-defined]
+    greedy = replace(vote, sampling=replace(vote.sampling, temperature=0.0))
+    assert script((greedy, *others), 6) == (Purchase("vote", 1), *SCRIPT[1:])
 
 
 @settings(max_examples=20)
