@@ -26,6 +26,8 @@ _SHOWN_FAULTS = 3
 """Reasons quoted when no row is usable: enough to see a pattern."""
 _SHOWN_COLUMNS = 50
 """Columns of a row listed when a configured one is missing."""
+_MISSING = ("NAType", "NaTType")
+"""The types of pandas.NA and pandas.NaT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +164,8 @@ def _row_id(row: Row, spec: DatasetSpec) -> str:
         raise _BadRowError(row.fault or "cannot be read")
     if spec.id is None:
         return str(row.line)
-    value = row.values.get(spec.id)
-    text = _scalar(value, spec.id)
-    if text is None or not text.strip():
+    text = _scalar(row.values.get(spec.id), spec.id)
+    if text is None:
         raise _BadRowError(f"no id in column {spec.id!r}")
     return text
 
@@ -177,6 +178,7 @@ def _prompt(row: Row, row_id: str, spec: DatasetSpec) -> Prompt:
 
 
 def _messages(value: Any, spec: DatasetSpec) -> Messages:
+    value = _python(value)
     if value is None:
         raise _BadRowError(f"no prompt in column {spec.prompt!r}")
     if isinstance(value, str):
@@ -222,12 +224,20 @@ def _encodable(value: str, what: str) -> str:
 
 
 def _scalar(value: Any, column: str | None) -> str | None:
-    """A scalar as text; None for what Parquet and pandas write for a missing value."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
+    """A scalar as text; None for what is missing: blank, or what Parquet and pandas write for it."""
+    value = _python(value)
     if isinstance(value, Mapping | list | tuple | set | bytes):
         raise _BadRowError(f"column {column!r} holds a {type(value).__name__}, but must hold text or a number")
-    return _encodable(str(value), f"column {column!r}")
+    text = "" if value is None else str(value)
+    return _encodable(text, f"column {column!r}") if text.strip() else None
+
+
+def _python(value: Any) -> Any:
+    """A value of numpy's or pandas' as Python's own; None for the ones that stand for a missing one."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    missing = type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value))
+    return None if missing else value
 
 
 def _check_columns(spec: DatasetSpec, absent: set[str], columns: Iterable[str]) -> None:

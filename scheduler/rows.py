@@ -104,16 +104,20 @@ def _names(path: str) -> list[str]:
         store, root = url_to_fs(path)
         if "*" in path:
             return [store.unstrip_protocol(name) for name in store.glob(root) if store.isfile(name)]
-        return [store.unstrip_protocol(name) for name in store.find(root) if _is_data(name)]
+        return [store.unstrip_protocol(name) for name in store.find(root) if _is_data(name.removeprefix(root))]
     if Path(path).is_dir():
-        return [str(file) for file in Path(path).rglob("*") if file.is_file() and _is_data(file.name)]
+        files = (file for file in Path(path).rglob("*") if file.is_file())
+        return [str(file) for file in files if _is_data(file.relative_to(path).as_posix())]
     if Path(path).is_file() or not any(mark in path for mark in "*?["):
         return [path]
     return [name for name in glob.glob(path, recursive=True) if Path(name).is_file()]
 
 
 def _is_data(name: str) -> bool:
-    return name.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)
+    """Whether a file of a folder, by its name in there, is named as data. What editors and tools hide is none."""
+    return not any(part.startswith(".") for part in name.split("/")) and name.lower().removesuffix(".gz").endswith(
+        DATA_SUFFIXES
+    )
 
 
 def read_rows(path: str) -> Iterator[Row]:
@@ -134,7 +138,7 @@ def read_rows(path: str) -> Iterator[Row]:
 def _read_file(path: str) -> Iterator[Row]:
     with _open(path) as stream:
         try:
-            yield from _parquet(stream) if _is_parquet(path, stream) else _jsonl(stream)
+            yield from _parquet(stream) if _is_parquet(path, stream) else _jsonl(path, stream)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(masked(f"{path} is damaged ({error}); copy or compress it again")) from error
         except (OSError, ValueError) as error:
@@ -190,11 +194,24 @@ def _is_parquet(path: str, stream: IO[bytes]) -> bool:
     return start == _PARQUET_MAGIC
 
 
-def _jsonl(stream: IO[bytes]) -> Iterator[Row]:
+def _jsonl(path: str, stream: IO[bytes]) -> Iterator[Row]:
+    first = True
     for line, raw in enumerate(stream, 1):
-        text = raw.removeprefix(_UTF8_MARK) if line == 1 else raw
-        if text.strip():
-            yield _parse(line, text.rstrip())
+        text = (raw.removeprefix(_UTF8_MARK) if line == 1 else raw).rstrip()
+        if not text.strip():
+            continue
+        row = _parse(line, text)
+        if first and row.values is None and text.lstrip().startswith(b"[") and not text.endswith(b"]"):
+            # The last of its rows, which no comma follows, would be taken for all there are.
+            name = Path(path.partition("?")[0] if "://" in path else path).name
+            raise DataError(
+                masked(
+                    f"dataset {path} is one JSON array over several lines, and only JSONL, one object a line, is read; "
+                    f"convert it, for example with jq -c '.[]' {name} > {Path(name).stem}.jsonl"
+                )
+            )
+        first = False
+        yield row
 
 
 def _parse(line: int, raw: bytes) -> Row:
@@ -210,7 +227,7 @@ def _parse(line: int, raw: bytes) -> Row:
         return Row(line, None, f"broken JSON: {error}")
     if not isinstance(values, dict):
         excerpt = raw.decode("utf-8").strip()[:_EXCERPT]
-        hint = "; write one object a line" if isinstance(values, list) or excerpt == "[" else ""
+        hint = "; write one object a line" if isinstance(values, list) else ""
         return Row(line, None, f"a row must be an object, not {type(values).__name__}: {excerpt}{hint}")
     return Row(line, values)
 

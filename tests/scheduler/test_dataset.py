@@ -239,6 +239,41 @@ def test_rows_that_are_no_rows_are_refused(rows: Any) -> None:
         read_dataset(DatasetSpec("<rows>", "q"), rows)
 
 
+def test_rows_of_pandas_and_numpy_are_read_as_pythons_own() -> None:
+    import numpy as np
+    import pandas as pd
+
+    turns = np.array([{"role": "user", "content": "hi"}], dtype=object)
+    rows = [
+        {"q": turns, "name": np.int64(1), "a": np.float32("nan")},
+        {"q": np.str_("one"), "name": "2", "a": np.int64(4)},
+        {"q": "two", "name": "3", "a": pd.NA},
+        {"q": "three", "name": "4", "a": pd.NaT},
+        {"q": pd.NA, "name": "5", "a": "x"},
+        {"q": "four", "name": pd.NA, "a": "x"},
+        {"q": "five", "name": "7", "a": np.array(["x"])},
+    ]
+    dataset = read_dataset(DatasetSpec("", **COLUMNS), rows)
+    assert [(prompt.id, prompt.text, prompt.reference) for prompt in dataset.prompts] == [
+        ("1", "hi", None),
+        ("2", "one", "4"),
+        ("3", "two", None),
+        ("4", "three", None),
+    ]
+    assert [one.reason for one in dataset.set_aside] == [
+        "no prompt in column 'q'",
+        "no id in column 'name'",
+        "column 'a' holds a list, but must hold text or a number",
+    ]
+
+
+def test_a_blank_reference_is_none(tmp_path: Path) -> None:
+    dataset = read(write(tmp_path / "d.jsonl", {"q": "a", "a": ""}, {"q": "b", "a": " "}, {"q": "c", "a": "0"}))
+    assert [prompt.reference for prompt in dataset.prompts] == [None, None, None]
+    dataset = read(str(tmp_path / "d.jsonl"), reference="a")
+    assert [prompt.reference for prompt in dataset.prompts] == [None, None, "0"]
+
+
 def test_a_row_in_memory_that_is_no_dict_is_set_aside() -> None:
     dataset = read_dataset(DatasetSpec("<rows>", "q"), [{"q": "a"}, "b"])
     assert [(row.line, row.reason) for row in dataset.set_aside] == [(2, "a row must be a dict, not str")]

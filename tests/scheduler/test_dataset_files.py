@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from apportion.actors.fake import describe
 from apportion.actors.spec import ModelSpec, Role
 from apportion.errors import DataError
 from apportion.scheduler.dataset import Dataset, read_dataset, set_aside_too_long
+from apportion.scheduler.rows import data_files
 from apportion.scheduler.spec import DatasetSpec
 
 
@@ -101,3 +103,29 @@ def test_a_table_in_memory_is_refused_with_what_makes_rows_of_it() -> None:
     ):
         with pytest.raises(DataError, match=f"must be dicts, one a prompt; give the rows as {advice}"):
             read_dataset(DatasetSpec("<rows>", "q"), rows)
+
+
+def test_an_array_over_several_lines_is_refused_and_not_read_as_its_last_row(tmp_path: Path) -> None:
+    file = tmp_path / "d.json"
+    rows = [{"prompt": "a"}, {"prompt": "b"}]
+    for text in (
+        json.dumps(rows, indent=1),
+        "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n",
+        '[{"prompt": "a"},\n',
+    ):
+        file.write_text(text)
+        with pytest.raises(DataError, match=r"one JSON array over several lines.*jq -c '\.\[\]' d.json > d.jsonl"):
+            read_dataset(DatasetSpec(str(file)))
+    file.write_text('[1, 2]\n{"prompt": "a"}\n[\n')
+    dataset = read_dataset(DatasetSpec(str(file)))
+    assert len(dataset.prompts) == 1
+    assert len(dataset.set_aside) == 2
+
+
+def test_what_tools_hide_in_a_folder_is_no_data(tmp_path: Path) -> None:
+    for name in (".hidden.jsonl", ".ipynb_checkpoints/d-checkpoint.jsonl", "part/d.jsonl", "part/._d.jsonl"):
+        (tmp_path / ".set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".set" / name).write_text('{"prompt": "a"}\n')
+    for path in (str(tmp_path / ".set"), f"file://{tmp_path}/.set/"):
+        (file,) = data_files(path)
+        assert file.endswith("/.set/part/d.jsonl")
