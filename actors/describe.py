@@ -17,7 +17,7 @@ from apportion.actors.parameters import active_parameters, first_of
 from apportion.actors.spec import ModelSpec, Role
 from apportion.actors.tokens import ChatTokenizer
 from apportion.costs import ModelProfile
-from apportion.errors import ModelError
+from apportion.errors import ConfigError, ModelError
 from apportion.types import Messages
 
 PROMPTS_REMEMBERED = 16384
@@ -131,13 +131,20 @@ def attention_window(config: Config) -> int | None:
 
 
 def context_length(config: Config, spec: ModelSpec) -> int:
-    """Tokens a sequence may hold: what the model was made for, or less where `max_model_len` says so.
+    """Tokens a sequence may hold: what the model was made for, or less where `max_model_len` says so; ConfigError where
+    that is no number of tokens.
 
     The embedded engine attends to everything before a token, so it stays within a sliding window.
     """
     limits = [_needed(config, Path(spec.path), "max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")]
-    if spec.engine_args.get("max_model_len") is not None:
-        limits.append(int(spec.engine_args["max_model_len"]))
+    most = spec.engine_args.get("max_model_len")
+    if most is not None:
+        if not isinstance(most, int) or isinstance(most, bool) or most < 2:
+            raise ConfigError(
+                f"models.{spec.name}.engine_args.max_model_len is {most!r}; it must be an integer of at least 2, for a "
+                "token to read and one to write; leave it out for all that the model was made for"
+            )
+        limits.append(most)
     if spec.engine == "embedded" and (window := attention_window(config)) is not None:
         limits.append(window)
     return min(limits)

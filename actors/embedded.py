@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +26,8 @@ from apportion.actors.replies import Waiter
 from apportion.actors.spec import ModelSpec
 from apportion.actors.stops import StopTable
 from apportion.actors.tokens import ChatTokenizer, no_room
-from apportion.errors import ConfigError, EngineError, ModelError, nearest
+from apportion.errors import ConfigError, EngineError, ModelError
+from apportion.policies.settings import build
 from apportion.types import Embed, Embedded, Generate, Generated
 
 ATTENTION_LAYERS = frozenset({"full_attention", "sliding_attention"})
@@ -50,18 +51,16 @@ class EmbeddedSettings:
     @classmethod
     def of(cls, spec: ModelSpec) -> Self:
         """Read `engine_args`; unknown keys and values raise ConfigError."""
-        known = [field.name for field in fields(cls)]
-        for key in spec.engine_args:
-            if key not in known:
-                raise ConfigError(
-                    f"models.{spec.name}.engine_args.{key}: the embedded engine has no such setting; "
-                    f"{nearest(key, known)}"
-                )
-        settings = cls(**dict(spec.engine_args))
+        where = f"models.{spec.name}.engine_args"
+        settings = build(cls, spec.engine_args, where)
         if settings.dtype not in (None, "float32", "bfloat16", "float16"):
-            raise ConfigError(
-                f"models.{spec.name}.engine_args.dtype: {settings.dtype!r} is not one of float32, bfloat16, float16"
-            )
+            raise ConfigError(f"{where}.dtype: {settings.dtype!r} is not one of float32, bfloat16, float16")
+        if settings.prefix_cache_mb < 0:
+            raise ConfigError(f"{where}.prefix_cache_mb is {settings.prefix_cache_mb}; it must be 0, for none, or more")
+        try:
+            torch.device(settings.device or "cpu")
+        except RuntimeError as error:
+            raise ConfigError(f"{where}.device is {settings.device!r}; it must be cpu, cuda or cuda:N") from error
         return settings
 
     def place(self) -> tuple[torch.device, Any]:

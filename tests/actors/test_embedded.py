@@ -303,6 +303,12 @@ def test_closing_fails_what_is_in_flight(policy: ModelSpec) -> None:
     [
         ({"max_model_length": 9}, ConfigError, "did you mean 'max_model_len'"),
         ({"dtype": "int8"}, ConfigError, "float32, bfloat16, float16"),
+        ({"device": "gpu"}, ConfigError, "device is 'gpu'; it must be cpu, cuda or cuda:N"),
+        ({"prefix_cache_mb": "lots"}, ConfigError, "prefix_cache_mb is 'lots'; it must be an integer"),
+        ({"prefix_cache_mb": -1}, ConfigError, "must be 0, for none, or more"),
+        ({"chat_template": 5}, ConfigError, "chat_template is 5; it must be a string or null"),
+        ({"max_model_len": "4k"}, ConfigError, "max_model_len is '4k'; it must be an integer"),
+        ({"max_model_len": -1}, ConfigError, "max_model_len is -1; it must be an integer of at least 2"),
     ],
 )
 def test_wrong_settings(policy: ModelSpec, settings: dict[str, Any], error: type[Exception], rule: str) -> None:
