@@ -140,19 +140,23 @@ def make_plan(needs: Sequence[Need], nodes: Sequence[Node]) -> Plan:
     return min(plans, key=lambda plan: plan.missing.total())
 
 
-def shortage(needs: Sequence[Need], nodes: Sequence[Node]) -> str | None:
-    """Why the needs do not fit the nodes, with what was asked and what there is; None where they fit."""
+def shortage(needs: Sequence[Need], nodes: Sequence[Node], waited_s: float = 0.0) -> str | None:
+    """Why the needs do not fit the nodes, with what was asked and what there is; None where they fit.
+
+    `waited_s` is for how long other nodes were waited for.
+    """
     missing = make_plan(needs, nodes).missing
     if not missing:
         return None
     asked = "; ".join(map(str, needs))
     have = "; ".join(f"{node.name}: {node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes) or "no nodes"
     what = ", ".join(f"{count} of {model}" for model, count in missing.items())
-    return (
-        f"the cluster cannot hold {what}. Asked: {asked}. The nodes have: {have}. "
-        "Lower replicas, cpus or gpus of these models, or add nodes; where nodes are added when they are asked for, "
-        "set cluster.wait_s"
-    )
+    advice = "Lower replicas, cpus or gpus of these models, or add nodes; "
+    if waited_s > 0:
+        advice = f"No node for it came within {waited_s:g} s. {advice}where they come later, raise cluster.wait_s"
+    else:
+        advice += "where nodes are added when they are asked for, set cluster.wait_s"
+    return f"the cluster cannot hold {what}. Asked: {asked}. The nodes have: {have}. {advice}"
 
 
 def _slots(needs: Sequence[Need], together: bool) -> list[Slot]:

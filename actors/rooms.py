@@ -75,12 +75,10 @@ async def reserve(needs: Sequence[Need], wait_s: float = 0.0) -> Rooms:
     Raises CapacityError where the nodes can never hold what is required and none are waited for, or where a model got
     no room within `wait_s`, or BUSY_SECONDS where that is more. Whatever stops it, nothing stays reserved.
     """
-    import ray
     from ray.util import placement_group
 
     nodes = cluster_nodes()
-    why = shortage(needs, nodes)
-    if why is not None and wait_s <= 0:
+    if wait_s <= 0 and (why := shortage(needs, nodes)) is not None:
         raise CapacityError(why)
     plan = make_plan(needs, nodes)
     rooms = Rooms(max(BUSY_SECONDS, wait_s))
@@ -97,13 +95,7 @@ async def reserve(needs: Sequence[Need], wait_s: float = 0.0) -> Rooms:
             if not without:
                 return rooms
             if time.monotonic() > deadline:
-                free = ray.available_resources()
-                have = f"{free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs"
-                raise CapacityError(
-                    why
-                    or f"the cluster had no room for {without[0]} within {rooms.patience_s:g} s; free now: {have}. "
-                    "Wait for other jobs to end, or lower replicas"
-                )
+                raise CapacityError(_late(needs, without[0], rooms.patience_s))
             await asyncio.sleep(LOOK_SECONDS)
     except BaseException as error:
         try:
@@ -111,3 +103,18 @@ async def reserve(needs: Sequence[Need], wait_s: float = 0.0) -> Rooms:
         except Exception as second:
             error.add_note(f"nor could what had been reserved be freed: {second}")
         raise
+
+
+def _late(needs: Sequence[Need], without: Need, waited_s: float) -> str:
+    """Why a model still has no room: the nodes of now cannot hold what is asked for, or others use what they have."""
+    import ray
+
+    why = shortage(needs, cluster_nodes(), waited_s)
+    if why is not None:
+        return why
+    free = ray.available_resources()
+    have = f"{free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs"
+    return (
+        f"the cluster had no room for {without} within {waited_s:g} s; free now: {have}. "
+        "Wait for other jobs to end, or lower replicas"
+    )

@@ -183,6 +183,34 @@ def test_what_was_reserved_is_freed_whatever_stops_it(monkeypatch: pytest.Monkey
     assert freed == made, "the second group is freed although Ray failed on the first"
 
 
+@pytest.mark.parametrize(
+    ("came", "why"),
+    [
+        ([], "The nodes have: left: 1 CPUs, 0 GPUs. No node for it came within 0.02 s. .* raise cluster.wait_s"),
+        ([Node("late", 1, 1)], "The nodes have: left: 1 CPUs, 0 GPUs; late: 1 CPUs, 1 GPUs. No node for it came"),
+        ([Node("late", 1, 2)], r"no room for policy: 1 x \(1 CPUs, 2 GPUs\) within 0.02 s; free now: 3 CPUs, 0 GPUs"),
+    ],
+)
+def test_who_waited_in_vain_is_told_what_the_nodes_have_now(
+    monkeypatch: pytest.MonkeyPatch, came: list[Node], why: str
+) -> None:
+    nodes = [Node("left", 1, 0)]
+
+    def look() -> dict[str, Any]:
+        nodes[1:] = came
+        return {}
+
+    monkeypatch.setattr("ray.util.placement_group", lambda *_, **__: Group())
+    monkeypatch.setattr("ray.util.placement_group_table", look)
+    monkeypatch.setattr("ray.util.remove_placement_group", lambda _: None)
+    monkeypatch.setattr("ray.available_resources", lambda: {"CPU": 3.0})
+    monkeypatch.setattr(rooms, "cluster_nodes", lambda: list(nodes))
+    monkeypatch.setattr(rooms, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(rooms, "LOOK_SECONDS", 0.001)
+    with pytest.raises(CapacityError, match=why):
+        asyncio.run(rooms.reserve([Need("policy", 1, 1, 2)], wait_s=0.02))
+
+
 def test_needs_of_specs() -> None:
     assert Need.of(fake(replicas=3)) == Need("policy", 3, 1.0, 0.0)
     assert Slot((("m", 0),), 0, 1, True).bundle == {"GPU": 1}
