@@ -64,22 +64,22 @@ def _build_arm(name: str, config: ArmConfig, models: Mapping[str, ModelConfig]) 
     known_name(f"{key}.select", config.select, SELECTORS, "selector")
     if config.verifier is None and not judges(strategy) and config.select in _NEED_SCORES:
         raise ConfigError(f"{key}.select: {config.select} needs scores, and the arm has no verifier; use majority")
-    if config.select in _NEED_STATISTICS:
-        _check_statistics(key, config, models)
-    amounts, separator = _amounts(key, config.n, strategy), _separator(key, config, models)
-    _check_sampling(key, config, strategy, separator)
-    return Arm(
+    arm = Arm(
         name=name,
         strategy=strategy,
         policy=config.policy,
         verifier=config.verifier,
         select=config.select,
         aggregate=_aggregate(key, config, models, form),
-        amounts=amounts,
+        amounts=_amounts(key, config.n, strategy),
         sampling=_sampling(key, config),
-        step_separator=separator,
+        step_separator=_separator(key, config, models),
         second=config.second,
     )
+    _check_sampling(key, arm)
+    if arm.select in _NEED_STATISTICS:
+        _check_statistics(key, arm, models)
+    return arm
 
 
 def _strategy(key: str, config: ArmConfig) -> Strategy:
@@ -92,14 +92,14 @@ def _strategy(key: str, config: ArmConfig) -> Strategy:
         raise ConfigError(f"{key}.{text.removeprefix(own)}" if text.startswith(own) else text) from error
 
 
-def _check_statistics(key: str, config: ArmConfig, models: Mapping[str, ModelConfig]) -> None:
-    """The policy's engine tells how sure it was: vLLM and endpoints do where they are asked to."""
-    policy = models[config.policy]
-    if policy.engine in _LOGPROBS_ASKED and not policy.engine_args.get("logprobs"):
-        raise ConfigError(
-            f"{key}.select: {config.select} ranks by self-certainty, and {config.policy!r} reports no "
-            f"log-probabilities; set models.{config.policy}.engine_args.logprobs, for example to 20, or use majority"
-        )
+def _check_statistics(key: str, arm: Arm, models: Mapping[str, ModelConfig]) -> None:
+    """The engines of the models that write tell how sure they were: vLLM and endpoints do where they are asked to."""
+    for name in arm.writers:
+        if models[name].engine in _LOGPROBS_ASKED and not models[name].engine_args.get("logprobs"):
+            raise ConfigError(
+                f"{key}.select: {arm.select} ranks by self-certainty, and {name!r} reports no log-probabilities; "
+                f"set models.{name}.engine_args.logprobs, for example to 20, or use majority"
+            )
 
 
 def _check_second(key: str, config: ArmConfig, strategy: Strategy, models: Mapping[str, ModelConfig]) -> None:
@@ -172,23 +172,22 @@ def _sampling(key: str, config: ArmConfig) -> Sampling:
     return Sampling(config.temperature, config.top_p, config.max_tokens, tuple(config.stop))
 
 
-def _check_sampling(key: str, config: ArmConfig, strategy: Strategy, separator: str) -> None:
+def _check_sampling(key: str, arm: Arm) -> None:
     """Responses that are to differ are drawn, and a search by step comes to see more than one."""
-    if config.temperature == 0.0:
-        n = max(config.n)
-        alike = beginnings(strategy, n)
+    if arm.sampling.temperature == 0.0:
+        n = arm.amounts[-1]
+        alike = beginnings(arm.strategy, n)
         if alike > 1:
             raise ConfigError(
                 f"{key}.temperature is 0, where responses to one conversation are all the same, and n: {n} writes "
                 f"{alike} of them; use a temperature above 0, or best_of_n with n: [1]"
             )
-    if goes_by_step(strategy):
-        for stop in config.stop:
-            if stop in separator:
-                raise ConfigError(
-                    f"{key}.stop holds {stop!r}, which ends a response with its first step, and {config.strategy} "
-                    "goes on from step to step; remove it: a search stops at step_separator by itself"
-                )
+    for stop in arm.sampling.stop if goes_by_step(arm.strategy) else ():
+        if stop in arm.step_separator:
+            raise ConfigError(
+                f"{key}.stop holds {stop!r}, which ends a response with its first step, and {arm.strategy.name} goes "
+                "on from step to step; remove it: a search stops at step_separator by itself"
+            )
 
 
 def _separator(key: str, config: ArmConfig, models: Mapping[str, ModelConfig]) -> str:

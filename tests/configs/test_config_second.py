@@ -127,3 +127,16 @@ def test_cascade_refuses(overrides: list[str], message: str) -> None:
 def test_speculation_refuses(strategy: str, overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         job(strategy, *overrides)
+
+
+@pytest.mark.parametrize("strategy", SETTINGS)
+def test_a_vote_by_self_certainty_needs_log_probabilities_of_each_model_that_writes(strategy: str) -> None:
+    asked = ["models.small.engine=vllm", "models.small.engine_args.logprobs=20", "models.large.engine=vllm"]
+    if strategy == "genrm":
+        assert job(strategy, *asked, "arms.two.select=borda").arms[1].select == "borda", "a judge writes no response"
+        return
+    message = "arms.two.select: borda ranks by self-certainty, and 'large' reports no log-probabilities"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        job(strategy, *asked, "arms.two.select=borda")
+    asked.append("models.large.engine_args.logprobs=20")
+    assert job(strategy, *asked, "arms.two.select=borda").arms[1].select == "borda"
