@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from apportion.difficulty.columns import read_table
 from apportion.difficulty.linear import Floats, LinearPrior, fit_linear
 from apportion.errors import DataError
 
@@ -117,12 +118,10 @@ def write_hidden(folder: Path, ids: Sequence[str], states: HiddenStates) -> None
 
 def read_hidden(folder: Path, ids: Sequence[str]) -> HiddenStates | None:
     """The states of a pool's prompts; None where it has none. Raises DataError for a file that is damaged."""
-    import pyarrow.parquet as pq
-
     file = folder / HIDDEN
     if not file.is_file():
         return None
-    table = pq.read_table(file)
+    table = read_table(file)
     said = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if not {"prompt_id", "hidden"} <= set(table.column_names) or not {"model", "files"} <= set(said):
         raise DataError(f"{file} lacks prompt_id, hidden or the model's name; record the pool again, or remove it")

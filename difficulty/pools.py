@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.costs import Unit
+from apportion.difficulty.columns import check_known, check_numbers, read_table
 from apportion.difficulty.hidden import HiddenStates, read_hidden
 from apportion.errors import DataError, nearest
 
@@ -26,6 +27,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NEEDED = ("prompt_id", "arm", "answer", "correct")
+COSTS = ("cost_usd", "cost_tokens", "cost_flops", "prompt_flops", "prompt_tokens", "verify_flops", "like")
+NUMBERS = ("correct", "tokens", "score", "self_certainty", *COSTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,17 +172,17 @@ class Pool:
 
 
 def read_pool(folder: str | Path) -> Pool:
-    """Read a labelled pool. Raises DataError for a folder that is none, or candidates without labels."""
-    import pyarrow.parquet as pq
-
+    """Read a labelled pool. Raises DataError for a folder that is none or damaged, or candidates without labels."""
     path = Path(folder)
     file = path / "candidates.parquet"
     if not file.is_file():
         raise DataError(f"{path} is no pool: it has no candidates.parquet; give a folder that holds one")
-    table = pq.read_table(file)
+    table = read_table(file)
     lacking = [name for name in NEEDED if name not in table.column_names]
     if lacking:
         raise DataError(f"{file} lacks the columns {', '.join(lacking)}; a pool needs {', '.join(NEEDED)}")
+    check_known(file, table, ("prompt_id", "arm"))
+    check_numbers(file, table, NUMBERS)
     columns: dict[str, list[Any]] = table.to_pydict()
     unlabelled = sum(label is None for label in columns["correct"])
     if unlabelled:
@@ -187,6 +190,8 @@ def read_pool(folder: str | Path) -> Pool:
             f"{file}: {unlabelled} of {table.num_rows} candidates have no `correct`; fitting and replay need labels: "
             "record the pool on prompts with references"
         )
+    if not set(columns["correct"]) <= {0, 1}:
+        raise DataError(f"{file}: the column correct must hold true or false, or 1 or 0, and nothing between")
     ids = list(dict.fromkeys(map(str, columns["prompt_id"])))
     place = {prompt: at for at, prompt in enumerate(ids)}
     where = np.array([place[str(prompt)] for prompt in columns["prompt_id"]], dtype=np.int64)
@@ -253,14 +258,13 @@ def _some(values: Floats) -> Floats | None:
 
 
 def _texts(path: Path, ids: Sequence[str]) -> list[str]:
-    import pyarrow.parquet as pq
-
     file = path / "prompts.parquet"
     if not file.is_file():
         return [""] * len(ids)
-    table = pq.read_table(file)
+    table = read_table(file)
     if not {"prompt_id", "text"} <= set(table.column_names):
         return [""] * len(ids)
     rows = table.select(["prompt_id", "text"]).to_pydict()
-    known = {str(prompt): text or "" for prompt, text in zip(rows["prompt_id"], rows["text"], strict=True)}
+    texts = ("" if text is None else str(text) for text in rows["text"])
+    known = dict(zip(map(str, rows["prompt_id"]), texts, strict=True))
     return [known.get(prompt, "") for prompt in ids]

@@ -6,7 +6,8 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -57,6 +58,17 @@ def pool_folders(arguments: argparse.Namespace) -> list[str]:
 def names(text: str) -> list[str]:
     """The names in a comma-separated argument."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def check_names(option: str, given: Sequence[str] | None) -> None:
+    """Raise ConfigError for names that are none at all, or hold one twice. None stands for all."""
+    from apportion.errors import ConfigError
+
+    if given is not None and not given:
+        raise ConfigError(f"{option} is empty; give names with commas, or leave it out")
+    twice = [name for name, count in Counter(given or ()).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{option} names {twice[0]!r} twice; once is enough")
 
 
 @contextmanager

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apportion.commands.command import EXIT_OK, PLAIN_WIDTH, Command, complain, names, pool_arguments, pool_folders
+from apportion.commands.command import (
+    EXIT_OK,
+    PLAIN_WIDTH,
+    Command,
+    check_names,
+    complain,
+    names,
+    pool_arguments,
+    pool_folders,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +44,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     from apportion.scheduler.terminal import output_console
 
     _check_output(Path(arguments.output))
+    check_names("--arms", arguments.arms)
     pools = [read_pool(folder) for folder in dict.fromkeys(pool_folders(arguments))]
     policy = fit_with_error(chosen(pools, arguments.arms), arguments.seed)
     try:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from apportion.commands.command import EXIT_OK, PLAIN_WIDTH, Command, complain, names, pool_arguments, pool_folders
+from apportion.commands.command import (
+    EXIT_OK,
+    PLAIN_WIDTH,
+    Command,
+    check_names,
+    complain,
+    names,
+    pool_arguments,
+    pool_folders,
+)
 from apportion.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -77,7 +85,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--workers is {arguments.workers}; use at least 1")
     _check_writable(out)
     for option, given in (("--arms", arguments.arms), ("--policies", arguments.policies)):
-        _check_names(option, given)
+        check_names(option, given)
     budgets = _budgets(arguments.budgets)
     pools = [read_pool(folder) for folder in pool_folders(arguments)]
     entries = [entry for at, pool in enumerate(pools) for entry in _entries(at, pool, choices, arguments, budgets)]
@@ -167,15 +175,6 @@ def _entries(
         for choice in choices
         for own in ([arms] if choice.policy in MANY_ARMS else [(arm,) for arm in arms])
     ]
-
-
-def _check_names(option: str, given: Sequence[str] | None) -> None:
-    """Raise ConfigError for a list that is empty, or has a name twice. None stands for all."""
-    if given is not None and not given:
-        raise ConfigError(f"{option} is empty; give names with commas, or leave it out")
-    twice = [name for name, count in Counter(given or ()).items() if count > 1]
-    if twice:
-        raise ConfigError(f"{option} names {twice[0]!r} twice; each is replayed once")
 
 
 def _budgets(text: str) -> int | tuple[float, ...]:

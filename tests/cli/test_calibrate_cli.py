@@ -60,6 +60,7 @@ def test_calibrate_fit_plan_run(here: Path, capsys: pytest.CaptureFixture[str]) 
         (["fit", "nope", "-o", "p.json"], "nope is no pool: it has no candidates.parquet"),
         (["fit", "lab:pool/calibratio", "-o", "p.json"], "ConfigError: POOL: 'lab:pool/calibratio' is no lab asset"),
         (["fit", "lab:pool/test", "-o", "p.json", "--arms", "smal"], "no pool has an arm 'smal': did you mean 'small'"),
+        (["fit", "lab:pool/test", "-o", "p.json", "--arms", ","], "ConfigError: --arms is empty; give names"),
         (["calibrate", "quickstart"], "ConfigError: calibration.output is missing"),
         (["calibrate", "quickstart", "-o", "p", "--samples", "0"], "ConfigError: --samples is 0"),
         (["calibrate", "quickstart", "-o", "p", "dataset.reference=null"], "DataError: 200 of 200 prompts have no ref"),
