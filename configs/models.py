@@ -91,7 +91,7 @@ def _model_path(key: str, config: ModelConfig) -> str:
     snapshot = _cached(text) if hub_id else None
     if snapshot is not None:
         return str(snapshot)
-    if text.startswith(LAB_PREFIX):
+    if text.startswith(LAB_PREFIX) and not path.exists():
         raise ModelError(f"{key}.model: {text} should lie in {path}, which is not there; reinstall apportion")
     if hub_id:
         raise ModelError(

@@ -211,6 +211,12 @@ WRONG: list[tuple[str, list[str], type[ApportionError], list[str]]] = [
         ConfigError,
         ["models.small.model", "Did you mean 'lab:small'?"],
     ),
+    (
+        "lab dataset as a model",
+        ["models.small.engine=embedded", "models.small.model=lab:test"],
+        ModelError,
+        ["lab/data/test.jsonl is a file; give a Hugging Face model folder"],
+    ),
     ("unknown strategy", ["arms.vote.strategy=best_of"], ConfigError, ["'best_of'; did you mean 'best_of_n'?"]),
     (
         "unknown policy",
