@@ -22,7 +22,7 @@ from apportion.configs.load import (
 )
 from apportion.configs.models import build_model_spec, check_model, find_file
 from apportion.configs.objective import build_objective
-from apportion.configs.rules import at_least, known_name, known_settings, more_than_zero
+from apportion.configs.rules import at_least, known_name, known_settings, local_path, more_than_zero
 from apportion.configs.schema import CalibrationConfig, DatasetConfig, DifficultyConfig, JobConfig, ModelConfig
 from apportion.costs import Unit
 from apportion.errors import ConfigError, DataError, nearest
@@ -202,7 +202,7 @@ def _calibration(config: CalibrationConfig) -> CalibrationSpec:
     at_least("calibration.samples", config.samples, 1)
     if config.budget is not None:
         more_than_zero("calibration.budget", config.budget, "give what recording may spend, in budget.unit")
-    output = Path(config.output).expanduser() if config.output is not None else None
+    output = local_path("calibration.output", config.output) if config.output is not None else None
     return CalibrationSpec(output, config.samples, config.budget)
 
 

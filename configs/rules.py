@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from apportion.errors import ConfigError, nearest
+from apportion.scheduler.plain import masked
 
 
 def known_name(key: str, value: str, known: Iterable[str], what: str) -> str:
@@ -28,6 +30,13 @@ def more_than_zero(key: str, value: float, advice: str) -> None:
     """A finite number above zero."""
     if not (math.isfinite(value) and value > 0.0):
         raise ConfigError(f"{key} is {value:g}, but must be a finite number above 0; {advice}")
+
+
+def local_path(key: str, text: str) -> Path:
+    """A path on this machine: a URL would be taken for a folder of that name."""
+    if "://" in text:
+        raise ConfigError(f"{key} is {masked(text)}, but must be a path on this machine; copy it to the URL afterwards")
+    return Path(text).expanduser()
 
 
 def known_settings(key: str, settings: Mapping[str, Any], owner: Any, beside: Iterable[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apportion.commands.command import (
@@ -32,7 +31,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from apportion.configs.build import load_job
-    from apportion.configs.rules import at_least
+    from apportion.configs.rules import at_least, local_path
     from apportion.scheduler.calibrate import calibrate
     from apportion.scheduler.progress import Progress
     from apportion.scheduler.terminal import error_console, output_console
@@ -40,7 +39,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     spec = load_job(arguments.config, arguments.overrides)
     settings = spec.calibration
     if arguments.output is not None:
-        settings = replace(settings, output=Path(arguments.output).expanduser())
+        settings = replace(settings, output=local_path("-o", arguments.output))
     if arguments.samples is not None:
         at_least("--samples", arguments.samples, 1)
         settings = replace(settings, samples=arguments.samples)

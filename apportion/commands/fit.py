@@ -33,8 +33,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
+    from apportion.configs.rules import local_path
     from apportion.difficulty.crossfit import fit_with_error
     from apportion.difficulty.pools import read_pool
     from apportion.difficulty.together import chosen
@@ -43,13 +42,14 @@ def _fit(arguments: argparse.Namespace) -> int:
     from apportion.scheduler.outputs import write_whole
     from apportion.scheduler.terminal import output_console
 
-    _check_output(Path(arguments.output))
+    output = local_path("-o", arguments.output)
+    _check_output(output)
     check_names("--arms", arguments.arms)
     pools = [read_pool(folder) for folder in dict.fromkeys(pool_folders(arguments))]
     policy = fit_with_error(chosen(pools, arguments.arms), arguments.seed)
     try:
-        Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(Path(arguments.output), policy.text_file())
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(output, policy.text_file())
     except OSError as error:
         raise ConfigError(f"-o {arguments.output} cannot be written: {error}; name another file") from error
     console = output_console(PLAIN_WIDTH)

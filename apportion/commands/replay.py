@@ -58,11 +58,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--unit", help="flops, tokens, dollars or samples; the first that the pool knows where not given")
     add("--select", help="the selector; weighted where candidates have scores, else majority, where not given")
     add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (all cores)")
-    add("--out", required=True, type=Path, metavar="FILE.json", help="the rows; a picture is put beside it")
+    add("--out", required=True, metavar="FILE.json", help="the rows; a picture is put beside it")
     add("-q", "--quiet", action="store_true", help="no progress and no table")
 
 
 def _replay(arguments: argparse.Namespace) -> int:
+    from apportion.configs.rules import local_path
     from apportion.difficulty.pools import read_pool
     from apportion.scheduler.cautions import cautions
     from apportion.scheduler.contest import check_terms, goal_of
@@ -71,7 +72,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     from apportion.scheduler.policy_choice import choice_of
     from apportion.scheduler.terminal import output_console
 
-    out: Path = arguments.out
+    out = arguments.out = local_path("--out", arguments.out)
     terms = terms_of(
         arguments.fit,
         repeats=arguments.repeats,

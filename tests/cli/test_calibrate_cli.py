@@ -62,6 +62,22 @@ def test_calibrate_fit_plan_run(here: Path, capsys: pytest.CaptureFixture[str]) 
         (["fit", "lab:pool/test", "-o", "p.json", "--arms", "smal"], "no pool has an arm 'smal': did you mean 'small'"),
         (["fit", "lab:pool/test", "-o", "p.json", "--arms", ","], "ConfigError: --arms is empty; give names"),
         (["calibrate", "quickstart"], "ConfigError: calibration.output is missing"),
+        (
+            ["fit", "lab:pool/test", "-o", "s3://b/p.json"],
+            "ConfigError: -o is s3://b/p.json, but must be a path on this",
+        ),
+        (
+            ["replay", "lab:pool/test", "--out", "s3://b/p.json"],
+            "ConfigError: --out is s3://b/p.json, but must be a path",
+        ),
+        (
+            ["calibrate", "quickstart", "-o", "s3://u:key@b/pool"],
+            "ConfigError: -o is s3://***@b/pool, but must be a path",
+        ),
+        (
+            ["calibrate", "quickstart", "calibration.output=s3://b/p"],
+            "ConfigError: calibration.output is s3://b/p, but",
+        ),
         (["calibrate", "quickstart", "-o", "p", "--samples", "0"], "ConfigError: --samples is 0"),
         (["calibrate", "quickstart", "-o", "p", "dataset.reference=null"], "DataError: 200 of 200 prompts have no ref"),
         (["calibrate", "quickstart", "-o", "p", "calibration.sampels=3"], "did you mean 'samples'"),
