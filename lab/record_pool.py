@@ -21,6 +21,7 @@ from apportion.lab.models import SAMPLING_TEMPERATURE
 from apportion.lab.network import Network
 from apportion.lab.paths import lab_path
 from apportion.lab.prm import split_steps
+from apportion.lab.runs import WEIGHTS, origin
 from apportion.lab.sampling import CHUNK_PROMPTS, Completion, complete
 from apportion.lab.scoring import PoolScorer
 
@@ -105,14 +106,17 @@ def record_arm(
     arm: str, samples: int, prompts: list[dict[str, str]], work: Path, tokenizer: Tokenizer, scorer: PoolScorer | None
 ) -> pa.Table:
     """All candidates of one arm, chunk by chunk; without a scorer they are only drawn into the work folder."""
-    network = Network.load(lab_path(f"lab:{arm}"))
+    folder = lab_path(f"lab:{arm}")
+    network = Network.load(folder)
     ordered = sorted(prompts, key=lambda row: (len(row["problem"]), row["id"]))
     tables: list[pa.Table] = []
     work.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(ordered), CHUNK_PROMPTS):
         chunk = ordered[start : start + CHUNK_PROMPTS]
-        cache = work / f"{arm}-{samples}-{start:05d}.json"
-        completions = drawn_chunk(cache, network, tokenizer, [row["problem"] for row in chunk], samples, seed=start)
+        problems = [row["problem"] for row in chunk]
+        made_from = origin(folder / WEIGHTS, problems, SAMPLING_TEMPERATURE)
+        cache = work / f"{arm}-{samples}-{start:05d}-{made_from}.json"
+        completions = drawn_chunk(cache, network, tokenizer, problems, samples, seed=start)
         if scorer is not None:
             rows = [
                 row

@@ -19,7 +19,7 @@ from apportion.lab.batches import Batch, answer_batches
 from apportion.lab.network import Network
 from apportion.lab.paths import lab_path
 from apportion.lab.prm_data import draw_stories
-from apportion.lab.runs import kept_rows
+from apportion.lab.runs import WEIGHTS, kept_rows, origin
 from apportion.lab.sampling import complete
 
 MAX_ATTEMPTS: Final = 4
@@ -90,7 +90,10 @@ def make_row(tried: Tried, tokenizer: Tokenizer, rng: random.Random, right_share
 
 def attempts_of(stories: int, samples: int, seed: int, cache: Path) -> list[Tried]:
     """`lab:small`'s wrong samples on training stories, drawn once and kept in the work folder."""
-    rows = kept_rows(cache, lambda: [(one.problem, one.solution, one.wrong) for one in _tried(stories, samples, seed)])
+    made_from = origin(lab_path("lab:small") / WEIGHTS, stories, samples, seed, TEMPERATURE)
+    rows = kept_rows(
+        cache, made_from, lambda: [(one.problem, one.solution, one.wrong) for one in _tried(stories, samples, seed)]
+    )
     return [Tried(problem, solution, tuple(wrong)) for problem, solution, wrong in rows]
 
 

@@ -1,10 +1,11 @@
 """What the lab's trainings share: command line, progress, checkpoints, kept samples, and records beside the weights.
 
 What a run goes on from is written whole or not at all, by rename; `progress.json` comes last and says that the rest is
-there.
+there. What was made from another recipe, other weights or other data is not gone on from.
 """
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ Tensors = dict[str, torch.Tensor]
 CHECKPOINT_SECONDS: Final = 120.0
 LOG_STEPS: Final = 50
 RECORD: Final = "training.json"
+WEIGHTS: Final = "model.safetensors"
 
 
 def run_arguments(doc: str | None, work: str = "lab-work", names: Sequence[str] = ()) -> argparse.Namespace:
@@ -83,25 +85,39 @@ def load_moments(optimizer: torch.optim.Optimizer, flat: Mapping[str, torch.Tens
     optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
 
 
-def save_checkpoint(work: Path, weights: Tensors, optimizer: Tensors, progress: Progress) -> None:
-    """Write weights and optimiser state, then the JSON that names them, each by rename."""
+def save_checkpoint(work: Path, weights: Tensors, optimizer: Tensors, progress: Progress, recipe: Any) -> None:
+    """Write weights and optimiser state, then the JSON that names them, each by rename; `recipe` is a dataclass."""
     work.mkdir(parents=True, exist_ok=True)
     for stem, tensors in (("weights", weights), ("optimizer", optimizer)):
         save_file({name: one.detach() for name, one in tensors.items()}, work / f"{stem}.part")
         (work / f"{stem}.part").rename(work / f"{stem}.safetensors")
-    _write_whole(work / "progress.json", json.dumps(asdict(progress)))
+    _write_whole(work / "progress.json", json.dumps({"recipe": asdict(recipe), **asdict(progress)}))
 
 
-def load_checkpoint(work: Path) -> tuple[Tensors, Tensors, dict[str, Any]] | None:
-    """Weights, optimiser state and progress of a run that was begun; None where there is none."""
+def load_checkpoint(work: Path, recipe: Any) -> tuple[Tensors, Tensors, dict[str, Any]] | None:
+    """Weights, optimiser state and progress of a run of this recipe that was begun; None where there is none.
+
+    Raises ValueError where a run of another recipe was begun.
+    """
     if not (work / "progress.json").exists():
         return None
     progress = json.loads((work / "progress.json").read_text())
+    if (begun := progress.pop("recipe", None)) != asdict(recipe):
+        raise ValueError(f"{work} holds a run of another recipe: {begun}; remove it, or give another --work")
     return load_file(work / "weights.safetensors"), load_file(work / "optimizer.safetensors"), progress
 
 
-def kept_rows(cache: Path, draw: Callable[[], Sequence[Sequence[object]]]) -> list[list[Any]]:
-    """Rows that are drawn once and kept as lines of JSON; tuples in them come back as lists."""
+def origin(*parts: object) -> str:
+    """A short name for what something is made from; a path stands for what is in its file."""
+    digest = hashlib.blake2b(digest_size=6)
+    for part in parts:
+        digest.update(part.read_bytes() if isinstance(part, Path) else repr(part).encode())
+    return digest.hexdigest()
+
+
+def kept_rows(cache: Path, made_from: str, draw: Callable[[], Sequence[Sequence[object]]]) -> list[list[Any]]:
+    """Rows that are drawn once of an `origin` and kept as lines of JSON; tuples in them come back as lists."""
+    cache = cache.with_stem(f"{cache.stem}-{made_from}")
     if not cache.exists():
         cache.parent.mkdir(parents=True, exist_ok=True)
         _write_whole(cache, "".join(f"{json.dumps(row)}\n" for row in draw()))

@@ -153,7 +153,7 @@ def fit(
 ) -> tuple[Qwen2ForCausalLM, PoolProgress]:
     """Train to the recipe's end on one pool of batches after the other, with checkpoints at their boundaries."""
     optimizers, progress = Optimizers(model, recipe), PoolProgress()
-    if (found := load_checkpoint(work)) is not None:
+    if (found := load_checkpoint(work, recipe)) is not None:
         weights, state, stands = found
         model.load_state_dict(weights, strict=False)
         optimizers.load(state)
@@ -171,7 +171,7 @@ def fit(
             log.step(batch.tokens.numel(), loss)
         progress.pool += 1
         if time.monotonic() - saved > CHECKPOINT_SECONDS or progress.step >= recipe.steps:
-            save_checkpoint(work, stored_weights(model), optimizers.state(), progress)
+            save_checkpoint(work, stored_weights(model), optimizers.state(), progress, recipe)
             saved = time.monotonic()
     return model.eval(), progress
 

@@ -116,7 +116,7 @@ def train(recipe: Recipe, work: Path) -> tuple[Qwen2ForCausalLM, dict[str, objec
     rows = [row_of(tokenizer, sample) for sample in samples]
     model = start_judge(lab_path("lab:small"), recipe.seed, *verdict_tokens(tokenizer), attention="lab_causal")
     top, progress, kept = Top(model, "lm_head", recipe), Progress(), work / "judge"
-    if (found := load_checkpoint(kept)) is not None:
+    if (found := load_checkpoint(kept, recipe)) is not None:
         weights, state, stands = found
         model.load_state_dict(weights, strict=False)
         load_moments(top.optimizer, state)
@@ -137,7 +137,7 @@ def train(recipe: Recipe, work: Path) -> tuple[Qwen2ForCausalLM, dict[str, objec
             top.step(loss, progress.step)
             log.step(batch.tokens.numel(), loss)
             if time.monotonic() - saved > CHECKPOINT_SECONDS or progress.step == recipe.steps:
-                save_checkpoint(kept, top.weights, moments(top.optimizer), progress)
+                save_checkpoint(kept, top.weights, moments(top.optimizer), progress, recipe)
                 saved = time.monotonic()
     return model.eval(), {"recipe": asdict(recipe), "samples": len(samples), **asdict(progress)}
 

@@ -22,7 +22,7 @@ from apportion.lab.paths import lab_path
 from apportion.lab.prm import ProcessRewardModel, Scorer, export_prm, prm_text
 from apportion.lab.prm_data import Labelled, agreement, draw_stories, labelled_samples
 from apportion.lab.prm_start import GATHERING, start_model
-from apportion.lab.runs import Log, Progress, kept_rows, run_arguments, write_judged
+from apportion.lab.runs import WEIGHTS, Log, Progress, kept_rows, origin, run_arguments, write_judged
 from apportion.lab.tokenizer import PAD, STEP, token_id
 from apportion.lab.train import Recipe, learning_rate
 
@@ -102,7 +102,10 @@ def evaluate(folder: Path, count: int = RECIPE.held_out_stories, threshold: floa
 
 def training_samples(recipe: PrmRecipe, cache: Path) -> list[Labelled]:
     """Labelled samples of the small policy on training stories, drawn once and kept in the work folder."""
-    rows = kept_rows(cache, lambda: [(one.problem, one.steps, one.solution, one.first_wrong) for one in _drawn(recipe)])
+    made_from = origin(lab_path("lab:small") / WEIGHTS, recipe.stories, recipe.optimizer.seed, TEMPERATURES)
+    rows = kept_rows(
+        cache, made_from, lambda: [(one.problem, one.steps, one.solution, one.first_wrong) for one in _drawn(recipe)]
+    )
     return [Labelled(problem, tuple(steps), solution, wrong) for problem, steps, solution, wrong in rows]
 
 
