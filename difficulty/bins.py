@@ -37,12 +37,12 @@ QUANTILE, ABSOLUTE = "quantile", "absolute"
 
 def oracle_difficulty(deck: Deck) -> Floats:
     """Pass@1 of each prompt over all its candidates, [prompts]; nan without any."""
-    return _mean(deck, deck.correct.astype(np.float64))
+    return mean_by_prompt(deck, deck.correct.astype(np.float64))
 
 
 def predicted_difficulty(deck: Deck) -> Floats:
     """Mean verifier score of each prompt's candidates, [prompts]; nan where none has a score."""
-    return _mean(deck, deck.score)
+    return mean_by_prompt(deck, deck.score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ def band_chances(pass_rate: Floats, lift: float = 0.0) -> Floats:
     return np.asarray(pass_rate @ np.eye(len(BANDS))[band])
 
 
-def _mean(deck: Deck, values: Floats) -> Floats:
-    """Mean over each prompt's candidates whose value is known, [prompts]."""
+def mean_by_prompt(deck: Deck, values: Floats) -> Floats:
+    """Mean over each prompt's candidates whose value is known, [prompts]; nan without any."""
     known, prompts = np.isfinite(values), len(deck.sizes)
     owner = deck.owner[known]
     count = np.bincount(owner, minlength=prompts)

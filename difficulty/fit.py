@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.difficulty.belief import World, base_prior, believe
+from apportion.difficulty.bins import mean_by_prompt
 from apportion.difficulty.fiterror import FitError
 from apportion.difficulty.fitted import FittedArm, FittedPolicy, is_search
 from apportion.difficulty.grid import LOGIT, PASS
@@ -107,14 +108,20 @@ def fit_beliefs(pool: Pool, names: Sequence[str]) -> FittedPolicy:
 
 
 def _describe(deck: Deck, lift: float) -> FittedArm:
-    tokens, dollars = deck.tokens[np.isfinite(deck.tokens)], deck.dollars[np.isfinite(deck.dollars)]
     return FittedArm(
         lift=lift,
-        pass_rate=float(deck.correct.mean()),
+        pass_rate=_mean(deck, deck.correct.astype(np.float64)) or 0.0,
         candidates=len(deck.correct),
-        tokens=float(tokens.mean()) if len(tokens) else None,
-        dollars=float(dollars.mean()) if len(dollars) else None,
+        tokens=_mean(deck, deck.tokens),
+        dollars=_mean(deck, deck.dollars),
     )
+
+
+def _mean(deck: Deck, values: Floats) -> float | None:
+    """Mean over prompts, however many candidates each has, of the mean of its candidates; None where none is known."""
+    each = mean_by_prompt(deck, values)
+    known = each[np.isfinite(each)]
+    return float(known.mean()) if len(known) else None
 
 
 def _fit_prior(deck: Deck, found: Hits) -> tuple[Floats, Floats]:

@@ -54,8 +54,8 @@ def search_size(name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FittedArm:
-    """One arm of the pools. `lift` is relative to the reference arm, in logits; `tokens` and `dollars` are the mean of
-    a candidate, None where unknown."""
+    """One arm of the pools. `lift` is relative to the reference arm, in logits; `pass_rate`, `tokens` and `dollars`
+    are those of a candidate, on the mean of prompts, None where unknown."""
 
     lift: float
     pass_rate: float

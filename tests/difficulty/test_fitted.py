@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pool_world import make_pool
 
 from apportion.difficulty.fit import fit
 from apportion.difficulty.fitted import KNOWN_DEVIATION, FittedArm, load
@@ -66,6 +67,17 @@ def test_it_finds_the_lift_the_calibration_and_the_prior(policy):
     assert policy.weights.right > policy.weights.wrong
     mean = np.array(policy.prior).sum(axis=1) @ PASS
     assert mean == pytest.approx(policy.arms["small"].pass_rate, abs=0.04)
+
+
+def test_every_prompt_counts_the_same_however_many_candidates_it_has():
+    rows = {"easy": [("r", True)], "hard": [("w", False)] * 18 + [("r", True)], "unknown": []}
+    made = make_pool({"a": rows})
+    deck = made.deck("a")
+    tokens, dollars = np.where(deck.owner == 0, 10.0, 30.0), np.where(deck.owner == 0, np.nan, 2.0)
+    found = fit([replace(made, decks={"a": replace(deck, tokens=tokens, dollars=dollars)})]).arms["a"]
+    assert found.pass_rate == pytest.approx((1.0 + 1.0 / 19.0) / 2.0)
+    assert (found.tokens, found.dollars) == (20.0, 2.0)
+    assert found.candidates == 20
 
 
 def test_the_text_tells_hard_from_easy_and_is_worth_something_held_out(policy):
