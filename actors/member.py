@@ -56,7 +56,7 @@ class Member:
         self.length = 1
         """how long that request was (see `watch`)"""
         self._spec = spec
-        self._options = options
+        self.options = options
         self._owner = owner
         self._actor: Any = None
         self._outgoing: list[Work] = []
@@ -70,7 +70,7 @@ class Member:
         # Seen in Ray's dashboard. A name is free again only some time after its actor's death, and other jobs of the
         # same program have models of this name: each life has its own.
         name = f"{self._spec.name}/{self.index}.{uuid.uuid4().hex[:NAME_DIGITS]}"
-        actor = self._actor = ray.remote(Replica).options(name=name, **self._options).remote(self._spec)
+        actor = self._actor = ray.remote(Replica).options(name=name, **self.options).remote(self._spec)
         try:
             facts = await actor.load.remote()
         except ray.exceptions.RayError as error:

@@ -9,7 +9,11 @@ from apportion.actors.member import Member
 from apportion.actors.rooms import Rooms
 from apportion.actors.spec import ModelSpec
 from apportion.actors.watch import SOONEST_S, TICK_S, Usual
+from apportion.actors.ways import Ways
 from apportion.actors.work import Work
+
+ROOM_S = 30.0
+# A model without a replica looks for room so often. Where a node has room, Ray places a group anew within seconds.
 
 
 class Watched(Protocol):
@@ -26,14 +30,20 @@ class Watched(Protocol):
 
 
 class Overseer:
-    """Runs beside one pool, in its event loop. `rooms` None: its replicas have no room that could be lost."""
+    """Runs beside one pool, in its event loop. `rooms` None: its replicas have no room that could be lost.
 
-    def __init__(self, pool: Watched, spec: ModelSpec, rooms: Rooms | None) -> None:
+    `ways`, if any, is asked for room where there is none.
+    """
+
+    def __init__(self, pool: Watched, spec: ModelSpec, rooms: Rooms | None, ways: Ways | None = None) -> None:
         self._pool = pool
         self._spec = spec
         self._rooms = rooms
+        self._ways = ways
         self._dark = 0.0
         """for how long no replica was up"""
+        self._looked = 0.0
+        """`_dark` when room was looked for last"""
 
     async def run(self) -> None:
         """Look every TICK_S, until cancelled."""
@@ -45,8 +55,13 @@ class Overseer:
             passed, last = min(now - last, 2 * TICK_S), now
             self._pool.now += passed
             self._look()
-            self._dark = 0.0 if any(member.alive for member in self._pool.members) else self._dark + passed
-            if self._rooms is not None and self._dark > self._rooms.patience_s:
+            if any(member.alive for member in self._pool.members):
+                self._dark = self._looked = 0.0
+                if self._ways is not None:
+                    self._ways.settle(self._spec.name)
+            else:
+                self._dark += passed
+            if self._rooms is not None and self._dark - self._looked > min(ROOM_S, self._rooms.patience_s):
                 await self._look_for_room(self._rooms)
 
     def _look(self) -> None:
@@ -73,14 +88,18 @@ class Overseer:
             self._pool.move(member, [work for work, _ in late], f"no answer for {most:.0f} s")
 
     async def _look_for_room(self, rooms: Rooms) -> None:
-        """No replica was up for long: wait on where one has room and loads, else give the model up."""
+        """No replica was up for long: wait on where one has room and loads, get room, or give the model up."""
         import ray
 
         try:
             placed = await rooms.placed()
+            loads = any((self._spec.name, member.index) in placed for member in self._pool.members)
+            if loads or (self._ways is not None and await self._ways.make(self._spec.name)):
+                self._dark = self._looked = 0.0
+                return
         except ray.exceptions.RayError:
             # Nothing is known of the rooms while the cluster does not answer: `run` looks again at its next tick.
             return
-        self._dark = 0.0
-        if not any((self._spec.name, member.index) in placed for member in self._pool.members):
+        self._looked = self._dark
+        if self._dark > rooms.patience_s:
             self._pool.give_up_all(f"no node had room for a replica within {rooms.patience_s:.0f} s")

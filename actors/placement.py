@@ -26,6 +26,9 @@ LEAST_CPUS = 0.001
 ROUNDING = 1e-6
 # Shares of a GPU that are written as decimals add up to one within this; Ray itself counts in 1e-4.
 
+Replica = tuple[str, int]
+"""Model and index."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -65,9 +68,9 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Replicas, as (model, index), that are placed as one: a single one, or several whose shares make up a GPU."""
+    """Replicas that are placed as one: a single one, or several whose shares make up a GPU."""
 
-    replicas: tuple[tuple[str, int], ...]
+    replicas: tuple[Replica, ...]
     cpus: float
     gpus: float
     required: bool

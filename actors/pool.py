@@ -17,13 +17,13 @@ from apportion.actors.health import Health
 from apportion.actors.line import Line
 from apportion.actors.member import Member
 from apportion.actors.overseer import Overseer
-from apportion.actors.placement import Need
 from apportion.actors.protocols import OnLoss
 from apportion.actors.replica import Outcome, Refused
-from apportion.actors.rooms import Rooms
+from apportion.actors.rooms import Rooms, actor_options
 from apportion.actors.routing import load_of
 from apportion.actors.spec import ModelSpec
 from apportion.actors.watch import reach_of
+from apportion.actors.ways import Ways
 from apportion.actors.work import DEATHS_ALONE, Work, accuse
 from apportion.errors import ApportionError, ClusterLostError, EngineError, ModelError, ReplicaDiedError
 from apportion.types import Reply, Request
@@ -42,12 +42,19 @@ ALONE_IN_A_ROW = 2
 class ModelPool:
     """The replicas of one model. `now` is a clock that stands still while this process is held up."""
 
-    def __init__(self, spec: ModelSpec, rooms: Rooms | None, ask: Callable[[], OnLoss | None] = lambda: None) -> None:
-        """`rooms` None lets Ray place the replicas. `ask` gives whom to ask about work that was lost."""
+    def __init__(
+        self,
+        spec: ModelSpec,
+        rooms: Rooms | None,
+        ask: Callable[[], OnLoss | None] = lambda: None,
+        ways: Ways | None = None,
+    ) -> None:
+        """`rooms` None lets Ray place the replicas. `ask` gives whom to ask about work that was lost, `ways` room."""
         self.now = 0.0
         self._spec = spec
         self._rooms = rooms
         self._ask = ask
+        self._ways = ways
         self._numbers = count()
         self._line = Line(spec.max_batch)
         self._deaths_in_a_row = [0] * spec.replicas
@@ -57,22 +64,12 @@ class ModelPool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._up: asyncio.Future[None] | None = None
         self._woken = False
-        self.members = [Member(index, spec, self._options(index), self) for index in range(spec.replicas)]
-
-    def _options(self, index: int) -> dict[str, Any]:
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        need = Need.of(self._spec)
-        options: dict[str, Any] = {"num_cpus": need.cpus, "num_gpus": need.gpus}
-        if self._rooms is not None:
-            group = self._rooms.of(self._spec.name, index)
-            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
-        return options
+        self.members = [Member(index, spec, actor_options(spec, rooms, index), self) for index in range(spec.replicas)]
 
     async def start(self) -> None:
         """Start every replica; returns when the first is up. Raises what the last one to fail failed with."""
         self._up = asyncio.get_running_loop().create_future()
-        self._spawn(Overseer(self, self._spec, self._rooms).run())
+        self._spawn(Overseer(self, self._spec, self._rooms, self._ways).run())
         for member in self.members:
             self._spawn(self._bring_up(member))
         await self._up
@@ -105,7 +102,7 @@ class ModelPool:
         """A reply came, or an error that only this request is to blame for."""
         self._deaths_in_a_row[member.index] = 0
         if isinstance(outcome, Refused):
-            _settle(work, EngineError(outcome.message).charged(outcome.usage))
+            work.fail(EngineError(outcome.message).charged(outcome.usage))
         else:
             self._failed_alone[member.index].clear()
             if not work.future.done():
@@ -148,7 +145,7 @@ class ModelPool:
         listener = self._ask()
         if listener is not None and not work.future.done():
             listener(work.request, work.affinity, str(error))
-        _settle(work, error)
+        work.fail(error)
 
     def _again(self, works: list[Work], cause: str) -> None:
         """Put requests back in line, those that may be done again."""
@@ -158,7 +155,7 @@ class ModelPool:
             if work.future.done():
                 continue
             if listener is not None and not listener(work.request, work.affinity, cause):
-                _settle(work, EngineError(f"its work was lost, and the budget does not cover doing it again: {cause}"))
+                work.fail(EngineError(f"its work was lost, and the budget does not cover doing it again: {cause}"))
             else:
                 back.append(work)
         self._line.rejoin(back)
@@ -205,9 +202,10 @@ class ModelPool:
             if self._up.exception() is not None:
                 return
             del self._lost[member.index]
+        life = member.restarts
         await asyncio.sleep(LOADING_AGAIN_S)
-        # It may have been given up meanwhile, which also kills one that loads.
-        if member.index not in self._lost:
+        # It may have been given up meanwhile, which also kills one that loads, or have left and come back.
+        if member.index not in self._lost and member.restarts == life:
             self.died(member, [], str(error))
 
     def _give_up(self, member: Member, error: Exception) -> None:
@@ -235,7 +233,7 @@ class ModelPool:
         self._woken = False
         if len(self._lost) == len(self.members):
             for work in self._line.clear():
-                _settle(work, self._all_lost())
+                work.fail(self._all_lost())
         self._line.give_out(self.members)
 
     def _taken_back(self, work: Work, future: asyncio.Future[Reply]) -> None:
@@ -265,6 +263,21 @@ class ModelPool:
                 self._give_up(member, ClusterLostError(cause))
         self._wake()
 
+    def leave(self, index: int, cause: str) -> None:
+        """One replica ends; its requests go to the others."""
+        member = self.members[index]
+        self._lost[index] = self._causes[index] = cause
+        self._again(member.retire(), cause)
+        self._wake()
+
+    def join(self, index: int) -> None:
+        """One that left is started where it has room now."""
+        member = self.members[index]
+        del self._lost[index]
+        member.restarts += 1
+        member.options = actor_options(self._spec, self._rooms, index)
+        self._spawn(self._bring_up(member))
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -280,9 +293,4 @@ class ModelPool:
             waiting += member.running.values()
             member.stop()
         for work in waiting:
-            _settle(work, ClusterLostError(closed))
-
-
-def _settle(work: Work, error: ApportionError) -> None:
-    if not work.future.done():
-        work.future.set_exception(error)
+            work.fail(ClusterLostError(closed))

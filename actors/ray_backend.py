@@ -18,6 +18,7 @@ from apportion.actors.protocols import OnLoss
 from apportion.actors.replica import Loaded
 from apportion.actors.rooms import Rooms, reserve
 from apportion.actors.spec import ModelSpec
+from apportion.actors.ways import Ways
 from apportion.errors import ConfigError, nearest
 from apportion.types import Reply, Request
 
@@ -43,8 +44,10 @@ class RayBackend:
         needs = [Need.of(spec) for spec in self._specs]
         self._connected = connect(self._cluster, needs)
         try:
-            self._rooms = await reserve(needs, self._wait_s)
-            self._pools = {spec.name: ModelPool(spec, self._rooms, lambda: self._listener) for spec in self._specs}
+            self._rooms = rooms = await reserve(needs, self._wait_s)
+            ways = Ways(rooms, {need.model: need for need in needs}, self._pools)
+            for spec in self._specs:
+                self._pools[spec.name] = ModelPool(spec, rooms, lambda: self._listener, ways)
             await asyncio.gather(*(pool.start() for pool in self._pools.values()))
         except BaseException as error:
             try:

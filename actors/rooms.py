@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from apportion.actors.placement import Need, cluster_nodes, make_plan, shortage
+from apportion.actors.placement import Need, Node, Replica, Slot, cluster_nodes, make_plan, shortage
+from apportion.actors.spec import ModelSpec
 from apportion.errors import CapacityError
 
 BUSY_SECONDS = 120.0
@@ -24,22 +26,48 @@ LOOK_SECONDS = 0.25
 PLACED = "CREATED"
 # Ray's name for the state of a placement group that has its resources.
 
-Replica = tuple[str, int]
-"""Model and index."""
-
 
 class Rooms:
     """The groups of a job; `patience_s` is how long a model may go without any room."""
 
     def __init__(self, patience_s: float) -> None:
         self.patience_s = patience_s
-        self._groups: list[Any] = []
+        self._groups: dict[Slot, Any] = {}
         self._of: dict[Replica, Any] = {}
 
-    def add(self, group: Any, replicas: Sequence[Replica]) -> None:
+    def add(self, slot: Slot, group: Any) -> None:
         """One more group, and who is to live there."""
-        self._groups.append(group)
-        self._of.update(dict.fromkeys(replicas, group))
+        self._groups[slot] = group
+        self._of.update(dict.fromkeys(slot.replicas, group))
+
+    def ask(self, slot: Slot, node: Node | None = None) -> None:
+        """Ask Ray for the room of a slot, on a node if that can be."""
+        from ray.util import placement_group
+
+        target = node.id if node is not None and node.id else None
+        self.add(slot, placement_group([slot.bundle], strategy="STRICT_PACK", _soft_target_node_id=target))
+
+    def vacate(self, slot: Slot) -> None:
+        """Give the room of a slot back; Ray ends what still runs there."""
+        from ray.util import remove_placement_group
+
+        remove_placement_group(self._groups.pop(slot))
+
+    def spare(self, need: Need, placed: Collection[Replica]) -> Slot | None:
+        """A slot with room for a replica of a model, whose own models have other replicas that are placed.
+
+        Rather one that the job was to begin without, and of the model that has the most.
+        """
+        count = Counter(model for model, _ in placed)
+        able = [
+            (not slot.required, fewest, slot)
+            for slot in self._groups
+            if all(replica in placed for replica in slot.replicas)
+            and (fewest := min(count[model] for model, _ in slot.replicas)) > 1
+            and slot.gpus >= need.gpus
+            and (need.gpus or slot.cpus >= need.cpus)
+        ]
+        return max(able, key=lambda entry: entry[:2])[2] if able else None
 
     def of(self, model: str, index: int) -> Any:
         """The group of a replica."""
@@ -58,9 +86,9 @@ class Rooms:
         """Give all room back, also where Ray fails on a group; the first such error is raised in the end."""
         from ray.util import remove_placement_group
 
-        groups, self._groups, self._of = self._groups, [], {}
+        groups, self._groups, self._of = self._groups, {}, {}
         failed: list[Exception] = []
-        for group in groups:
+        for group in groups.values():
             try:
                 remove_placement_group(group)
             except Exception as error:
@@ -69,14 +97,24 @@ class Rooms:
             raise failed[0]
 
 
+def actor_options(spec: ModelSpec, rooms: Rooms | None, index: int) -> dict[str, Any]:
+    """What Ray is told of a replica's actor: what it takes, and where. `rooms` None lets Ray choose."""
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    need = Need.of(spec)
+    options: dict[str, Any] = {"num_cpus": need.cpus, "num_gpus": need.gpus}
+    if rooms is not None:
+        group = rooms.of(spec.name, index)
+        options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
+    return options
+
+
 async def reserve(needs: Sequence[Need], wait_s: float = 0.0) -> Rooms:
     """Room for every replica; returns when each model has room for one. The others come when there is room for them.
 
     Raises CapacityError where the nodes can never hold what is required and none are waited for, or where a model got
     no room within `wait_s`, or BUSY_SECONDS where that is more. Whatever stops it, nothing stays reserved.
     """
-    from ray.util import placement_group
-
     nodes = cluster_nodes()
     if wait_s <= 0 and (why := shortage(needs, nodes)) is not None:
         raise CapacityError(why)
@@ -85,10 +123,7 @@ async def reserve(needs: Sequence[Need], wait_s: float = 0.0) -> Rooms:
     deadline = time.monotonic() + rooms.patience_s
     try:
         for slot, node in zip(plan.slots, plan.nodes, strict=True):
-            target = node.id if node is not None and node.id else None
-            rooms.add(
-                placement_group([slot.bundle], strategy="STRICT_PACK", _soft_target_node_id=target), slot.replicas
-            )
+            rooms.ask(slot, node)
         while True:
             placed = {model for model, _ in await rooms.placed()}
             without = [need for need in needs if need.model not in placed]

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from apportion.errors import ApportionError
 from apportion.types import Reply, Request
 
 DEATHS_ALONE = 2
@@ -65,6 +66,11 @@ class Work:
     def alone(self) -> bool:
         """Whether a replica runs it by itself."""
         return self.suspicion is not None and self.suspicion.apart and self.suspicion.company == 1
+
+    def fail(self, error: ApportionError) -> None:
+        """Tell whoever still waits for it."""
+        if not self.future.done():
+            self.future.set_exception(error)
 
     def clear(self) -> None:
         """Another request is to blame."""

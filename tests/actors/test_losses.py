@@ -13,6 +13,7 @@ from actor_world import fake
 from scripted import REPLY, failed_batch, play, system_error
 
 from apportion.actors import ray_backend
+from apportion.actors.placement import Slot
 from apportion.actors.pool import DEATHS_IN_A_ROW, ModelPool
 from apportion.actors.ray_backend import RayBackend
 from apportion.actors.replica import Outcome
@@ -219,7 +220,7 @@ def test_an_error_of_the_start_is_told_and_the_cluster_left_though_cleaning_up_f
 
     async def reserved(*_: Any) -> Rooms:
         rooms = Rooms(60.0)
-        rooms.add(object(), [("policy", 0)])
+        rooms.add(Slot((("policy", 0),), 1, 0, True), object())
         return rooms
 
     def remove(_: Any) -> None:
@@ -260,7 +261,7 @@ def test_closing_stops_every_pool_and_frees_the_room_though_one_pool_fails(monke
 
     async def reserved(*_: Any) -> Rooms:
         rooms = Rooms(60.0)
-        rooms.add("room", [("policy", 0)])
+        rooms.add(Slot((("policy", 0),), 1, 0, True), "room")
         return rooms
 
     async def work() -> None:

@@ -18,6 +18,7 @@ from books import audit
 from failures import run_job
 from workers import Workers
 
+from apportion.actors import overseer
 from apportion.actors.ray_backend import RayBackend
 from apportion.actors.spec import ModelSpec, Role
 from apportion.errors import CapacityError, ReplicaDiedError
@@ -111,6 +112,35 @@ def test_nodes_that_come_late_are_waited_for_and_used_by_a_running_job(workers: 
     finally:
         for node in added:
             workers.cluster.remove_node(node, allow_graceful=False)
+
+
+def test_a_model_that_lost_its_node_gets_room_of_another_which_comes_back_with_the_next_node(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overseer, "ROOM_S", 2.0)
+    # Each replica takes a whole node, and there are three.
+    specs = [
+        replace(fake(replicas=2, latency=0.2), gpus=2.0, tensor_parallel=2),
+        replace(fake("prm", Role.SCORER), gpus=2.0, tensor_parallel=2),
+    ]
+
+    async def work(backend: RayBackend) -> list[Any]:
+        await until(lambda: (up(backend), up(backend, "prm")) == (2, 1))
+        (place,) = backend.places()["prm"]
+        (node,) = [node for node in workers.cluster.worker_nodes if place and node.node_id == place.node]
+        workers.cluster.remove_node(node, allow_graceful=False)
+        futures = [asyncio.ensure_future(backend.submit(asked(n), n)) for n in range(200)]
+        try:
+            await until(lambda: not up(backend, "prm"))
+            await until(lambda: (up(backend), up(backend, "prm")) == (1, 1))
+            assert "its room was needed for model 'prm'" in str([entry.cause for entry in backend.health()])
+        finally:
+            workers.add()
+        await until(lambda: (up(backend), up(backend, "prm")) == (2, 1))
+        return list(await asyncio.gather(*futures))
+
+    replies = using(workers.address, specs, work)
+    assert [type(reply) for reply in replies] == [Generated] * 200
 
 
 def test_a_frozen_replica_is_noticed_and_replaced_and_its_work_is_answered_elsewhere(workers: Workers) -> None:
