@@ -8,7 +8,7 @@ are to be apart; all others go to the prompt's home, or where that is behind to 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from apportion.actors.member import Member
 from apportion.actors.routing import Homes, choose
@@ -50,15 +50,23 @@ class Line:
 
     def acquit(self, suspicions: Collection[Suspicion]) -> None:
         """Those who share one of these and wait here are no suspects any more."""
-        cleared: list[Work] = []
+        cleared = self._take_suspects(lambda work: work.suspicion in suspicions)
+        for work in cleared:
+            work.clear()
+        self.rejoin(cleared)
+
+    def convict(self, affinity: int) -> list[Work]:
+        """Suspects of one prompt that wait here leave."""
+        return self._take_suspects(lambda work: work.affinity == affinity)
+
+    def _take_suspects(self, which: Callable[[Work], bool]) -> list[Work]:
+        taken: list[Work] = []
         for queue in (self._suspects, self._apart):
             waiting = list(queue)
             queue.clear()
             for work in waiting:
-                (cleared if work.suspicion in suspicions else queue).append(work)
-        for work in cleared:
-            work.clear()
-        self.rejoin(cleared)
+                (taken if which(work) else queue).append(work)
+        return taken
 
     def clear(self) -> list[Work]:
         """Everybody leaves."""

@@ -86,16 +86,10 @@ class ModelPool:
 
     def health(self) -> list[Health]:
         """One entry a replica."""
+        name, causes = self._spec.name, self._causes
         return [
-            Health(
-                self._spec.name,
-                member.index,
-                member.alive,
-                member.restarts,
-                len(member.running),
-                self._causes.get(member.index),
-            )
-            for member in self.members
+            Health(name, one.index, one.alive, one.restarts, len(one.running), causes.get(one.index))
+            for one in self.members
         ]
 
     def answered(self, member: Member, work: Work, outcome: Outcome) -> None:
@@ -118,34 +112,40 @@ class ModelPool:
             self.died(member, [*works, *member.retire()], cause)
             return
         alone = {work.number for work, outcome in failures if outcome.alone or work.alone}
-        self._line.acquit(accuse(works, apart=True))
+        narrowed = accuse(works, apart=True)
         failed_alone = self._failed_alone[member.index]
         failed_alone |= alone
         cause = failures[0][1].message
         if len(failed_alone) >= ALONE_IN_A_ROW:
             cause = f"it failed on {ALONE_IN_A_ROW} requests in a row, each alone: {cause}"
             self._renew(member, [*works, *member.retire()], cause)
-            return
-        for work, outcome in failures:
-            if work.number in alone and work.deaths >= DEATHS_ALONE:
-                self._condemn(work, EngineError(outcome.message))
-        self._again(works, cause)
+        else:
+            for work, outcome in failures:
+                if work.number in alone and work.deaths >= DEATHS_ALONE:
+                    self._condemn(work, EngineError(outcome.message))
+            self._again(works, cause)
+        self._line.acquit(narrowed)
         self._wake()
 
     def died(self, member: Member, orphans: list[Work], cause: str) -> None:
         """A replica is gone: send its requests again, and start it anew."""
-        self._line.acquit(accuse(orphans, apart=False))
+        narrowed = accuse(orphans, apart=False)
         if len(orphans) == 1 and orphans[0].deaths >= DEATHS_ALONE:
             why = f"{DEATHS_ALONE} replicas or more died while they ran it"
             self._condemn(orphans[0], ReplicaDiedError(f"model {self._spec.name!r} lost a request: {why}: {cause}"))
+        self._line.acquit(narrowed)
         self._renew(member, orphans, cause)
 
     def _condemn(self, work: Work, error: EngineError) -> None:
-        """Set a request aside; what was done of it is lost all the same."""
+        """Set a request aside; what was done of it is lost all the same.
+
+        With it go those of its prompt that are suspects, too: they would do as it did, and their prompt has failed.
+        """
         listener = self._ask()
         if listener is not None and not work.future.done():
             listener(work.request, work.affinity, str(error))
-        work.fail(error)
+        for one in (work, *self._line.convict(work.affinity)):
+            one.fail(error)
 
     def _again(self, works: list[Work], cause: str) -> None:
         """Put requests back in line, those that may be done again."""

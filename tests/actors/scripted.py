@@ -75,6 +75,7 @@ def play(
     listener: OnLoss | None = None,
     replicas: int = 1,
     until: Callable[[ModelPool], bool] = lambda _: True,
+    prompt_of: Callable[[int], int] = lambda number: number,
 ) -> Played:
     """Send requests to a pool of scripted replicas, and wait `until`; what each request was answered or raised."""
     played = Played()
@@ -95,7 +96,7 @@ def play(
         models = ModelPool(fake(replicas=replicas), None, lambda: listener)
         await models.start()
         futures = [
-            models.submit(Generate("policy", conversation(text), (1,), Sampling()), number)
+            models.submit(Generate("policy", conversation(text), (1,), Sampling()), prompt_of(number))
             for number, text in enumerate(texts)
         ]
         async with asyncio.timeout(10):

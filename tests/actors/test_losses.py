@@ -20,7 +20,7 @@ from apportion.actors.replica import Outcome
 from apportion.actors.rooms import Rooms
 from apportion.actors.spec import ModelSpec
 from apportion.errors import ClusterLostError, EngineError, ModelError, ReplicaDiedError
-from apportion.types import Generated
+from apportion.types import Generated, Request
 
 
 @pytest.mark.parametrize(
@@ -170,6 +170,31 @@ def test_a_request_that_kills_is_set_aside_after_few_deaths(
     assert played.outcomes[:-1] == [REPLY] * (there - 1)
     assert type(played.outcomes[-1]) is ReplicaDiedError
     assert played.lives == deaths + 1
+
+
+@pytest.mark.parametrize("dies", [True, False], ids=["dies", "fails"])
+def test_a_prompt_that_kills_is_set_aside_with_all_its_requests(monkeypatch: pytest.MonkeyPatch, dies: bool) -> None:
+    sizes: list[int] = []
+    told: list[int] = []
+
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        if "bad" not in texts:
+            return [REPLY] * len(texts)
+        sizes.append(len(texts))
+        if dies:
+            raise system_error()
+        return failed_batch(texts)
+
+    def listener(request: Request, affinity: int, cause: str) -> bool:
+        told.append(affinity)
+        return True
+
+    texts = [*"abcd", *["bad"] * 4]
+    played = play(monkeypatch, script, texts, listener=listener, prompt_of=lambda number: min(number, 4))
+    assert played.outcomes[:4] == [REPLY] * 4
+    assert all(isinstance(outcome, EngineError) for outcome in played.outcomes[4:])
+    assert sizes == [8, 1]
+    assert sorted(told) == [0, 1, 2, 3, 4, 4, 4, 4, 4], "each attempt once"
 
 
 def test_a_batch_that_failed_is_tried_smaller_and_the_bad_request_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
