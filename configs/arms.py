@@ -144,6 +144,11 @@ def _format(name: str | None, models: Mapping[str, ModelConfig]) -> ScoreFormat 
 def _aggregate(key: str, config: ArmConfig, models: Mapping[str, ModelConfig], form: ScoreFormat | None) -> str:
     """The arm's, else the verifier's, else the one of the verifier's format."""
     if config.aggregate is not None:
+        if config.verifier is None:
+            raise ConfigError(
+                f"{key}.aggregate is {config.aggregate!r}, but the arm has no verifier whose step scores it could make "
+                "one; name a verifier, or remove it"
+            )
         return known_name(f"{key}.aggregate", config.aggregate, AGGREGATES, "aggregate")
     given = models[config.verifier].aggregate if config.verifier is not None else None
     if given is not None:

@@ -104,6 +104,13 @@ def test_responses_that_would_all_be_the_same(strategy: str) -> None:
         job(strategy=strategy, temperature=0.0)
 
 
+def test_step_scores_that_nobody_gives_are_not_made_one() -> None:
+    message = "arms.other.aggregate is 'mean', but the arm has no verifier whose step scores it could make one"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        job(strategy="best_of_n", verifier=None, aggregate="mean")
+    assert job(strategy="best_of_n", aggregate="mean").arms[1].aggregate == "mean"
+
+
 @pytest.mark.parametrize("arm", [{"strategy": "best_of_n", "n": [1]}, {"strategy": "revise", "n": [4]}])
 def test_one_response_at_temperature_0_and_one_chain_that_goes_on_from_it(arm: dict[str, Any]) -> None:
     assert job(temperature=0.0, **arm).arms[1].sampling.temperature == 0.0
