@@ -23,7 +23,7 @@ from apportion.scheduler.allocation import Allocation, Forecast, Problem
 from apportion.scheduler.allocations import ALLOCATIONS, build_allocation, check_serves
 from apportion.scheduler.binned import ORACLE
 from apportion.scheduler.curves import truth_of
-from apportion.scheduler.dealing import GRAINS, Dealer, Table, lengths_of
+from apportion.scheduler.dealing import GRAINS, Dealer, Table, check_whole, lengths_of
 from apportion.scheduler.known import Truth
 from apportion.scheduler.labels import labelled
 from apportion.scheduler.ledger import ROUNDING
@@ -264,7 +264,8 @@ def spread(pool: Pool, unit: Unit, count: int) -> tuple[float, ...]:
 
 
 def check_budgets(pool: Pool, unit: Unit, budgets: Sequence[float]) -> None:
-    """Raise BudgetError where a budget buys nothing."""
+    """Raise BudgetError where a budget buys nothing, and DataError where there is nothing to buy of an arm."""
+    check_whole(pool)
     prompts = len(pool.ids)
     cheapest, arm = min((mean, name) for name, mean in least_costs(pool, unit).items())
     for budget in budgets:

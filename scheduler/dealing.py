@@ -203,6 +203,18 @@ class Table:
         return Arm(name, strategy, name, None, self.select[name], "last", amounts, sampling, "\n")
 
 
+def check_whole(pool: Pool) -> None:
+    """Raise DataError for a search of which no prompt has a whole one: nothing of it could be dealt."""
+    for name, deck in pool.decks.items():
+        most = int(deck.sizes.max(initial=0))
+        if most < search_size(name):
+            raise DataError(
+                f"arm {name!r} of pool {pool.name} is by its name a search of {search_size(name)} candidates, dealt "
+                f"together, and no prompt has more than {most} of them: record it whole, give it a name without @ and "
+                "a number if it is none, or leave it out with --arms"
+            )
+
+
 def _reading(deck: Deck, unit: Unit) -> Ints:
     """What reading each prompt takes of a budget in `unit`, beside the candidates, [prompts]."""
     if deck.reuse is None:

@@ -67,10 +67,14 @@ def stretch(source: Source, prompts: int, low: float, high: float) -> Stretch:
     return Stretch(options, spent, gained, joined(parts))
 
 
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _in_order(work: Callable[[int], Stretch], begins: range) -> Iterator[Stretch]:
     """The results in order, from as many threads as there are processors; numpy lets them run side by side."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = min(MOST_THREADS, available, len(begins))
+    threads = min(MOST_THREADS, processors(), len(begins))
     if threads < 2:
         yield from map(work, begins)
         return

@@ -9,8 +9,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apportion.difficulty.pools import Pool
 
 EXIT_OK, EXIT_ERROR, EXIT_BROKEN_PIPE, EXIT_ALL_FAILED, EXIT_INTERRUPTED = 0, 2, 1, 1, 130
 
@@ -44,15 +48,24 @@ def quiet_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def pool_arguments(parser: argparse.ArgumentParser) -> None:
-    """POOL..., folders or lab:pool/NAME; `pool_folders` finds them."""
+    """POOL..., folders or lab:pool/NAME; `read_pools` reads them."""
     parser.add_argument("pools", metavar="POOL", nargs="+", help="a folder with candidates.parquet, or lab:pool/NAME")
 
 
-def pool_folders(arguments: argparse.Namespace) -> list[str]:
-    """The folders of the pools given. Raises ConfigError for a lab name that is none."""
-    from apportion.configs.models import find_file
+def read_pools(arguments: argparse.Namespace) -> list[Pool]:
+    """The pools given, each once. Pools of one name are called as they were given, so that they can be told apart.
 
-    return [find_file("POOL", text) for text in arguments.pools]
+    Raises ConfigError for a lab name that is none, DataError for what is no pool.
+    """
+    from apportion.configs.models import find_file
+    from apportion.difficulty.pools import read_pool
+
+    given: dict[str, str] = {}
+    for text in arguments.pools:
+        given.setdefault(find_file("POOL", text), text)
+    pools = [(text, read_pool(folder)) for folder, text in given.items()]
+    names = Counter(pool.name for _, pool in pools)
+    return [replace(pool, name=text) if names[pool.name] > 1 else pool for text, pool in pools]
 
 
 def names(text: str) -> list[str]:

@@ -13,7 +13,7 @@ from apportion.commands.command import (
     complain,
     names,
     pool_arguments,
-    pool_folders,
+    read_pools,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _fit(arguments: argparse.Namespace) -> int:
     from apportion.configs.rules import local_path
     from apportion.difficulty.crossfit import fit_with_error
-    from apportion.difficulty.pools import read_pool
     from apportion.difficulty.together import chosen
     from apportion.errors import ConfigError
     from apportion.scheduler.cautions import few, never_right, untaught
@@ -45,8 +44,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     output = local_path("-o", arguments.output)
     _check_output(output)
     check_names("--arms", arguments.arms)
-    pools = [read_pool(folder) for folder in dict.fromkeys(pool_folders(arguments))]
-    policy = fit_with_error(chosen(pools, arguments.arms), arguments.seed)
+    policy = fit_with_error(chosen(read_pools(arguments), arguments.arms), arguments.seed)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_whole(output, policy.text_file())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -18,7 +17,7 @@ from apportion.commands.command import (
     complain,
     names,
     pool_arguments,
-    pool_folders,
+    read_pools,
 )
 from apportion.errors import ConfigError
 
@@ -57,19 +56,19 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--objective", default="accuracy", metavar="NAME", help="accuracy, coverage, quota:K or pairs:K (accuracy)")
     add("--unit", help="flops, tokens, dollars or samples; the first that the pool knows where not given")
     add("--select", help="the selector; weighted where candidates have scores, else majority, where not given")
-    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (all cores)")
+    add("--workers", type=int, metavar="N", help="processes; as many as there are cores to use where not given")
     add("--out", required=True, metavar="FILE.json", help="the rows; a picture is put beside it")
     add("-q", "--quiet", action="store_true", help="no progress and no table")
 
 
 def _replay(arguments: argparse.Namespace) -> int:
     from apportion.configs.rules import local_path
-    from apportion.difficulty.pools import read_pool
     from apportion.scheduler.cautions import cautions
     from apportion.scheduler.contest import check_terms, goal_of
     from apportion.scheduler.frontier import terms_of
     from apportion.scheduler.frontier_view import draw, table_of
     from apportion.scheduler.policy_choice import choice_of
+    from apportion.scheduler.stretch import processors
     from apportion.scheduler.terminal import output_console
 
     out = arguments.out = local_path("--out", arguments.out)
@@ -82,13 +81,15 @@ def _replay(arguments: argparse.Namespace) -> int:
     )
     choices = [choice_of(text) for text in arguments.policies]
     check_terms(terms, [choice.policy for choice in choices])
+    if arguments.workers is None:
+        arguments.workers = processors()
     if arguments.workers < 1:
         raise ConfigError(f"--workers is {arguments.workers}; use at least 1")
     _check_writable(out)
     for option, given in (("--arms", arguments.arms), ("--policies", arguments.policies)):
         check_names(option, given)
     budgets = _budgets(arguments.budgets)
-    pools = [read_pool(folder) for folder in pool_folders(arguments)]
+    pools = read_pools(arguments)
     entries = [entry for at, pool in enumerate(pools) for entry in _entries(at, pool, choices, arguments, budgets)]
     frontiers = _play(pools, entries, terms, arguments)
     picture = draw(frontiers, out.with_suffix(".png"))

@@ -145,6 +145,15 @@ def test_what_cannot_be_played_is_named_and_nothing_is_written(
     assert sorted(Path().iterdir()) == before
 
 
+def test_pools_of_one_name_are_told_apart_and_each_is_played_once(pool: Path) -> None:
+    write_pool(make_pool(8, {"small": 4}, seed=1), Path("other/maths"))
+    options = ["--arms", "small", "--policies", "uniform", "--budgets", "2"]
+    assert replay("maths", "other/maths", "./maths", *options, "--out", "a.json") == 0
+    assert [row["pool"] for row in rows("a.json")] == ["maths", "maths", "other/maths", "other/maths"]
+    assert replay("maths", "maths", *options, "--out", "b.json") == 0
+    assert [row["pool"] for row in rows("b.json")] == ["maths", "maths"]
+
+
 def test_a_folder_that_is_no_labelled_pool_is_refused(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--policies", "uniform", "--out", "a.json"]
     assert replay("elsewhere", *options) == 2

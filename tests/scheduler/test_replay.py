@@ -118,6 +118,13 @@ def test_a_policy_that_buys_more_than_there_is_is_stopped() -> None:
         play(table, game, lambda problem: Greedy(problem, [Purchase("small", 4)], lawful=False), Dealer(table, 0, 0))
 
 
+def test_a_search_of_which_no_prompt_has_a_whole_one_is_named() -> None:
+    pool = make_pool(4, {"beam@4": 4, "model@2024": 6})
+    assert replay(pool, ["beam@4"], "uniform", [4.0], repeats=1, unit=Unit.SAMPLES).cost.mean() == 4.0
+    with pytest.raises(DataError, match=r"'model@2024' of pool made-up is by its name a search of 2024.*more than 6"):
+        replay(pool, ["model@2024"], "uniform", [4.0], repeats=1, unit=Unit.SAMPLES)
+
+
 @pytest.mark.parametrize("n", [1, 3, 5])
 def test_uniform_reaches_what_its_votes_are_worth(n: int) -> None:
     """The mean over all orders of the majority of n, worked out from the counts alone by drawing many orders."""

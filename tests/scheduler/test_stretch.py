@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from apportion.scheduler import knapsack
 from apportion.scheduler.hull import hulls
 from apportion.scheduler.knapsack import plan, plan_from
-from apportion.scheduler.stretch import stretch
+from apportion.scheduler.stretch import processors, stretch
 
 # Few distinct values, so that equal costs, equal gains and points on a chord are common.
 costs = st.sampled_from([1.0, 2.0, 3.0, 4.0, 6.0, np.inf])
@@ -161,3 +163,11 @@ def test_a_source_that_fails_is_not_hidden():
 
     with pytest.raises(OSError, match="cannot be read"):
         plan_from(source, 100, 1.0)
+
+
+def test_processors_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5}, raising=False)
+    assert processors() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert processors() == 64
