@@ -59,6 +59,8 @@ class ModelPool:
         self._line = Line(spec.max_batch)
         self._deaths_in_a_row = [0] * spec.replicas
         self._failed_alone: list[set[int]] = [set() for _ in range(spec.replicas)]
+        self._died_alone: set[int] = set()
+        """requests that were alone when a replica died, since the last reply"""
         self._causes: dict[int, str] = {}
         self._lost: dict[int, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,6 +101,7 @@ class ModelPool:
             work.fail(EngineError(outcome.message).charged(outcome.usage))
         else:
             self._failed_alone[member.index].clear()
+            self._died_alone.clear()
             if not work.future.done():
                 work.future.set_result(outcome)
         if self._line:
@@ -130,11 +133,18 @@ class ModelPool:
     def died(self, member: Member, orphans: list[Work], cause: str) -> None:
         """A replica is gone: send its requests again, and start it anew."""
         narrowed = accuse(orphans, apart=False)
-        if len(orphans) == 1 and orphans[0].deaths >= DEATHS_ALONE:
+        if len(orphans) == 1 and self._is_guilty(orphans[0]):
             why = f"{DEATHS_ALONE} replicas or more died while they ran it"
             self._condemn(orphans[0], ReplicaDiedError(f"model {self._spec.name!r} lost a request: {why}: {cause}"))
         self._line.acquit(narrowed)
         self._renew(member, orphans, cause)
+
+    def _is_guilty(self, work: Work) -> bool:
+        """Whether a request was to blame that was alone at a death: less likely so where others just were, too."""
+        others = len(self._died_alone - {work.number})
+        if work.deaths >= DEATHS_ALONE:
+            self._died_alone.add(work.number)
+        return work.deaths >= DEATHS_ALONE + others
 
     def _condemn(self, work: Work, error: EngineError) -> None:
         """Set a request aside; what was done of it is lost all the same.
@@ -210,18 +220,11 @@ class ModelPool:
 
     def _give_up(self, member: Member, error: Exception) -> None:
         """Go on without a replica; without the last one, everything that waits is lost."""
-        cause = (
-            str(error) if isinstance(error, ApportionError) else f"it did not start: {type(error).__name__}: {error}"
-        )
+        ours = isinstance(error, ApportionError)
+        cause = str(error) if ours else f"it did not start: {type(error).__name__}: {error}"
         self._lost[member.index] = self._causes[member.index] = cause
         if len(self._lost) == len(self.members) and self._up is not None and not self._up.done():
             self._up.set_exception(error)
-
-    def _all_lost(self) -> ClusterLostError:
-        causes = "; ".join(sorted(set(self._lost.values())))
-        return ClusterLostError(
-            f"every replica of model {self._spec.name!r} is gone: {causes}. Run the same command again to resume"
-        )
 
     def _wake(self) -> None:
         """Give out what waits, at the end of this tick of the event loop."""
@@ -232,8 +235,9 @@ class ModelPool:
     def _dispatch(self) -> None:
         self._woken = False
         if len(self._lost) == len(self.members):
+            gone = f"every replica of model {self._spec.name!r} is gone: {'; '.join(sorted(set(self._lost.values())))}"
             for work in self._line.clear():
-                work.fail(self._all_lost())
+                work.fail(ClusterLostError(f"{gone}. Run the same command again to resume"))
         self._line.give_out(self.members)
 
     def _taken_back(self, work: Work, future: asyncio.Future[Reply]) -> None:

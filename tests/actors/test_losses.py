@@ -172,6 +172,29 @@ def test_a_request_that_kills_is_set_aside_after_few_deaths(
     assert played.lives == deaths + 1
 
 
+@pytest.mark.parametrize("there", [1, 8, 64])
+def test_a_model_that_dies_of_everything_costs_few_requests_before_the_job_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, there: int
+) -> None:
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        raise system_error()
+
+    played = play(monkeypatch, script, [str(number) for number in range(there)])
+    kinds = [type(outcome) for outcome in played.outcomes]
+    assert 1 <= kinds.count(ReplicaDiedError) <= 2
+    assert kinds.count(ClusterLostError) == there - kinds.count(ReplicaDiedError)
+
+
+def test_two_requests_that_kill_are_both_found_though_nothing_else_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(life: int, texts: Sequence[str]) -> list[Outcome]:
+        if any("bad" in text for text in texts):
+            raise system_error()
+        return [REPLY] * len(texts)
+
+    played = play(monkeypatch, script, [*"abcdef", "bad 1", "bad 2"])
+    assert [type(outcome) for outcome in played.outcomes] == [Generated] * 6 + [ReplicaDiedError] * 2
+
+
 @pytest.mark.parametrize("dies", [True, False], ids=["dies", "fails"])
 def test_a_prompt_that_kills_is_set_aside_with_all_its_requests(monkeypatch: pytest.MonkeyPatch, dies: bool) -> None:
     sizes: list[int] = []
