@@ -49,9 +49,14 @@ def check_template(key: str, template: str, names: Sequence[str]) -> None:
 def pattern(key: str, text: str) -> re.Pattern[str]:
     """A setting that is a regular expression, whose matches ignore case and in which ^ begins any line.
 
-    Raises ConfigError.
+    Raises ConfigError, also for one that nothing is needed to match.
     """
     try:
-        return re.compile(text, re.IGNORECASE | re.MULTILINE)
+        found = re.compile(text, re.IGNORECASE | re.MULTILINE)
     except re.error as error:
         raise ConfigError(f"{key} is no regular expression: {text!r}: {error}") from None
+    if found.search(""):
+        raise ConfigError(
+            f"{key} is {text!r}, which matches any text, also one without a verdict; say what it looks for"
+        )
+    return found

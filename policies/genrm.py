@@ -17,6 +17,7 @@ Choices:
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -83,8 +84,10 @@ class GenRM:
     def __post_init__(self) -> None:
         one_or_more("genrm.verdicts", self.verdicts, "use best_of_n to judge nothing")
         one_or_more("genrm.verdict_tokens", self.verdict_tokens)
-        if not self.verdict_temperature >= 0.0:
-            raise ConfigError(f"genrm.verdict_temperature is {self.verdict_temperature:g}; it must be 0 or more")
+        if not (math.isfinite(self.verdict_temperature) and self.verdict_temperature >= 0.0):
+            raise ConfigError(
+                f"genrm.verdict_temperature is {self.verdict_temperature:g}; it must be 0 or more, and finite"
+            )
         if self.verdict_temperature == 0.0 and self.verdicts > 1:
             raise ConfigError(
                 f"genrm.verdict_temperature is 0, where all {self.verdicts} verdicts on a response are the same; "

@@ -152,6 +152,9 @@ def test_expected_work_is_what_is_done_where_no_response_is_like_another() -> No
         ({"question": "Is {solution} right?"}, r"lacks \{problem\}"),
         ({"question": "?"}, r"lacks \{problem\} and \{solution\}"),
         ({"says_yes": "("}, "says_yes is no regular expression"),
+        ({"says_yes": ""}, "says_yes is '', which matches any text, also one without a verdict"),
+        ({"says_no": "no|"}, r"says_no is 'no\|', which matches any text"),
+        ({"verdict_temperature": float("inf")}, "verdict_temperature is inf; it must be 0 or more, and finite"),
     ],
 )
 def test_refused_settings(settings: dict[str, object], rule: str) -> None:
