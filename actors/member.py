@@ -54,7 +54,7 @@ class Member:
         self.longest = 0.0
         """the most that any request took from `give` to its answer, in this life of the replica"""
         self.length = 1
-        """how long that request was (see `watch`)"""
+        """the longest request it answered (see `watch`)"""
         self._spec = spec
         self.options = options
         self._owner = owner
@@ -86,7 +86,7 @@ class Member:
             raise ReplicaDiedError(f"replica {self.index} of model {self._spec.name!r} was given up while it loaded")
         self.facts = facts
         self.alive = True
-        self.heard, self.longest = self._owner.now, 0.0
+        self.heard, self.longest, self.length = self._owner.now, 0.0, 1
         self._spawn(self._receive(actor))
 
     def give(self, work: Work) -> None:
@@ -121,13 +121,9 @@ class Member:
     def hear(self, work: Work, outcome: Outcome) -> None:
         """Note how long an answer took."""
         self.heard = self._owner.now
-        took = self.heard - work.since
-        if took > self.longest:
-            self.longest = took
-            if isinstance(outcome, Refused):
-                self.length = work.reach
-            else:
-                self.length = length_of(work.request, outcome, self._spec.max_batch)
+        self.longest = max(self.longest, self.heard - work.since)
+        if not isinstance(outcome, Refused):
+            self.length = max(self.length, length_of(work.request, outcome, self._spec.max_batch))
 
     def stop(self) -> None:
         """Kill the actor and forget it."""

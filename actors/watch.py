@@ -2,8 +2,8 @@
 
 Pure functions over ages in seconds. A stall of the whole cluster slows all replicas alike, so none is late beside the
 others; then, and where a replica has no others beside it, only the model's `timeout_s` ends the waiting. Answers are
-of very different lengths: a request that may write twenty times what the slowest of the others wrote has twenty times
-as long.
+of very different lengths: a request that may become twenty times as long as any that the others answered has twenty
+times as long.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from apportion.types import Generate, Generated, Reply, Request, Score
+from apportion.types import Embed, Generate, Generated, Reply, Request
 
 LATE = 5.0
 # So many times what the others take for the same length is late.
@@ -25,13 +25,17 @@ TICK_S = 0.5
 
 
 def reach_of(request: Request, max_batch: int) -> int:
-    """The most a request may be long: tokens written one after the other, or characters read; at least 1."""
+    """The most a request may be long: tokens written one after the other, or of a scorer characters read; at least 1.
+
+    A hidden state is one pass over a prompt, as short as one token beside what a policy model writes.
+    """
     if isinstance(request, Generate):
         return max(1, request.sampling.max_tokens * _waves(request, max_batch))
-    read = sum(len(message.content) for message in request.messages)
-    if isinstance(request, Score):
-        read += sum(len(step) for steps in request.responses for step in steps)
-    return max(1, read)
+    if isinstance(request, Embed):
+        return 1
+    turns = (message.content for message in request.messages)
+    steps = (step for response in request.responses for step in response)
+    return max(1, sum(map(len, turns)) + sum(map(len, steps)))
 
 
 def length_of(request: Request, reply: Reply, max_batch: int) -> int:
@@ -49,15 +53,15 @@ def _waves(request: Generate, max_batch: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a replica takes: its slowest request so far (0 before the first answer), how long that one was (see
-    `length_of`), and the age of its oldest unanswered one."""
+    """What a replica takes: the time of its slowest request so far (0 before the first answer), the length of its
+    longest one (see `length_of`), and the age of its oldest unanswered one."""
 
     longest: float
     length: int
     oldest: float
 
     def expected(self, reach: int) -> float:
-        """What a request that may be so long may take here."""
+        """What a request that may be so long may take here: none of the longest took more than the slowest."""
         return max(self.longest * max(1.0, reach / self.length), self.oldest)
 
 

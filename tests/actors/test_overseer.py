@@ -147,6 +147,14 @@ def test_an_answer_that_is_far_longer_than_the_others_so_far_is_waited_for() -> 
     assert pool.done == []
 
 
+def test_a_slow_first_answer_excuses_no_later_one() -> None:
+    pool = Pool(2)
+    # A short one while the model warms up, then many that are written to their end at once.
+    steps = [(0.0, "give 1"), (20.0, "brief 1"), (20.5, "give 1"), (21.0, "answer 1, give 0")]
+    watch(pool, [*steps, (21 + LATE * 20 + 1, "")])
+    assert pool.done == [("replaced", 0, 1)]
+
+
 def test_time_in_which_the_driver_was_held_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overseer, "TICK_S", 0.01)
     pool = Pool(1)

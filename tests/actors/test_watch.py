@@ -43,7 +43,7 @@ def test_limit(others: list[tuple[float, float]], timeout_s: float, expected: fl
     ("reach", "expected"),
     [
         (50, LATE * 20),
-        (500, LATE * 20),  # what the others took 20 s for was 500 tokens long
+        (500, LATE * 20),  # the others wrote up to 500 tokens, and took up to 20 s
         (5000, LATE * 200),
         (500_000, 1800),
     ],
@@ -82,4 +82,4 @@ def test_lengths_are_tokens_in_a_row_or_characters_read() -> None:
     assert (reach_of(asked, 10), length_of(asked, reply, 10)) == (100, 16)
     assert (reach_of(asked, 4), length_of(asked, reply, 4)) == (300, 48), "three batches, one after the other"
     assert reach_of(Score("prm", conversation("xx"), (("a", "bc"), ("d",))), 4) == 6
-    assert reach_of(Embed("policy", conversation("")), 4) == 1
+    assert reach_of(Embed("policy", conversation("xyz")), 4) == 1
