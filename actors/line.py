@@ -33,7 +33,7 @@ class Line:
         self._suspects: deque[Work] = deque()
         self._apart: deque[Work] = deque()
         self._ward: int | None = None
-        """a replica that is given nothing, so that those to be apart will find it empty"""
+        """a replica that is given nothing else, so that those to be apart will find it empty"""
 
     def __len__(self) -> int:
         return len(self._fresh) + len(self._suspects) + len(self._apart)
@@ -107,16 +107,18 @@ class Line:
             del loads[chosen]
 
     def _give_apart(self, members: Sequence[Member], up: Sequence[Member]) -> None:
-        """Give those to be apart to replicas that run no others; where there is none, let one run empty."""
-        for member in up:
-            while member.apart == len(member.running) and (work := _first(self._apart)) is not None:
-                if not fits(work, member.running.values()):
-                    break
-                member.give(self._apart.popleft())
-        if not self._apart:
+        """Give those to be apart to one replica, the ward, as soon as it runs no others; the rest go on meanwhile."""
+        if _first(self._apart) is None:
             self._ward = None
-        elif self._ward is None or not members[self._ward].alive:
-            self._ward = min(up, key=lambda member: (member.load, member.index)).index if up else None
+            return
+        if not up:
+            self._ward = None
+            return
+        if self._ward is None or not members[self._ward].alive or not members[self._ward].apart:
+            self._ward = min(up, key=lambda member: (member.load, member.index)).index
+        ward = members[self._ward]
+        while (work := _first(self._apart)) is not None and fits(work, ward.running.values()):
+            ward.give(self._apart.popleft())
 
 
 def _first(queue: deque[Work]) -> Work | None:

@@ -132,6 +132,26 @@ def test_those_to_be_apart_wait_for_an_empty_replica_and_the_other_goes_on() -> 
     assert len(pool.give_out()[0]) > 1, "it is no ward any more"
 
 
+def test_one_replica_is_enough_for_those_to_be_apart() -> None:
+    pool = Replicas(3)
+    pool.line.rejoin(works(4, Suspicion(1, apart=True)))
+    for fresh in works(100):
+        pool.line.join(fresh)
+    assert [len(running) for running in pool.give_out()] == [1, 16, 16]
+
+
+def test_those_to_be_apart_go_to_a_replica_that_is_empty_before_the_one_that_is_kept_for_them() -> None:
+    pool = Replicas(2)
+    pool.members[1].alive = False
+    for fresh in works(16):
+        pool.line.join(fresh)
+    pool.give_out()
+    pool.line.rejoin(works(1, Suspicion(1, apart=True)))
+    assert [len(running) for running in pool.give_out()] == [16, 0], "it runs empty"
+    pool.members[1].alive = True
+    assert [len(running) for running in pool.give_out()] == [16, 1]
+
+
 def test_who_is_acquitted_goes_first_and_is_no_suspect() -> None:
     pool = Replicas(1)
     suspects = works(64)
