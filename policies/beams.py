@@ -27,7 +27,7 @@ from typing import Literal
 from apportion.errors import ConfigError
 from apportion.policies.aggregate import score_of
 from apportion.policies.settings import one_or_more
-from apportion.policies.steps import split_steps
+from apportion.policies.steps import split_steps, steps_of
 from apportion.policies.strategy import CutOff, Plan, Task, generate_all, score
 from apportion.types import Completion, Draft, Finish, Generate, LogprobStats, Reply, Request, Score
 
@@ -137,10 +137,11 @@ def extended(beam: Beam, piece: Completion, node: int, task: Task, last: bool) -
     piece = up_to_stop(beam.text, piece, task.sampling.stop)
     text, tokens = beam.text + piece.text, beam.tokens + piece.tokens
     ended: Finish | None = piece.finish
-    at_step = piece.text.endswith(task.step_separator) and not text.endswith(task.sampling.stop)
-    if piece.finish is Finish.STOP and at_step and not last:
-        ended = Finish.LENGTH if tokens >= task.sampling.max_tokens else None
     steps = (*beam.steps, *split_steps(piece.text, task.step_separator))
+    if text.endswith(task.sampling.stop):
+        steps = steps_of(text, task.step_separator, task.sampling.stop)
+    elif piece.finish is Finish.STOP and piece.text.endswith(task.step_separator) and not last:
+        ended = Finish.LENGTH if tokens >= task.sampling.max_tokens else None
     return Beam((*beam.pieces, piece), (*beam.nodes, node), steps, ended, text, tokens)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from apportion.policies.steps import split_steps
+from apportion.policies.steps import steps_of
 from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate, sampled_workload, score
 from apportion.types import Completion, Draft, Generate, Score
 
@@ -46,7 +46,7 @@ def sampled(task: Task) -> Plan:
 
 def draft_of(completion: Completion, task: Task) -> Draft:
     """A whole response as a draft, not scored yet."""
-    steps = split_steps(completion.text, task.step_separator)
+    steps = steps_of(completion.text, task.step_separator, task.sampling.stop)
     return Draft(completion.text, steps, completion.tokens, completion.finish, completion.stats)
 
 

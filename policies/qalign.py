@@ -36,7 +36,7 @@ from apportion.errors import ConfigError
 from apportion.policies.aggregate import logit, score_of
 from apportion.policies.beams import Beam, Ranking, Scores, drafts_of, score_beams, shortened, up_to_stop
 from apportion.policies.settings import one_or_more
-from apportion.policies.steps import split_steps
+from apportion.policies.steps import steps_of
 from apportion.policies.strategy import CutOff, Lengths, Plan, Task, Workload, generate_all, sampled_workload
 from apportion.types import Completion, Draft, Generate
 
@@ -227,7 +227,7 @@ def _extended(task: Task, kept: Beam, piece: Completion, slot: int) -> Beam:
     return Beam(
         pieces=(*kept.pieces, piece),
         nodes=(*kept.nodes, task.seed(slot)),
-        steps=split_steps(text, task.step_separator),
+        steps=steps_of(text, task.step_separator, task.sampling.stop),
         ended=piece.finish,
         text=text,
         tokens=kept.tokens + piece.tokens,

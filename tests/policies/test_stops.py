@@ -74,3 +74,20 @@ def test_a_search_ends_where_one_request_would(strategy: Strategy, text: str, st
     whole = written(BestOfN(), text, stop)[0]
     for draft in written(strategy, text, stop):
         assert (draft.text, draft.tokens, draft.finish) == (whole.text, whole.tokens, whole.finish)
+        assert draft.steps == whole.steps
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "last"),
+    [
+        ("2 + 2 = 4\nAnswer: 4\nQ: and", ("\nQ:",), "Answer: 4"),
+        ("2 + 2 = 4\nAnswer: 4\nQ: and", ("Q:", "absent"), "Answer: 4"),
+        ("2 + 2 = 4\n<answer>4</answer>\nQ: and", ("</answer>",), "<answer>4</answer>"),
+        ("Q: and", ("Q:",), "Q:"),
+    ],
+)
+def test_a_stop_string_is_no_step_of_its_own(text: str, stop: tuple[str, ...], last: str) -> None:
+    """What a verifier says of it would be the response's score."""
+    draft = written(BestOfN(), text, stop)[0]
+    assert draft.steps[-1] == last
+    assert draft.text.endswith(stop)
