@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Protocol
 
 from apportion.actors.member import Member
@@ -57,12 +58,20 @@ class Overseer:
             self._look()
             if any(member.alive for member in self._pool.members):
                 self._dark = self._looked = 0.0
-                if self._ways is not None:
-                    self._ways.settle(self._spec.name)
+                self._settle()
             else:
                 self._dark += passed
             if self._rooms is not None and self._dark - self._looked > min(ROOM_S, self._rooms.patience_s):
                 await self._look_for_room(self._rooms)
+
+    def _settle(self) -> None:
+        """Say that the model needs no other's room."""
+        import ray
+
+        if self._ways is not None:
+            # A cluster that does not answer is asked again at the next tick.
+            with suppress(ray.exceptions.RayError):
+                self._ways.settle(self._spec.name)
 
     def _look(self) -> None:
         """Look at the replicas that are up, each beside the others."""

@@ -45,10 +45,11 @@ class Ways:
         return True
 
     def settle(self, model: str) -> None:
-        """The model is up: those who left for it may come back when there is room."""
-        slot = self._gave.pop(model, None)
+        """The model is up: those who left for it may come back when there is room. To be told again where Ray fails."""
+        slot = self._gave.get(model)
         if slot is None:
             return
         self._rooms.ask(slot)
+        del self._gave[model]
         for name, index in slot.replicas:
             self._pools[name].join(index)

@@ -12,9 +12,11 @@ from actor_world import conversation, fake
 from apportion.actors import overseer
 from apportion.actors.member import Member
 from apportion.actors.overseer import Overseer
+from apportion.actors.placement import Need, Node, Replica, Slot
 from apportion.actors.replica import Outcome
 from apportion.actors.rooms import Rooms
 from apportion.actors.watch import LATE, SOONEST_S
+from apportion.actors.ways import Ways
 from apportion.actors.work import Work
 from apportion.types import Completion, Finish, Generate, Generated, Sampling, Usage
 
@@ -198,3 +200,42 @@ def test_a_model_without_a_replica_waits_for_one_that_loads_and_not_for_room_tha
 
     asyncio.run(run())
     assert bool(pool.lost) is not placed
+
+
+def test_a_cluster_that_fails_leaves_the_overseer_running_and_those_who_left_are_called_back_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overseer, "TICK_S", 0.001)
+    pool, asked, joined = Pool(1), [], []
+
+    class Other:
+        def leave(self, index: int, cause: str) -> None: ...
+
+        def join(self, index: int) -> None:
+            joined.append(index)
+
+    class Flaky(Rooms):
+        async def placed(self) -> set[Replica]:
+            return {("other", 0), ("other", 1)}
+
+        def vacate(self, slot: Slot) -> None: ...
+
+        def ask(self, slot: Slot, node: Node | None = None) -> None:
+            asked.append(slot)
+            if len(asked) < 3:
+                raise ray.exceptions.RpcError("the head node does not answer")
+
+    async def run() -> None:
+        rooms = Flaky(60.0)
+        for index in range(2):
+            rooms.add(Slot((("other", index),), 1, 0, True), object())
+        ways = Ways(rooms, {"policy": Need("policy", 1, 1, 0)}, {"other": Other()})
+        assert await ways.make("policy")
+        task = asyncio.ensure_future(Overseer(pool, pool.spec, rooms, ways).run())
+        async with asyncio.timeout(10):
+            while not joined:
+                await asyncio.sleep(0.002)
+        task.cancel()
+
+    asyncio.run(run())
+    assert (len(asked), joined) == (3, [0])
