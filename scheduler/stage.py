@@ -11,6 +11,7 @@ import fcntl
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ SHARES = 64
 """Parts in which results leave: a part is under 2% of a job, and an empty one costs a call of a few milliseconds."""
 MOST_DEATHS = 3
 """Of the job's process in a row, without one share done in between: it would go on to die."""
+_KILLED_SECONDS = 10.0
+"""Until Ray has ended a process that it was asked to end; where it does not, the process does."""
 
 
 def check_names(columns: Sequence[str], prefix: str) -> None:
@@ -81,7 +84,7 @@ class JobStage:
         """The job's actor: the one that runs, where an earlier consumer of the same dataset has only just stopped."""
         import ray
 
-        options = {"num_cpus": 0, "label_selector": here(), "lifetime": "detached"}
+        options = {"num_cpus": 0, "label_selector": here(), "lifetime": "detached", "namespace": "apportion"}
         job = ray.remote(JobActor).options(name=self._name, get_if_exists=True, **options)
         return job.remote(*self._arguments)
 
@@ -141,9 +144,16 @@ class JobActor:
         with suppress(FileNotFoundError), open(life, encoding="utf-8") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
         self._lives.discard(life)
-        if not self._lives:
-            # At once, whatever the job is doing: its journal is fit for that.
-            os._exit(1)
+        if self._lives:
+            return
+        # At once, whatever the job is doing: its journal is fit for that. Ray tells of a process that ends by itself as
+        # of one that died.
+        import ray
+
+        with suppress(Exception):
+            ray.kill(ray.get_runtime_context().current_actor)
+            time.sleep(_KILLED_SECONDS)
+        os._exit(1)
 
     def _share(self, number: int) -> Any:
         if self._carried is None:

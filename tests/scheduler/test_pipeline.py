@@ -184,6 +184,15 @@ apportion.solve_dataset(ray.data.from_items(rows), config).write_parquet(sys.arg
 """
 
 
+UNTIL_GONE = """
+import os, time
+from test_ray_job import descendants
+while any("ray::JobActor" in name for name in descendants(os.getpid()).values()):
+    time.sleep(0.1)
+time.sleep(2.0)  # what Ray has to say of it takes a moment
+"""
+
+
 def test_a_program_that_was_killed_resumes_in_another(ray: Any, tmp_path: Path) -> None:
     job = config(UNHURRIED, output=str(tmp_path / "run"))
     (tmp_path / "job.json").write_text(json.dumps([make_rows(60), job]))
@@ -201,6 +210,21 @@ def test_a_program_that_was_killed_resumes_in_another(ray: Any, tmp_path: Path) 
     assert before.items() <= {row["id"]: row["response"] for row in rows}.items()
     with pytest.raises(RunDirectoryError, match="begun on other prompts"):
         apportion.solve_dataset(ray.data.from_items(make_rows(61)), job).take_all()
+
+
+def test_the_process_of_a_job_that_is_done_ends_in_silence(tmp_path: Path) -> None:
+    """Ray tells the whole program of a process that ends by itself, as of one that memory ran out for."""
+    (tmp_path / "job.json").write_text(json.dumps([make_rows(8), config(output=str(tmp_path / "run"))]))
+    (tmp_path / "program.py").write_text(PROGRAM + UNTIL_GONE)
+    arguments, environment = (
+        [sys.executable, "program.py", "job.json", "out"],
+        {"PYTHONPATH": str(Path(__file__).parent)},
+    )
+    program = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert program.returncode == 0, program.stderr
+    assert len(results(tmp_path / "run")) == 8
+    for word in ("died", "detached actor"):
+        assert word not in program.stdout + program.stderr
 
 
 def test_what_is_wrong_is_named(ray: Any) -> None:
