@@ -216,10 +216,8 @@ def test_the_process_of_a_job_that_is_done_ends_in_silence(tmp_path: Path) -> No
     """Ray tells the whole program of a process that ends by itself, as of one that memory ran out for."""
     (tmp_path / "job.json").write_text(json.dumps([make_rows(8), config(output=str(tmp_path / "run"))]))
     (tmp_path / "program.py").write_text(PROGRAM + UNTIL_GONE)
-    arguments, environment = (
-        [sys.executable, "program.py", "job.json", "out"],
-        {"PYTHONPATH": str(Path(__file__).parent)},
-    )
+    arguments, environment = [sys.executable, "program.py", "job.json", "out"], dict(os.environ)
+    environment["PYTHONPATH"] = str(Path(__file__).parent)
     program = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert program.returncode == 0, program.stderr
     assert len(results(tmp_path / "run")) == 8
