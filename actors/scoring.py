@@ -1,9 +1,10 @@
 """The worker thread of the embedded scorer: takes what has come, runs it in few passes, answers what is whole.
 
 Invariants: the model is touched by this thread only; every job is answered once, whatever fails: where the model fails,
-the jobs of that pass fail with BatchError and the others go on. A conversation is run once for all its responses, equal
-responses once, and what was scored before is continued: a beam search that scores its beams after each step pays for
-the new step. Busy seconds of all jobs add up to the time the model ran.
+the jobs of that pass fail with BatchError and the others go on; nothing more is run for one that was cancelled. A
+conversation is run once for all its responses, equal responses once, and what was scored before is continued: a beam
+search that scores its beams after each step pays for the new step. Busy seconds of all jobs add up to the time the
+model ran.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ class ScoreJob:
     run_tokens: int = 0
     run_attended: int = 0
     busy_seconds: float = 0.0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it has not failed and somebody still waits for it."""
+        return not self.failed and not self.waiter.future.cancelled()
 
     def charge(self, begun: int, length: int, seconds: float) -> None:
         """Count the tokens from `begun` to `length` of one sequence."""
@@ -158,7 +164,7 @@ class ScoreWorker:
         shared = self._run_shared(jobs)
         pieces: dict[tuple[int, ...], Piece] = {}
         for job in jobs:
-            if job.failed:
+            if not job.wanted:
                 continue
             for index, tagged in job.responses.items():
                 piece = pieces.get(tagged.tokens)
@@ -176,7 +182,7 @@ class ScoreWorker:
         found: dict[tuple[int, ...], Kept] = {}
         pieces: dict[tuple[int, ...], Piece] = {}
         for job in jobs:
-            if not job.shared or job.shared in found or job.shared in pieces:
+            if not job.wanted or not job.shared or job.shared in found or job.shared in pieces:
                 continue
             kept = self.prefixes.find(job.shared)
             if kept and len(kept.tokens) == len(job.shared):
@@ -197,7 +203,12 @@ class ScoreWorker:
     def _run_pieces(self, pieces: list[Piece]) -> None:
         for piece in [piece for piece in pieces if piece.new == 0 and piece.kept]:
             self._settle(piece, piece.kept.scores if piece.kept else ())
-        for group in self._groups([piece for piece in pieces if piece.new]):
+        for whole in self._groups([piece for piece in pieces if piece.new]):
+            for piece in whole:
+                piece.wanted = [(job, index) for job, index in piece.wanted if job.wanted]
+            group = [piece for piece in whole if piece.wanted]
+            if not group:
+                continue
             try:
                 scores_of = self._pass(group)[1]
             except Exception as error:

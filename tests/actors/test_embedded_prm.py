@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,34 @@ def broken(prm_folder: Path, folder: Path, **weights: object) -> ModelSpec:
     stored = {**load_file(folder / "model.safetensors"), **weights}
     save_file({k: v for k, v in stored.items() if v is not None}, folder / "model.safetensors")
     return ModelSpec("prm", "embedded", Role.SCORER, str(folder))
+
+
+def test_nothing_more_is_run_for_a_cancelled_request(prm: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, entered, leave = ProcessRewardModel.run, threading.Event(), threading.Event()
+    rows: list[int] = []
+
+    def counted(self: ProcessRewardModel, sequences: Any, known: Any, tags: Any) -> Any:
+        entered.set()
+        leave.wait(10)
+        rows.append(len(sequences))
+        return whole(self, sequences, known, tags)
+
+    monkeypatch.setattr(ProcessRewardModel, "run", counted)
+
+    async def run() -> None:
+        scorer = build_scorer(replace(prm, max_batch=1))
+        asked = [Score("prm", conversation(f"How many in {n}?"), (STEPS, STEPS[:2])) for n in range(6)]
+        tasks = [asyncio.ensure_future(scorer.score(request)) for request in asked]
+        await asyncio.to_thread(entered.wait, 10)
+        for task in tasks[:-1]:
+            task.cancel()
+        await asyncio.sleep(0)
+        leave.set()
+        assert len((await tasks[-1]).scores) == 2
+        await scorer.close()
+
+    asyncio.run(run())
+    assert sum(rows) == 1 + 3, "the conversation that was being read, and all of the last request"
 
 
 def test_weights_must_fit_exactly(prm_folder: Path, tmp_path: Path) -> None:
