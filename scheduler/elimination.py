@@ -3,8 +3,9 @@
 Zuo, Zhu 2025, "Strategic Scaling of Test-Time Compute: A Bandit Learning Approach" (arXiv 2506.12721), the elimination
 rule: each round gives K more samples to every active prompt, and drops a prompt once its best score is at least gamma;
 K in {1, 2, 4, 8}. A checkable reward scores 1 where an answer is right; a process reward model scores in between.
-Nothing is dropped where candidates have no scores: the policy is then uniform. Ours: gamma's default, K's default, and
-that prompts with fewest samples go first where the budget ends within a round.
+Nothing is dropped where candidates have no scores: the policy is then uniform. Ours: gamma's default (the score of an
+accepted candidate where the objective is to have one), K's default, and that prompts with fewest samples go first where
+the budget ends within a round.
 """
 
 from __future__ import annotations
@@ -20,13 +21,19 @@ from apportion.scheduler.one_arm import MOST_SAMPLES, OneArm
 from apportion.scheduler.stopping_rule import Rule, StoppingRule
 from apportion.types import Candidate
 
+GAMMA = 0.95
+"""A verifier that is so sure is hardly made surer by more samples."""
+
 
 @dataclass(frozen=True, slots=True)
 class EliminationSettings:
-    """`arm` defaults to the config's first, `most` to what can be had of a prompt; `round` is K."""
+    """`arm` defaults to the config's first, `most` to what can be had of a prompt; `round` is K.
+
+    `gamma` defaults to the score of an accepted candidate where prompts are to have one, else to `GAMMA`.
+    """
 
     arm: str | None = None
-    gamma: float = 0.95
+    gamma: float | None = None
     round: int = 1
     most: int | None = None
 
@@ -60,4 +67,5 @@ def elimination(settings: Mapping[str, Any], problem: Problem, known: Known) -> 
     """The policy `elimination`. Raises ConfigError for a bad setting."""
     given = own_settings(EliminationSettings, settings)
     arm = OneArm(problem, given.arm, given.most, MOST_SAMPLES)
-    return StoppingRule(problem, arm, Elimination(problem.prompts, given.gamma, given.round))
+    gamma = given.gamma if given.gamma is not None else problem.goal.accept if problem.counts else GAMMA
+    return StoppingRule(problem, arm, Elimination(problem.prompts, gamma, given.round))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pooled import job, pool
 from simulated import World, play, problem
 
+from apportion.difficulty.objectives import Objective
 from apportion.errors import ConfigError
 from apportion.scheduler.allocation import Rest
 from apportion.scheduler.allocations import build_allocation
@@ -34,6 +37,23 @@ def test_a_prompt_is_dropped_once_its_best_score_is_good_enough(gamma, scores, s
     assert policy.offer(0, 100.0).purchase == Purchase("vote", 4)
     policy.observe(0, Purchase("vote", len(scores)), scored(*scores), float(len(scores)))
     assert (policy.offer(0, 90.0) is Rest.STOP) == stopped
+
+
+@pytest.mark.parametrize(
+    ("goal", "checked", "gamma"),
+    [
+        (Objective("coverage", accept=0.4), True, 0.4),
+        (Objective("coverage", accept=0.4), False, 0.95),
+        (Objective("accuracy"), True, 0.95),
+    ],
+)
+def test_an_accepted_candidate_is_good_enough_where_one_is_sought(goal, checked, gamma):
+    given = replace(problem(2, 100.0), goal=goal, checked=checked)
+    policy = build_allocation("elimination", {}, given, 2)
+    for prompt, score in enumerate((gamma - 0.01, gamma)):
+        policy.observe(prompt, Purchase("vote", 1), scored(score), 1.0)
+    assert policy.offer(0, 98.0) is not Rest.STOP
+    assert policy.offer(1, 98.0) is Rest.STOP
 
 
 def test_with_a_checkable_reward_nothing_is_bought_after_the_first_right_answer():
