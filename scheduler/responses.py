@@ -24,6 +24,7 @@ class Responses:
     def __init__(self) -> None:
         self._by_arm: Counter[str] = Counter()
         self._cut: Counter[str] = Counter()
+        self._unscored: Counter[str] = Counter()
         self._unread = 0
         self._ending: str | None = None
         self._right = self._wrong = 0
@@ -34,6 +35,7 @@ class Responses:
         for candidate in committed.candidates:
             self._by_arm[candidate.arm] += 1
             self._cut[candidate.arm] += candidate.draft.finish is Finish.LENGTH
+            self._unscored[candidate.arm] += candidate.draft.step_scores == () and bool(candidate.draft.steps)
             if candidate.answer is None:
                 self._unread += 1
                 self._ending = candidate.draft.text.rstrip()[-SHOWN_CHARACTERS:]
@@ -45,14 +47,20 @@ class Responses:
 
     def as_dict(self) -> dict[str, Any]:
         """For summary.json. `unread` have no answer that the job's answer type reads, the last of which ends with
-        `unread_ending`; `by_length` ended where max_tokens or the context did, `cut_arms` are those whose most did."""
+        `unread_ending`; `by_length` ended where max_tokens or the context did, `cut_arms` are those whose most did;
+        `unscored` were given to a verifier or a judge and have no score, `unscored_arms` are those whose most have."""
         return {
             "total": self._by_arm.total(),
             "unread": self._unread,
             "unread_ending": self._ending,
             "by_length": self._cut.total(),
-            "cut_arms": sorted(arm for arm, count in self._cut.items() if count > MOST * self._by_arm[arm]),
+            "cut_arms": self._most(self._cut),
+            "unscored": self._unscored.total(),
+            "unscored_arms": self._most(self._unscored),
         }
+
+    def _most(self, counts: Counter[str]) -> list[str]:
+        return sorted(arm for arm, count in counts.items() if count > MOST * self._by_arm[arm])
 
     def coverage(self) -> dict[str, Any] | None:
         """What was reached of the objective `coverage`, by references; None where no prompt has one.
@@ -88,4 +96,11 @@ def response_cautions(responses: Mapping[str, Any], kind: str) -> Iterator[str]:
         yield (
             f"{cut:,} of {total:,} responses were cut off by their length before they ended: raise max_tokens of "
             f"{arms}, or the context of its model where that is what they ran out of"
+        )
+    if unscored := responses["unscored_arms"]:
+        arms = ", ".join(f"arms.{arm}" for arm in unscored)
+        yield (
+            f"most responses of {arms} have no score, so that choosing by scores is hardly more than counting votes: "
+            "the verifier's context does not hold them, or what a judge says of them holds no verdict; see "
+            "max_model_len of the verifier, or question, says_yes, says_no and verdict_tokens"
         )

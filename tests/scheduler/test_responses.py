@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,19 @@ def test_most_that_were_cut_are_told_with_the_arms_whose_most_were() -> None:
     assert said.startswith("4 of 5 responses were cut off by their length before they ended: raise max_tokens of ")
     assert "arms.long," in said
     assert "arms.vote" not in said
+
+
+def test_most_that_nobody_could_score_are_told_with_their_arms() -> None:
+    def judged(arm: str, *scores: tuple[float, ...] | None, steps: tuple[str, ...] = ("a",)) -> Committed:
+        one = prompt(None, *[(arm, "4", Finish.END)] * len(scores))
+        pairs = zip(one.candidates, scores, strict=True)
+        made = [replace(c, draft=replace(c.draft, steps=steps, step_scores=score)) for c, score in pairs]
+        return replace(one, candidates=tuple(made))
+
+    (said,) = cautions(judged("judged", (), (), (0.5,)), judged("vote", None, None), judged("few", (), (1.0,)))
+    assert said.startswith("most responses of arms.judged have no score")
+    assert "says_yes" in said
+    assert cautions(judged("cut", None, None), judged("empty", (), steps=())) == []
 
 
 def test_coverage_is_by_references_and_only_of_prompts_that_have_one() -> None:
