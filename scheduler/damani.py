@@ -44,16 +44,21 @@ class Damani(FixedPlan):
         super().__init__(planned, chances @ PASS)
 
 
+def check_texts(texts: Sequence[str]) -> None:
+    """Raise ConfigError where no prompt has a text."""
+    if not any(texts):
+        raise ConfigError(
+            "allocation.policy 'damani' predicts from the prompts' texts, and these prompts have none: give the pool "
+            "its texts (prompts.parquet, column text), or use allocation.policy=price"
+        )
+
+
 def damani(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
     """The policy `damani`. Raises ConfigError for a bad setting, and without labels or texts."""
     given = own_settings(DamaniSettings, settings)
     at = arm_at(problem, given.arm)
     fitted = labelled("damani", known.fitted)
-    if not any(problem.texts):
-        raise ConfigError(
-            "allocation.policy 'damani' predicts from the prompts' texts, and these prompts have none: give the pool "
-            "its texts (prompts.parquet, column text), or use allocation.policy=price"
-        )
+    check_texts(problem.texts)
     chances = np.broadcast_to(known.start.prior.sum(axis=1), (problem.prompts, POINTS))
     if known.start.text is not None:
         # Where the fit found that texts tell nothing, all prompts are alike.

@@ -150,12 +150,12 @@ def _purchase_table(plan: JobPlan) -> Table:
 
 
 def _forecast_table(plan: JobPlan) -> RenderableType:
+    unit, objective = plan.spec.unit.value, plan.spec.objective
     if not plan.forecasts:
         return safe(
-            f"The allocation policy {plan.spec.allocation} makes no forecast: it has no model of what it will find. "
+            f"The allocation policy {plan.spec.allocation} makes no forecast of {objective} before it starts. "
             "allocation.policy=price forecasts."
         )
-    unit, objective = plan.spec.unit.value, plan.spec.objective
     table = Table(title=f"Forecast by the allocation policy {plan.spec.allocation}", title_justify="left")
     for heading in ("budget", "", "expected spending", f"expected {objective}", "90% interval"):
         table.add_column(heading, justify="right")

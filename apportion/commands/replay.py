@@ -166,7 +166,11 @@ def _entries(
 ) -> list[tuple[int, str, Entry]]:
     """What is played on a pool, and its name: policies that choose among arms on all of them, others on each."""
     from apportion.scheduler.contest import MANY_ARMS, Entry, check_budgets, default_unit, spread, unit_of
+    from apportion.scheduler.damani import check_texts
 
+    if any(choice.policy == "damani" for choice in choices):
+        # Known before the others are played.
+        check_texts(pool.texts)
     arms = tuple(arguments.arms or pool.decks)
     chosen = pool.only(arms)
     unit = default_unit(chosen) if arguments.unit is None else unit_of(arguments.unit)

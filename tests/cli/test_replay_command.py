@@ -145,6 +145,15 @@ def test_what_cannot_be_played_is_named_and_nothing_is_written(
     assert sorted(Path().iterdir()) == before
 
 
+def test_a_policy_that_a_pool_has_no_texts_for_is_named_before_others_are_played(
+    pool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pool / "prompts.parquet").unlink()
+    assert replay("maths", "--policies", "uniform,damani", "--fit", "cross", "--out", "a.json") == 2
+    assert "these prompts have none" in capsys.readouterr().err
+    assert not Path("a.json").exists()
+
+
 def test_pools_of_one_name_are_told_apart_and_each_is_played_once(pool: Path) -> None:
     write_pool(make_pool(8, {"small": 4}, seed=1), Path("other/maths"))
     options = ["--arms", "small", "--policies", "uniform", "--budgets", "2"]

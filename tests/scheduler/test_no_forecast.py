@@ -28,5 +28,5 @@ def test_the_plan_says_that_the_policy_makes_no_forecast(policy: str) -> None:
     console = Console(file=io.StringIO(), width=100)
     console.print(render(plan))
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert f"{policy} makes no forecast" in text
+    assert f"{policy} makes no forecast of accuracy before it starts" in text
     assert "What one purchase is expected to cost" in text
