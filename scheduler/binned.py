@@ -97,13 +97,14 @@ class Binned:
             return self._planned.offer(prompt, most)
         if self._seen[prompt] is not None:
             return Rest.WAIT
-        name, n = self._problem.arms[self._at].name, self._probe
-        if self._problem.limits is not None:
-            n = min(n, int(self._problem.limits[prompt, self._at]))
-        if n < 1 or self._problem.arms[self._at].strategy.check(n) is not None:
-            return Rest.WAIT
-        cost = self._problem.costs.predict_one(prompt, name, n)
-        return Offer(Purchase(name, n), cost, cost) if cost <= most else Rest.WAIT
+        arm, limits = self._problem.arms[self._at], self._problem.limits
+        # A smaller probe where no more can be had, or the budget does not cover the worst case of more.
+        for n in range(self._probe if limits is None else min(self._probe, int(limits[prompt, self._at])), 0, -1):
+            if arm.strategy.check(n) is None:
+                cost = self._problem.costs.predict_one(prompt, arm.name, n)
+                if cost <= most:
+                    return Offer(Purchase(arm.name, n), cost, cost)
+        return Rest.WAIT
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
         self._planned.observe(prompt, purchase, cost)

@@ -61,6 +61,18 @@ def test_the_probe_takes_at_most_half_the_budget():
         assert offer.purchase.n == probe
 
 
+def test_a_probe_whose_worst_case_is_not_covered_is_smaller():
+    """What is left over is shared out afterwards: a prompt is not given up for the size of its probe."""
+    fitted = fit([kinds(60, 16, {"vote": (1.0, 1 / 3)})])
+    policy = build_allocation("binned", {"probe": 4}, problem(1, 30.0), 2, fitted)
+    policy.reprice(30.0)
+    assert [policy.offer(0, most).purchase.n for most in (30.0, 3.5, 1.0)] == [4, 3, 1]
+    assert policy.offer(0, 0.5) is Rest.WAIT
+    policy.observe(0, Purchase("vote", 1), world(1).draw(0, 1), 1.0)
+    policy.reprice(29.0)
+    assert policy.forecast([29.0])
+
+
 def test_a_prompt_waits_for_all_probes_and_then_buys_by_its_bin():
     fitted = fit([kinds(120, 16, {"vote": (1.0, 1 / 3)})])
     policy = build_allocation("binned", {"probe": 2}, problem(2, 30.0), 2, fitted)
