@@ -157,7 +157,7 @@ def continues_text(strategy: Strategy) -> bool:
     return bool(getattr(strategy, "continues", False))
 
 
-def goes_by_step(strategy: Strategy) -> bool:
+def goes_by_step(strategy: Strategy | type[Strategy]) -> bool:
     """Whether a strategy must be told a stop string from the end of a turn."""
     return bool(getattr(strategy, "by_step", False))
 

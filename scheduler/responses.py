@@ -6,7 +6,7 @@ A job may spend its whole budget on responses of which none can be read; what is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from apportion.scheduler.results import Committed
@@ -25,6 +25,7 @@ class Responses:
         self._by_arm: Counter[str] = Counter()
         self._cut: Counter[str] = Counter()
         self._unscored: Counter[str] = Counter()
+        self._one_step: Counter[str] = Counter()
         self._unread = 0
         self._ending: str | None = None
         self._right = self._wrong = 0
@@ -36,6 +37,7 @@ class Responses:
             self._by_arm[candidate.arm] += 1
             self._cut[candidate.arm] += candidate.draft.finish is Finish.LENGTH
             self._unscored[candidate.arm] += candidate.draft.step_scores == () and bool(candidate.draft.steps)
+            self._one_step[candidate.arm] += len(candidate.draft.steps) == 1
             if candidate.answer is None:
                 self._unread += 1
                 self._ending = candidate.draft.text.rstrip()[-SHOWN_CHARACTERS:]
@@ -48,7 +50,8 @@ class Responses:
     def as_dict(self) -> dict[str, Any]:
         """For summary.json. `unread` have no answer that the job's answer type reads, the last of which ends with
         `unread_ending`; `by_length` ended where max_tokens or the context did, `cut_arms` are those whose most did;
-        `unscored` were given to a verifier or a judge and have no score, `unscored_arms` are those whose most have."""
+        `unscored` were given to a verifier or a judge and have no score, `unscored_arms` are those whose most have, and
+        `one_step_arms` those whose most hold no step separator."""
         return {
             "total": self._by_arm.total(),
             "unread": self._unread,
@@ -57,6 +60,7 @@ class Responses:
             "cut_arms": self._most(self._cut),
             "unscored": self._unscored.total(),
             "unscored_arms": self._most(self._unscored),
+            "one_step_arms": self._most(self._one_step),
         }
 
     def _most(self, counts: Counter[str]) -> list[str]:
@@ -82,8 +86,8 @@ class Responses:
         }
 
 
-def response_cautions(responses: Mapping[str, Any], kind: str) -> Iterator[str]:
-    """What to say of responses (see `Responses.as_dict`) whose answers are of a kind."""
+def response_cautions(responses: Mapping[str, Any], kind: str, by_step: Collection[str] = ()) -> Iterator[str]:
+    """What to say of responses (see `Responses.as_dict`) whose answers are of a kind; arms `by_step` choose steps."""
     total, unread, cut = responses["total"], responses["unread"], responses["by_length"]
     if unread > MOST * total:
         none, most = f"none of {total:,} responses has an", f"{unread:,} of {total:,} responses have no"
@@ -103,4 +107,10 @@ def response_cautions(responses: Mapping[str, Any], kind: str) -> Iterator[str]:
             f"most responses of {arms} have no score, so that choosing by scores is hardly more than counting votes: "
             "the verifier's context does not hold them, or what a judge says of them holds no verdict; see "
             "max_model_len of the verifier, or question, says_yes, says_no and verdict_tokens"
+        )
+    if whole := [arm for arm in responses["one_step_arms"] if arm in by_step]:
+        arms = ", ".join(f"arms.{arm}" for arm in whole)
+        yield (
+            f"most responses of {arms} are one step, so that there was hardly a step to choose: their step_separator "
+            "does not stand in them; set it to what the model writes between two steps, or use best_of_n"
         )

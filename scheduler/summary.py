@@ -17,6 +17,8 @@ from rich.text import Text
 from apportion.costs import ZERO_COST, Cost, Unit
 from apportion.difficulty.bins import BANDS, band_of
 from apportion.difficulty.objectives import Objective
+from apportion.policies.registry import STRATEGIES
+from apportion.policies.strategy import goes_by_step
 from apportion.scheduler.responses import Responses, response_cautions
 from apportion.scheduler.results import PromptResult
 from apportion.scheduler.terminal import amount, count, duration, percent, safe, several, spending
@@ -89,7 +91,9 @@ def add_responses(summary: dict[str, Any], responses: Responses, resolved: Mappi
             lines.append(_objective_line(summary["objective"], summary["prompts"]))
     counts = summary["responses"] = responses.as_dict()
     kind = resolved.get("answer", {}).get("kind", "number")
-    summary["cautions"] = list(response_cautions(counts, kind))
+    strategies = {arm: row.get("strategy") for arm, row in (resolved.get("arms") or {}).items() if row}
+    by_step = [arm for arm, name in strategies.items() if name in STRATEGIES and goes_by_step(STRATEGIES[name])]
+    summary["cautions"] = list(response_cautions(counts, kind, by_step))
     return [*lines, *(f"caution: {caution}" for caution in summary["cautions"])]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_job import write_job
@@ -13,6 +14,7 @@ from apportion.cli import main
 from apportion.costs import Cost
 from apportion.scheduler.responses import Responses, response_cautions
 from apportion.scheduler.results import Committed, PromptResult
+from apportion.scheduler.summary import add_responses
 from apportion.types import Candidate, Draft, Finish, Purchase
 
 UNREAD = "responses has an answer that answer.kind=choice can read; the last one ends '"
@@ -71,6 +73,24 @@ def test_most_that_nobody_could_score_are_told_with_their_arms() -> None:
     assert said.startswith("most responses of arms.judged have no score")
     assert "says_yes" in said
     assert cautions(judged("cut", None, None), judged("empty", (), steps=())) == []
+
+
+def test_a_search_that_met_no_step_separator_is_told() -> None:
+    def responses(*steps: int) -> Responses:
+        one = prompt(None, *[("beam", "4", Finish.END)] * len(steps))
+        pairs = zip(one.candidates, steps, strict=True)
+        made = [replace(c, draft=replace(c.draft, steps=("a",) * count)) for c, count in pairs]
+        found = Responses()
+        found.add(replace(one, candidates=tuple(made)), [None] * len(steps))
+        return found
+
+    summary: dict[str, Any] = {}
+    config = {"arms": {"beam": {"strategy": "beam_search"}, "gone": None}}
+    (said,) = add_responses(summary, responses(1, 1, 3), config)
+    assert said.startswith("caution: most responses of arms.beam are one step")
+    assert "step_separator" in said
+    assert add_responses(summary, responses(1, 3), config) == []
+    assert add_responses(summary, responses(1, 1), {"arms": {"beam": {"strategy": "best_of_n"}}}) == []
 
 
 def test_coverage_is_by_references_and_only_of_prompts_that_have_one() -> None:
