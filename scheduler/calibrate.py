@@ -160,7 +160,8 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
     numbers: Counter[tuple[str, str]] = Counter()
     bought: dict[str, Counter[tuple[str, int]]] = defaultdict(Counter)
     for row in rows:
-        bought[row["prompt_id"]][row["arm"], row["n"]] += 1
+        # Independent samples may have been bought in parts.
+        bought[row["prompt_id"]][row["arm"], 0 if dealt[row["arm"]] else row["n"]] += 1
         row["arm"] = pool_arm(row["arm"], row["n"], dealt[row["arm"]])
         row["index"] = numbers[row["prompt_id"], row["arm"]]
         numbers[row["prompt_id"], row["arm"]] += 1
@@ -194,7 +195,7 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
     write_table(pool / PROMPTS, pa.table(described, schema=prompt_schema))
     write_table(pool / CANDIDATES, pa.Table.from_pylist(rows, schema=schema))
     wanted = [(purchase.arm, purchase.n) for purchase in script(spec.arms, spec.allocation_settings["samples"])]
-    complete = sum(all(_enough(found[one], one, dealt) for one in wanted) for found in bought.values())
+    complete = sum(all(_enough(found, *one, dealt[one[0]]) for one in wanted) for found in bought.values())
     return dict(sorted(Counter(row["arm"] for row in rows).items())), complete
 
 
@@ -213,7 +214,6 @@ def _write_states(pool: Path, prepared: Prepared, seen: Sequence[int]) -> None:
     write_hidden(pool, [prepared.dataset.prompts[at].id for at in seen], states)
 
 
-def _enough(found: int, wanted: tuple[str, int], dealt: Mapping[str, bool]) -> bool:
+def _enough(found: Mapping[tuple[str, int], int], arm: str, n: int, dealt: bool) -> bool:
     """Whether a purchase was carried out: a search may end with fewer candidates than it was begun with."""
-    arm, n = wanted
-    return found >= n if dealt[arm] else found > 0
+    return found[arm, 0] >= n if dealt else found[arm, n] > 0

@@ -1,10 +1,11 @@
 """Every arm for every prompt, prompt after prompt: how labelled prompts are recorded as a pool.
 
-Independent samples can be dealt from one large purchase, so an arm that draws them buys `samples` once. A search of one
-size cannot be dealt from another (a beam of 4 is no part of a beam of 16), so a search buys each amount it is
-configured with, each as if it were the first (`apportion.scheduler.machine.Settings`): a chain of 16 does not go on
-from one of 4. A prompt begins only after those before it have begun, and only if the budget is expected to hold all its
-purchases beside those that begun prompts still need: where it ends, a prefix of the prompts is complete on all arms.
+Independent samples can be dealt from one large purchase, so an arm that draws them buys `samples` once, or in parts
+where the budget does not cover the worst case of them all. A search of one size cannot be dealt from another (a beam of
+4 is no part of a beam of 16), so a search buys each amount it is configured with, each as if it were the first
+(`apportion.scheduler.machine.Settings`): a chain of 16 does not go on from one of 4. A prompt begins only after those
+before it have begun, and only if the budget is expected to hold all its purchases beside those that begun prompts still
+need: where it ends, a prefix of the prompts is complete on all arms.
 """
 
 from __future__ import annotations
@@ -87,14 +88,17 @@ class Calibration:
             return Rest.STOP
         if prompt > self._begun:
             return Rest.WAIT
-        cost = float(self._problem.costs.predict(np.array([prompt]), purchase.arm, purchase.n)[0])
+        cost = self._problem.costs.predict_one(prompt, purchase.arm, purchase.n)
         if prompt == self._begun:
             if float(self._costs(np.array([prompt]), 0)[0]) + self._promised() > most:
                 return Rest.WAIT
             self._begun += 1
             self._unfinished.add(prompt)
         elif cost > most:
-            return Rest.WAIT
+            part = self._part(prompt, purchase, most)
+            if part is None:
+                return Rest.WAIT
+            purchase, cost = part
         # The ratio of gain to cost is what the queue goes by: the first prompt first.
         return Offer(purchase, cost * (self._problem.prompts - prompt), cost)
 
@@ -102,9 +106,11 @@ class Calibration:
         at = self._place[purchase.arm]
         self._difficulty.observe(prompt, at, candidates)
         self._bought[prompt, at] += purchase.n
-        self._step[prompt] += 1
         # A request failed or was cut off: the prompt may buy no more. A search may end with fewer than it began with.
-        lost = len(candidates) < purchase.n if independent(self._problem.arms[at]) else not candidates
+        dealt = independent(self._problem.arms[at])
+        lost = len(candidates) < purchase.n if dealt else not candidates
+        if lost or not dealt or self._bought[prompt, at] >= self._script[int(self._step[prompt])].n:
+            self._step[prompt] += 1
         if lost or self._step[prompt] == len(self._script):
             self._unfinished.discard(prompt)
 
@@ -128,14 +134,23 @@ class Calibration:
         while self._step[prompt] < len(self._script):
             purchase = self._script[int(self._step[prompt])]
             at = self._place[purchase.arm]
-            if limits is None:
-                return purchase
-            left = int(limits[prompt, at] - self._bought[prompt, at])
-            if purchase.n <= left:
-                return purchase
-            if left > 0 and independent(self._problem.arms[at]):
-                return Purchase(purchase.arm, left)
+            bought, dealt = int(self._bought[prompt, at]), independent(self._problem.arms[at])
+            lacks = purchase.n - bought if dealt else purchase.n
+            left = lacks if limits is None else int(limits[prompt, at]) - bought
+            n = min(lacks, left) if dealt else lacks
+            if 0 < n <= left:
+                return Purchase(purchase.arm, n)
             self._step[prompt] += 1
+        return None
+
+    def _part(self, prompt: int, purchase: Purchase, most: float) -> tuple[Purchase, float] | None:
+        """As many of an arm's samples as cost at most `most`, with their cost; None of a search, which is whole."""
+        arm, n = self._problem.arms[self._place[purchase.arm]], purchase.n - 1
+        while n >= 1 and independent(arm):
+            cost = self._problem.costs.predict_one(prompt, arm.name, n)
+            if cost <= most and arm.strategy.check(n) is None:
+                return Purchase(arm.name, n), cost
+            n -= 1
         return None
 
     def _promised(self) -> float:

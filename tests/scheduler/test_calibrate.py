@@ -86,6 +86,20 @@ def test_a_pool_holds_every_arm_of_every_prompt(job: Path) -> None:
     assert {row["prompt_id"]: row["reference"] for row in prompts} == {f"q{i}": str(10 + i) for i in range(PROMPTS)}
 
 
+def test_a_small_pool_is_not_ended_by_the_worst_case_of_all_samples(job: Path) -> None:
+    """Six responses at their longest are more than the budget; all there are, as they turn out, are a third of it."""
+    alone = ["arms.beam=null", "arms.best=null", "models.prm=null"]
+    recorded = record(*alone, "budget.unit=tokens", "budget.amount=10000", "arms.vote.max_tokens=1800")
+    assert recorded.complete == PROMPTS
+    assert recorded.summary["budget"]["spent"] < 5_000
+    deck = read_pool(job / "pool").deck("vote")
+    assert set(deck.sizes) == {6}
+    assert len({row["n"] for row in rows_of(job / "pool")}) > 1
+    # What reading the prompt costs is no part of a candidate, however many purchases there were.
+    assert deck.charged is not None
+    assert deck.charged.sum() == pytest.approx(deck.tokens.sum())
+
+
 def test_a_pool_tells_how_sure_each_response_was(job: Path) -> None:
     """A replay can then vote by self-certainty."""
     record()

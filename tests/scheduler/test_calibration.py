@@ -16,7 +16,7 @@ from apportion.errors import BudgetError, ConfigError
 from apportion.scheduler.allocation import Allocation, Offer, Problem, Rest
 from apportion.scheduler.calibration import calibration, script
 from apportion.scheduler.known import Known
-from apportion.types import Purchase
+from apportion.types import Candidate, Draft, Finish, Purchase
 
 SCRIPT = (Purchase("vote", 6), Purchase("best", 6), Purchase("beam", 4), Purchase("beam", 8))
 """What World's arms come to with 6 samples: a search is bought at each of its amounts."""
@@ -83,3 +83,15 @@ def test_no_arm_is_asked_for_more_than_it_can_give() -> None:
         allocation.observe(0, offer.purchase, [], offer.cost)
     assert offer is Rest.STOP
     assert found == [Purchase("vote", 4), Purchase("beam", 4)], "a beam of 8 does not fit beside one of 4 in 9"
+
+
+def test_samples_whose_worst_case_is_not_covered_are_bought_in_parts() -> None:
+    allocation = policy(world(10_000).allocation._problem)  # type: ignore[attr-defined]
+    found, drawn = [], Candidate("", 0, "vote", 0, Draft("", (), 1, Finish.END), "1")
+    assert isinstance(allocation.offer(0, 1e9), Offer)
+    for most in (2.5, 0.5, 3.0, 1e9, 1e9):
+        offer = allocation.offer(0, most)
+        if isinstance(offer, Offer):
+            found.append(offer.purchase)
+            allocation.observe(0, offer.purchase, [drawn] * offer.purchase.n, offer.cost)
+    assert found == [Purchase("vote", 2), Purchase("vote", 3), Purchase("vote", 1), Purchase("best", 6)]
