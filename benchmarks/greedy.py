@@ -4,9 +4,10 @@
 
 A rule is an index of a prompt's counts, and the prompt with the highest buys next. Played on every prompt in every
 order that is one sort, without a machine, purchases of several or a reserve, and so much faster. Prints the
-saving of `price` (its tables, with a prompt's own cost to the powers 0, 1/2 and 1) over the best of uniform, `asc` and
-`blend_asc`, all read at twelve budgets, and what both readings of `benchmarks/voting.py` make of the same rules where
-they see six orders at a time: the difference is their bias.
+saving of `price` (its tables, with a prompt's own cost to the powers 0, 1/2 and 1; `shorter`: to the power 1/2, ties
+going to shorter responses) over the best of uniform, `asc` and `blend_asc`, all read at twelve budgets, and what both
+readings of `benchmarks/voting.py` make of the same rules where they see six orders at a time: the difference is their
+bias.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from voting import ARMS, BEYOND, SHARES, arms_of
 from apportion.costs import Unit
 from apportion.difficulty.playbook import plain_tables
 from apportion.difficulty.pools import Pool
+from apportion.difficulty.vote_length import log_lengths
 from apportion.difficulty.walks import checkpoints, walk_votes
 from apportion.scheduler.contest import default_unit
 from apportion.scheduler.plain import dumps
-from apportion.scheduler.pricing import LONGEST_VOTE
+from apportion.scheduler.pricing import LONGEST_VOTE, UNTAUGHT_SLOPE
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -71,8 +73,8 @@ class Play:
         return np.arange(self.paid.shape[1], dtype=np.float64)[None]
 
 
-def deal(pool: Pool, arm: str, unit: Unit, orders: int) -> Play:
-    """A pool's arm in random orders, walks order by order."""
+def deal(pool: Pool, arm: str, unit: Unit, orders: int, slope: float = 0.0) -> Play:
+    """A pool's arm in random orders, walks order by order, votes tilted by length where there is a slope."""
     deck, rng = pool.decks[arm], np.random.default_rng(0)
     most, size = int(deck.sizes.min()), len(deck.answer)
     order = np.lexsort((rng.random((orders, size)), np.broadcast_to(deck.owner, (orders, size))))
@@ -81,7 +83,9 @@ def deal(pool: Pool, arm: str, unit: Unit, orders: int) -> Play:
     good = deck.correct & (deck.answer >= 0)
     right[deck.owner[good], deck.answer[good]] = True
     votes = np.ones(rows.shape)
-    walks = walk_votes(deck.answer[rows], votes, np.tile(right, (orders, 1)), range(1, most + 1), np.ones(len(rows)))
+    tilts = slope * log_lengths(deck.tokens[rows]) if slope else None
+    stops, weight = range(1, most + 1), np.ones(len(rows))
+    walks = walk_votes(deck.answer[rows], votes, np.tile(right, (orders, 1)), stops, weight, tilts)
     each = votes if unit is Unit.SAMPLES else np.asarray(deck.cost(unit), dtype=np.float64)[rows]
     paid = np.concatenate([np.zeros((len(rows), 1)), np.cumsum(each, axis=1)], axis=1)
     first, second, reached = (one.astype(np.float64) for one in (walks.first, walks.second, walks.right))
@@ -163,6 +167,8 @@ def case(pool: Pool, arm: str, orders: int) -> dict[str, list[float]]:
     found = {
         f"power {power:g}": against_best(saved(read(price(play, power), budgets), True), baselines) for power in POWERS
     }
+    shorter = price(deal(pool, arm, unit, orders, UNTAUGHT_SLOPE), 0.5)
+    found["shorter"] = against_best(saved(read(shorter, budgets), True), baselines)
     best, apart = [], []
     group = np.arange(len(play.paid)) // len(pool.ids)
     for begin in range(0, orders - READ + 1, READ):

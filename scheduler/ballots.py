@@ -8,10 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from apportion.difficulty.playbook import Playbook
-from apportion.difficulty.vote_length import tilted
+from apportion.difficulty.vote_length import tilted_one
 from apportion.types import Candidate
 
 
@@ -67,10 +65,10 @@ class Ballots:
     def _strengths(self, prompt: int) -> dict[str, float]:
         """Weight of each answer, tilted by length where that counts."""
         weights = self._weights[prompt]
-        if not self._lengths:
+        if not self._lengths or len(weights) < 2:
             return weights
-        votes, lengths = (np.array(list(one.values())) for one in (weights, self._lengths[prompt]))
-        return dict(zip(weights, tilted(votes, lengths).tolist(), strict=True))
+        strengths = tilted_one(tuple(weights.values()), tuple(self._lengths[prompt].values()))
+        return dict(zip(weights, strengths, strict=True))
 
     def share(self, prompt: int) -> float:
         """The leading answer's share of all votes, unparsed ones included."""

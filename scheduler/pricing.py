@@ -22,6 +22,7 @@ from apportion.difficulty.keep import kept
 from apportion.difficulty.playbook import plain_book, plain_tables
 from apportion.difficulty.pools import Pool
 from apportion.difficulty.vote_length import fit_slope
+from apportion.difficulty.votes import Votes
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import draws_independently
 from apportion.scheduler.allocation import Allocation, Problem
@@ -36,6 +37,9 @@ PLAIN_SELECTORS = ("majority", "weighted")
 LONGEST_VOTE = 118
 """Candidates of one arm a prompt is given at most: a vote that is open after a hundred is open after a thousand, and
 the grid of the tables tells votes apart up to here."""
+UNTAUGHT_SLOPE = -0.05
+"""Tilt of a plain vote that no labels taught: ties and all but ties go to the shorter responses, which with most models
+are right more often (Hassid et al. 2025, arXiv 2505.17813). See benchmarks/greedy.py."""
 CLEARLY = 0.2
 """Over the root of the number of prompts: about the noise between two courses that differ on one prompt in 25."""
 REMEMBERED = 16
@@ -60,6 +64,8 @@ def price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Alloca
         if _alone(problem):
             most, by_score = _most(problem), _by_score(problem)
             book, tables = plain_book(problem.arms[0].name, most, by_score), plain_tables(most, by_score)
+            if problem.arms[0].select == "majority":
+                book = replace(book, votes=Votes(slope=UNTAUGHT_SLOPE))
             return Sequenced(problem, book, tables, None, chosen.stride)
     tight = replace(problem, arms=tuple(map(_from_one, problem.arms)))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from apportion.difficulty.pools import Deck
-from apportion.difficulty.vote_length import fit_slope, spread_of, tilted
+from apportion.difficulty.vote_length import fit_slope, spread_of, tilted, tilted_one
 
 PROMPTS, EACH = 120, 24
 
@@ -98,3 +98,12 @@ def test_length_moves_strength_between_answers_and_adds_none(votes, lengths):
 @given(votes=VOTES, shift=st.floats(-3.0, 3.0))
 def test_what_all_responses_share_moves_nothing(votes, shift):
     np.testing.assert_allclose(tilted(votes, votes * shift), votes, atol=1e-9)
+
+
+@given(votes=VOTES, lengths=LENGTHS)
+def test_one_prompt_is_tilted_as_all_are(votes, lengths):
+    for one, own in zip(votes, votes * lengths, strict=True):
+        seen = one > 0.0
+        np.testing.assert_allclose(
+            tilted_one(one[seen].tolist(), own[seen].tolist()), tilted(one, own)[seen], atol=1e-9
+        )

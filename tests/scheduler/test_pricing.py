@@ -342,6 +342,19 @@ def test_labels_teach_a_plain_vote_whether_to_trust_the_shorter_of_two_answers(e
     assert after_two(policy).answer(0) == leader
 
 
+def test_without_labels_the_shorter_of_two_answers_with_equal_votes_is_given():
+    assert after_two(job(arm("small"))).answer(0) == "short"
+    assert after_two(job(arm("small", "weighted"))).answer(0) is None
+
+
+@pytest.mark.parametrize("more", [1, 5])
+def test_without_labels_length_overturns_no_majority(more):
+    policy = after_two(job(arm("small")))
+    longer = [Candidate("0", 2 + at, "small", 0, Draft("", (), 900, Finish.END), "long") for at in range(more)]
+    policy.observe(0, Purchase("small", more), longer, float(more))
+    assert policy.answer(0) == "long"
+
+
 def test_where_all_are_of_one_length_the_selector_chooses():
     alike = lengthy(0.0)
     deck = alike.deck("small")
