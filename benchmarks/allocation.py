@@ -1,7 +1,7 @@
 """What the allocation policies save on recorded pools of real models, whether forecasts hold, and how plans scale.
 
     python benchmarks/allocation.py [--only voting|arms|forecast|planning] [--pools DIR] [--only-pools A,B]
-        [--repeats N] [--budgets 12] [--all-arms] [--quick] [--workers 2] [--picture FILE.png]
+        [--repeats N] [--budgets 12] [--all-arms] [--no-labels] [--quick] [--workers 2] [--picture FILE.png]
 
 Pools are read from --pools, or the folder that APPORTION_POOLS names; those that are not there are left out, and the
 lab's own is always there. Prints tables and, as its last line, one JSON object in which every ratio is under a key that
@@ -41,7 +41,9 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"--pools is {given.pools}, which is no folder; name the one that holds the recorded pools")
     budgets = min(given.budgets, QUICK_BUDGETS) if given.quick else given.budgets
     chosen = None if given.only_pools is None else tuple(given.only_pools.split(","))
-    stand = Stand(pools_folder(given.pools), given.workers, budgets, given.repeats, given.quick, chosen)
+    stand = Stand(
+        pools_folder(given.pools), given.workers, budgets, given.repeats, given.quick, chosen, not given.no_labels
+    )
     clock = Clock()
     result: dict[str, Any] = {"benchmark": "allocation", "quick": given.quick, "budgets": budgets}
     panels: dict[str, Mapping[str, Curve]] = {}
@@ -116,6 +118,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="random orders; more for small pools where not given")
     parser.add_argument("--budgets", type=int, default=12)
     parser.add_argument("--all-arms", action="store_true", help="vote with every arm of every pool")
+    parser.add_argument("--no-labels", action="store_true", help="vote without labels only")
     parser.add_argument("--quick", action="store_true", help="few pools, prompts, repeats and budgets")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--picture", type=Path, help="write the frontiers as PNG")

@@ -52,6 +52,8 @@ class Stand:
     quick: bool
     names: tuple[str, ...] | None = None
     """the only pools that are played, where given"""
+    labels: bool = True
+    """whether votes are also played by who knows the labels of other prompts"""
     pools: dict[str, Pool | None] = field(default_factory=dict)
     played: dict[tuple[object, ...], Frontier] = field(default_factory=dict)
 

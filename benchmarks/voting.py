@@ -114,7 +114,7 @@ def line_of(stand: Stand, pool: Pool, arm: str) -> Line:
     uniform = uniform_curve(pool, arm, unit)
     budgets = budgets_of(pool, arm, unit, uniform, stand.budgets)
     played: dict[str, list[Curve]] = {}
-    for fit in FITS:
+    for fit in FITS if stand.labels else FITS[:1]:
         # What predicts from texts has nothing to go by where the source has none.
         policies = [policy for policy in PLAYED[fit] if policy != "damani" or any(pool.texts)]
         if fit == "cross" and len(pool.ids) < SMALL:
@@ -152,6 +152,8 @@ def compare(pool: str, arm: str, unit: str, uniform: Curve, played: Mapping[str,
     ratios, apart = {}, {}
     for fit in FITS:
         mine = f"price {fit}"
+        if mine not in played:
+            continue
         others = [f"{policy} {fit}" if f"{policy} {fit}" in played else policy for policy in BASELINES[fit]]
         others = [policy for policy in others if policy in played]
         ratios[fit] = against_best(saved(whole[mine], at_worst=True), [every[policy] for policy in others])
@@ -166,7 +168,7 @@ def compare(pool: str, arm: str, unit: str, uniform: Curve, played: Mapping[str,
 def summary(lines: Sequence[Line]) -> dict[str, Any]:
     """Geometric means over pools, the least pool, each point; all of it also over the lines whose gain is clear."""
     found: dict[str, Any] = {"shares": list(SHARES)}
-    for fit in FITS:
+    for fit in lines[0].ratios:
         key = f"saving_voting_{fit}"
         found |= _means(key, lines, [line.ratios[fit] for line in lines])
         found |= _means(f"{key}_apart", lines, [line.apart[fit] for line in lines])
@@ -209,9 +211,12 @@ def _row(line: Line) -> dict[str, Any]:
         "uniform_best": line.uniform[1],
         "clear": line.clear,
         "savings": {name: draws[0].tolist() for name, draws in line.savings.items()},
-        **{f"saving_over_best_{fit}": line.ratios[fit][0].tolist() for fit in FITS},
-        **{f"saving_over_best_{fit}_apart": line.apart[fit][0].tolist() for fit in FITS},
-        **{f"saving_over_best_{fit}_interval": interval(geometric(line.ratios[fit], axis=1)) for fit in FITS},
+        **{f"saving_over_best_{fit}": ratios[0].tolist() for fit, ratios in line.ratios.items()},
+        **{f"saving_over_best_{fit}_apart": ratios[0].tolist() for fit, ratios in line.apart.items()},
+        **{
+            f"saving_over_best_{fit}_interval": interval(geometric(ratios, axis=1))
+            for fit, ratios in line.ratios.items()
+        },
     }
 
 
