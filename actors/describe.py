@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from apportion.actors.architectures import architectures_of, check_writes, who_runs
 from apportion.actors.parameters import active_parameters, first_of
 from apportion.actors.spec import ModelSpec, Role
 from apportion.actors.tokens import ChatTokenizer
@@ -96,22 +97,27 @@ def tensor_sizes(file: Path) -> Iterator[tuple[str, int]]:
         raise ModelError(f"{file} is no safetensors file ({error}); download the model again") from error
 
 
-def check_scorer(spec: ModelSpec) -> None:
-    """ModelError for a verifier of the embedded engine whose folder, read as far as it is here, scores no steps.
+def check_role(spec: ModelSpec) -> None:
+    """ModelError for a model of the embedded engine whose folder, where it is here, is not one for its role.
 
     The embedded scorer runs the layout of Qwen2ForProcessRewardModel (`apportion.actors.prm`).
     """
     folder = Path(spec.path)
-    if spec.role is not Role.SCORER or not folder.is_dir():
+    if not folder.is_dir():
         return
     config = read_config(folder, spec.name)
+    check_writes(spec, config)
+    if spec.role is not Role.SCORER:
+        return
     files = sorted(folder.glob("*.safetensors"))
     tensors = {name for file in files for name, _ in tensor_sizes(file)}
     if config.get("model_type") != "qwen2" or (files and SCORE_HEAD not in tensors):
+        found = architectures_of(config, spec.engine_args)
+        named = f"; {', '.join(found)} is {who_runs(found)}" if found else ""
         raise ModelError(
             f"models.{spec.name}: {folder} is no process reward model (model_type {config.get('model_type')!r}, "
-            f"{SCORE_HEAD} needed); the embedded scorer scores steps and runs the Qwen2ForProcessRewardModel layout: "
-            "give such a folder, for example lab:prm, or run an outcome reward model with engine: vllm"
+            f"{SCORE_HEAD} needed){named}; the embedded scorer scores steps and runs the Qwen2ForProcessRewardModel "
+            "layout: give such a folder, for example lab:prm, or run an outcome reward model with engine: vllm"
         )
 
 
@@ -162,6 +168,7 @@ class FolderDescriber:
         self._spec = spec
         self._folder = folder or Path(spec.path)
         config = read_config(self._folder, spec.name)
+        check_writes(spec, config)
         if tensors is None:
             tensors = (entry for file in weight_files(self._folder, spec.name) for entry in tensor_sizes(file))
         if not any((self._folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):

@@ -7,7 +7,7 @@ tokenizer and a chat template; nothing is downloaded and no code of the folder i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +23,7 @@ from apportion.actors.describe import context_length, read_config, weight_files
 from apportion.actors.jobs import Job, Look
 from apportion.actors.prefixes import PrefixCache
 from apportion.actors.replies import Waiter
-from apportion.actors.spec import ModelSpec
+from apportion.actors.spec import ModelSpec, Role
 from apportion.actors.stops import StopTable
 from apportion.actors.tokens import ChatTokenizer, no_room
 from apportion.errors import ConfigError, EngineError, ModelError
@@ -32,6 +32,9 @@ from apportion.types import Embed, Embedded, Generate, Generated
 
 ATTENTION_LAYERS = frozenset({"full_attention", "sliding_attention"})
 # Other kinds of layers carry a running state, which cannot be shared between samples or dropped by row.
+
+SHOWN_WEIGHTS = 3
+# Of those that a folder lacks, named in an error.
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +149,34 @@ def load_model(spec: ModelSpec, settings: EmbeddedSettings) -> tuple[Any, bool]:
     attempts = ["eager"] if plain else [GROUPED, "eager"]
     for attention in attempts:
         try:
-            model = AutoModelForCausalLM.from_pretrained(
+            model, loading = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
                 attn_implementation=attention,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
+                output_loading_info=True,
             )
         except ValueError:
             if attention == attempts[-1]:
                 raise
             continue
+        _check_whole(spec, model, loading["missing_keys"])
         return model.to(device).eval(), attention == "eager"
     raise ModelError(f"models.{spec.name}: {folder} supports no attention that the embedded engine has; choose another")
+
+
+def _check_whole(spec: ModelSpec, model: Any, missing: Iterable[str]) -> None:
+    """ModelError where the folder lacks weights, which transformers has made up; an embedder runs no output head."""
+    head = model.get_output_embeddings()
+    unused = {name for name, module in model.named_modules() if spec.role is Role.EMBEDDER and module is head}
+    lacking = sorted(name for name in missing if name.rpartition(".")[0] not in unused)
+    if lacking:
+        raise ModelError(
+            f"models.{spec.name}: the weights in {spec.path} lack {', '.join(lacking[:SHOWN_WEIGHTS])} "
+            f"({len(lacking)} in all) of {type(model).__name__}: give the folder of a whole causal language model"
+        )
 
 
 def end_tokens(model: Any, tokenizer: ChatTokenizer) -> Sequence[int]:

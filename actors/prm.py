@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import Qwen2Config, Qwen2Model
 
 from apportion.actors.attention import GROUPED
-from apportion.actors.describe import check_scorer, context_length, read_config, weight_files
+from apportion.actors.describe import check_role, context_length, read_config, weight_files
 from apportion.actors.embedded import EmbeddedSettings, threads_of
 from apportion.actors.kv import Known, Layers
 from apportion.actors.passes import Pass
@@ -112,7 +112,7 @@ class EmbeddedScorer:
 def load_model(spec: ModelSpec, settings: EmbeddedSettings) -> ProcessRewardModel:
     """The model in its place; ModelError where a weight is missing, left over or of another shape."""
     folder = Path(spec.path)
-    check_scorer(spec)
+    check_role(spec)
     weights = _weights(spec, folder)
     shape = Qwen2Config.from_pretrained(folder)
     shape._attn_implementation = GROUPED

@@ -56,9 +56,9 @@ def _embedded_scorer(spec: ModelSpec) -> Scorer:
 
 
 def _check_embedded(spec: ModelSpec, unit: Unit, prefixes: bool, steps: bool) -> None:
-    from apportion.actors.describe import check_scorer
+    from apportion.actors.describe import check_role
 
-    check_scorer(spec)
+    check_role(spec)
     if spec.engine_args:
         # It imports torch, which takes seconds: only where there is something to read.
         from apportion.actors.embedded import EmbeddedSettings

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from fnmatch import fnmatch
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from apportion.actors.architectures import NEITHER, SCORING, WRITING, all_are, architectures_of, who_runs
 from apportion.actors.score_formats import MathShepherd, Outcome, QwenMathPrm, ScoreFormat, SkyworkPrm
 from apportion.actors.spec import ModelSpec
 from apportion.actors.tokens import ChatTokenizer, PlainTokenizer
@@ -25,25 +25,47 @@ LABELS = (1, 2)
 def known_format(model: str, engine_args: Mapping[str, Any], config: Mapping[str, Any] | None) -> ScoreFormat | None:
     """The format of a scorer, None where its row names none and there is no config.json to tell.
 
-    ConfigError for a name that is none, and where config.json is that of no format.
+    ConfigError for a name that is none or that of a format which the architecture does not have, and where config.json
+    is that of no format.
     """
     given = engine_args.get("format")
+    found = architectures_of(config, engine_args) if config is not None else ()
+    own = [name for name, kind in FORMATS.items() if all_are(found, kind.architectures)]
     if given is not None:
         if given not in FORMATS:
             raise ConfigError(
                 f"models.{model}.engine_args.format: no format is called {given!r}; {nearest(str(given), FORMATS)}"
             )
+        _check_head(model, given, found, own)
         return _made(model, given, engine_args, config)
     if config is None:
         return None
-    architectures = [str(name) for name in config.get("architectures") or ()]
-    for name, kind in FORMATS.items():
-        if any(fnmatch(architecture, pattern) for architecture in architectures for pattern in kind.architectures):
-            return _made(model, name, engine_args, config)
+    if own:
+        return _made(model, own[0], engine_args, config)
+    if all_are(found, WRITING):
+        raise ConfigError(
+            f"models.{model}: {', '.join(found)} is {who_runs(found)}, and it has no head that scores; give a reward "
+            f"model, or set engine_args.format: {MathShepherd.name} for one that says + or - after each step as "
+            "Math-Shepherd does"
+        )
     raise ConfigError(
-        f"models.{model}: how a scorer of the architecture {', '.join(architectures) or '(config.json names none)'} "
+        f"models.{model}: how a scorer of the architecture {', '.join(found) or '(config.json names none)'} "
         f"wants a response written is not known; set engine_args.format to one of {', '.join(FORMATS)}"
     )
+
+
+def _check_head(model: str, given: str, found: Sequence[str], own: Sequence[str]) -> None:
+    """ConfigError where a model has not the head that a format reads: it would be a random one, or another's."""
+    named = f"models.{model}.engine_args.format is {given}, but the architecture is {', '.join(found)}"
+    if own and given not in own:
+        raise ConfigError(f"{named}, which is written to and read as {own[0]}; leave format out")
+    reads_words = given == MathShepherd.name
+    if all_are(found, (*SCORING, *NEITHER) if reads_words else (*WRITING, *NEITHER)) and not own:
+        head = "writes + and -" if reads_words else "scores"
+        raise ConfigError(
+            f"{named}, {who_runs(found)}, and it has no head that {head}; give a model of that format, or, where the "
+            "weights have that head all the same, its architecture in engine_args.hf_overrides: {architectures: [...]}"
+        )
 
 
 def _made(model: str, name: str, engine_args: Mapping[str, Any], config: Mapping[str, Any] | None) -> ScoreFormat:

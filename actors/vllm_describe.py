@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from apportion.actors.architectures import check_writes
 from apportion.actors.describe import PROMPTS_REMEMBERED, FolderDescriber, missing_shards, read_config
 from apportion.actors.score_format import known_format, local_config, tokenizer_of
 from apportion.actors.score_formats import ScoreFormat
@@ -59,7 +60,11 @@ def format_of(spec: ModelSpec, folder: Path) -> ScoreFormat:
 
 
 def check(spec: ModelSpec) -> None:
-    """What the config and a config.json of this machine show to be wrong: ConfigError."""
+    """What the config and a config.json of this machine show to be wrong: ConfigError, or ModelError for a policy that
+    cannot write."""
     OwnArgs.split(spec)
+    config = local_config(spec.path)
     if spec.role is Role.SCORER:
-        known_format(spec.name, spec.engine_args, local_config(spec.path))
+        known_format(spec.name, spec.engine_args, config)
+    elif config is not None:
+        check_writes(spec, config)

@@ -14,7 +14,10 @@ from actor_world import conversation
 
 from apportion.actors.describe import describe, tensor_sizes
 from apportion.actors.parameters import active_parameters
+from apportion.actors.registry import describe as describe_model
+from apportion.actors.registry import kind_of
 from apportion.actors.spec import ModelSpec, Role
+from apportion.costs import Unit
 from apportion.errors import EngineError, ModelError
 from apportion.types import Message
 
@@ -28,6 +31,21 @@ def write_weights(file: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     from safetensors.torch import save_file
 
     save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, file)
+
+
+def with_architecture(policy_folder: Path, folder: Path, architecture: str) -> Path:
+    """A copy of a model folder whose config.json names another architecture."""
+    shutil.copytree(policy_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": [architecture]}))
+    return folder
+
+
+def check(spec: ModelSpec) -> None:
+    """What an engine says of a config that names such a model."""
+    look = kind_of(spec).check
+    assert look is not None
+    look(spec, Unit.TOKENS, False, False)
 
 
 def test_profile_counts_what_is_multiplied(policy_folder: Path) -> None:
@@ -83,6 +101,47 @@ def test_a_model_that_lacks_files_of_its_index_is_named(policy_folder: Path, tmp
     (folder / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(ModelError, match="is no index of weights"):
         describe(spec_of(folder))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "role"),
+    [
+        ("Qwen2ForProcessRewardModel", "process reward model: `role: scorer` runs it;"),
+        ("Qwen2ForPrmModel", "process reward model: `role: scorer` runs it;"),
+        ("LlamaForSequenceClassification", "classifier or reward model: `role: scorer` runs it, with engine: vllm;"),
+        ("InternLM2ForRewardModel", "classifier or reward model: `role: scorer` runs it, with engine: vllm;"),
+        ("BertForMaskedLM", "of no role here;"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["embedded", "vllm"])
+def test_a_policy_that_cannot_write_is_refused(
+    policy_folder: Path, tmp_path: Path, architecture: str, role: str, engine: str
+) -> None:
+    folder = with_architecture(policy_folder, tmp_path / "other", architecture)
+    spec = spec_of(folder, engine=engine)
+    for look in (describe_model, check):
+        with pytest.raises(ModelError, match=rf"models\.m: .*has the architecture {architecture}, .*{role}.*causal"):
+            look(spec)
+    # Its hidden states are there.
+    assert describe_model(replace(spec, role=Role.EMBEDDER)).profile().layers == 2
+
+
+@pytest.mark.parametrize(
+    "architecture", ["Phi3ForCausalLM", "GPT2LMHeadModel", "Gemma3ForConditionalGeneration", "Odd"]
+)
+@pytest.mark.parametrize("engine", ["embedded", "vllm"])
+def test_what_may_write_is_described(policy_folder: Path, tmp_path: Path, architecture: str, engine: str) -> None:
+    folder = with_architecture(policy_folder, tmp_path / "other", architecture)
+    check(spec_of(folder, engine=engine))
+    assert describe_model(spec_of(folder, engine=engine)).profile().layers == 2
+
+
+def test_an_architecture_that_vllm_is_told_instead_counts(policy_folder: Path, tmp_path: Path) -> None:
+    folder = with_architecture(policy_folder, tmp_path / "other", "Qwen2ForRewardModel")
+    told = spec_of(folder, engine="vllm", hf_overrides={"architectures": ["Qwen2ForCausalLM"]})
+    assert describe_model(told).profile().layers == 2
+    with pytest.raises(ModelError, match="has the architecture Qwen2ForRewardModel"):
+        describe_model(replace(told, engine_args={"hf_overrides": {"rope_theta": 1.0}}))
 
 
 def test_context_is_the_least_of_what_limits_it(policy_folder: Path, tmp_path: Path) -> None:

@@ -324,6 +324,21 @@ def test_a_folder_without_weights_is_named(policy_folder: Path, tmp_path: Path) 
         Host.load(ModelSpec("policy", "embedded", Role.POLICY, str(folder)))
 
 
+def test_a_model_without_the_head_that_writes_is_refused_and_tells_its_states_all_the_same(tmp_path: Path) -> None:
+    """transformers would make the head up at random, and what it wrote would be paid for."""
+    from safetensors.torch import load_file, save_file
+
+    folder = write_policy(tmp_path / "headless", tie_word_embeddings=False)
+    weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    spec = ModelSpec("policy", "embedded", Role.POLICY, str(folder))
+    with pytest.raises(ModelError, match=r"lack lm_head\.weight \(1 in all\) of Qwen2ForCausalLM: give"):
+        build_engine(spec)
+    probe = replace(spec, role=Role.EMBEDDER)
+    using(probe, lambda engine: check_embedder(engine, describe(probe)))
+
+
 def test_weights_that_do_not_fit_are_named(policy_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(policy_folder, folder)

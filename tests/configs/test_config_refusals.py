@@ -34,6 +34,14 @@ def job(*overrides: str, **arm: Any) -> JobSpec:
     return load_job(written, list(overrides))
 
 
+def outcome_model(folder: Path) -> tuple[str, str]:
+    """Overrides that make the verifier an outcome reward model."""
+    folder.mkdir()
+    config = {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1}
+    (folder / "config.json").write_text(json.dumps(config))
+    return "models.prm.engine=vllm", f"models.prm.model={folder}"
+
+
 @pytest.mark.parametrize("strategy", VERIFIED)
 def test_a_strategy_with_its_verifier_is_built(strategy: str) -> None:
     assert job(strategy=strategy).arms[1].strategy.name == strategy
@@ -78,8 +86,8 @@ def test_a_search_without_a_verifier_and_a_chain_without_a_reward(strategy: str)
 
 
 @pytest.mark.parametrize("strategy", BY_STEP)
-def test_a_search_with_an_outcome_reward_model(strategy: str) -> None:
-    outcome = ("models.prm.engine=vllm", "models.prm.engine_args.format=outcome")
+def test_a_search_with_an_outcome_reward_model(strategy: str, tmp_path: Path) -> None:
+    outcome = outcome_model(tmp_path / "rm")
     with pytest.raises(
         ConfigError,
         match=rf"arms\.other\.verifier: {strategy} needs a score for each step, and 'prm' is an outcome reward model.*"
@@ -88,9 +96,8 @@ def test_a_search_with_an_outcome_reward_model(strategy: str) -> None:
         job(*outcome, strategy=strategy)
 
 
-def test_an_outcome_reward_model_is_reward_enough_for_a_chain() -> None:
-    outcome = ("models.prm.engine=vllm", "models.prm.engine_args.format=outcome")
-    assert job(*outcome, strategy="qalign").arms[1].verifier == "prm"
+def test_an_outcome_reward_model_is_reward_enough_for_a_chain(tmp_path: Path) -> None:
+    assert job(*outcome_model(tmp_path / "rm"), strategy="qalign").arms[1].verifier == "prm"
 
 
 @pytest.mark.parametrize("strategy", [*VERIFIED, "best_of_n", "revise"])

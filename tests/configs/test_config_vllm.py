@@ -24,13 +24,16 @@ def write_config(folder: Path, architecture: str, **config: object) -> str:
     return f"models.prm.model={folder}"
 
 
-def test_scores_are_aggregated_as_the_formats_authors_do() -> None:
-    def of(*overrides: str) -> list[str]:
-        return [arm.aggregate for arm in job("models.prm.aggregate=null", *overrides).arms]
+def test_scores_are_aggregated_as_the_formats_authors_do(tmp_path: Path) -> None:
+    other = write_config(tmp_path / "rm", "Qwen2ForRewardModel")
 
-    assert of() == ["last", "last"]
+    def of(*overrides: str) -> list[str]:
+        return [arm.aggregate for arm in job("models.prm.aggregate=null", other, *overrides).arms]
+
+    assert [arm.aggregate for arm in job("models.prm.aggregate=null").arms] == ["last", "last"]
     assert of("models.prm.engine_args.format=skywork") == ["mean", "mean"]
-    assert of("models.prm.engine_args.format=math-shepherd") == ["min", "min"]
+    shepherd = write_config(tmp_path / "shepherd", "MistralForCausalLM")
+    assert of(shepherd, "models.prm.engine_args.format=math-shepherd") == ["min", "min"]
     assert of("models.prm.engine_args.format=skywork", "arms.beam.aggregate=product") == ["mean", "product"]
     assert of("models.prm.engine_args.format=skywork", "models.prm.aggregate=last") == ["last", "last"]
 
@@ -38,12 +41,13 @@ def test_scores_are_aggregated_as_the_formats_authors_do() -> None:
 @pytest.mark.parametrize("strategy", ["beam_search", "dvts", "lookahead"])
 def test_a_search_needs_scores_of_steps(tmp_path: Path, strategy: str) -> None:
     model = write_config(tmp_path / "rm", "Qwen2ForSequenceClassification", id2label={"0": "LABEL_0"})
-    for override in (model, "models.prm.engine_args.format=outcome"):
+    named = (write_config(tmp_path / "other", "Qwen2ForRewardModel"), "models.prm.engine_args.format=outcome")
+    for overrides in ((model,), named):
         with pytest.raises(ConfigError, match=rf"arms\.beam\.verifier: {strategy} needs a score for each step"):
-            job(override, f"arms.beam.strategy={strategy}")
+            job(*overrides, f"arms.beam.strategy={strategy}")
         written = yaml.safe_load((PACKAGED / "quickstart.yaml").read_text())
         del written["arms"]["beam"]
-        assert [arm.verifier for arm in load_job(written, ["models.prm.engine=vllm", override]).arms] == ["prm"]
+        assert [arm.verifier for arm in load_job(written, ["models.prm.engine=vllm", *overrides]).arms] == ["prm"]
 
 
 @pytest.mark.parametrize(
@@ -62,11 +66,62 @@ def test_what_is_wrong_is_named(override: str, message: str) -> None:
 
 
 def test_a_scorer_of_no_known_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"architecture GemmaForCausalLM.*set engine_args\.format to one of qwen2\.5"):
+    with pytest.raises(
+        ConfigError, match=r"architecture Qwen2ForRewardModel.*set engine_args\.format to one of qwen2\.5"
+    ):
+        job(write_config(tmp_path / "reward", "Qwen2ForRewardModel"))
+    language = r"GemmaForCausalLM is a language model: `role: policy` runs it, .*no head that scores.*math-shepherd"
+    with pytest.raises(ConfigError, match=language):
         job(write_config(tmp_path / "gemma", "GemmaForCausalLM"))
     many = write_config(tmp_path / "many", "LlamaForSequenceClassification", num_labels=5)
     with pytest.raises(ConfigError, match="has 5 labels"):
         job(many)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "format", "message"),
+    [
+        (
+            "Qwen2ForCausalLM",
+            "qwen2.5-math-prm",
+            r"a language model: `role: policy` runs it, and .*no head that scores",
+        ),
+        ("Qwen2ForCausalLM", "skywork", r"a language model: .*no head that scores"),
+        ("Qwen2ForCausalLM", "outcome", r"a language model: .*no head that scores"),
+        (
+            "LlamaForTokenClassification",
+            "math-shepherd",
+            r"a classifier or reward model: .*no head that writes \+ and -",
+        ),
+        (
+            "Qwen2ForProcessRewardModel",
+            "skywork",
+            r"which is written to and read as qwen2\.5-math-prm; leave format out",
+        ),
+        ("LlamaForSequenceClassification", "skywork", r"which is written to and read as outcome; leave format out"),
+    ],
+)
+def test_a_format_whose_head_the_model_has_not(tmp_path: Path, architecture: str, format: str, message: str) -> None:
+    """vLLM would score with a random head, or with that of another format."""
+    model = write_config(tmp_path / "rm", architecture, num_labels=1)
+    with pytest.raises(ConfigError, match=rf"engine_args\.format is {format}, but .* {architecture}, {message}"):
+        job(model, f"models.prm.engine_args.format={format}")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "format", "overrides"),
+    [
+        ("MistralForCausalLM", "math-shepherd", "{}"),
+        ("Qwen2ForTokenClassification", "qwen2.5-math-prm", "{}"),
+        ("Qwen2ForRewardModel", "outcome", "{}"),
+        ("Qwen3ForCausalLM", "outcome", "{architectures: [Qwen3ForSequenceClassification]}"),
+        ("Qwen3ForCausalLM", "outcome", "{classifier_from_token: ['no', 'yes']}"),
+    ],
+)
+def test_a_format_that_the_model_may_have(tmp_path: Path, architecture: str, format: str, overrides: str) -> None:
+    model = write_config(tmp_path / "rm", architecture, num_labels=1)
+    given = (f"models.prm.engine_args.format={format}", f"models.prm.engine_args.hf_overrides={overrides}")
+    assert job("arms.beam=null", model, *given).models["prm"].engine_args["format"] == format
 
 
 @pytest.mark.parametrize("cached", [True, False])
