@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from apportion.policies.strategy import Strategy, draws_independently, judges
+from apportion.policies.strategy import Strategy, beginnings, draws_independently, judges
 from apportion.types import Candidate, Sampling
 
 
@@ -57,6 +57,15 @@ class Arm:
     def samples(self) -> bool:
         """Whether its responses are samples of its policy alone, so that what is known of the model is of them."""
         return draws_independently(self.strategy) and self.writers == (self.policy,)
+
+    @property
+    def most(self) -> int | None:
+        """How many responses to a prompt it can give that differ; None without bound.
+
+        At temperature 0 what begins with the prompt alone is the same each time: its least amount is all there is.
+        """
+        n = self.amounts[0]
+        return n if self.sampling.temperature == 0.0 and beginnings(self.strategy, 2 * n) > 1 else None
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -22,6 +22,9 @@ from apportion.types import Candidate, Purchase
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+UNBOUNDED = 1 << 30
+"""Candidates that an arm can give a prompt which has no limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -67,8 +70,10 @@ class Problem:
     """What an allocation policy is given at the start of a job.
 
     `budget` is in the budget's unit. `texts` are the prompts', for a prior from the text. `goal` is the config's
-    objective. `limits` says how many candidates each arm can give each prompt in all, [prompts, arms]; None: no bound.
-    No offer may go beyond it. `checked` is whether every candidate has a score, which tells whether it is accepted.
+    objective. `limits` says how many candidates each arm can give each prompt in all, [prompts, arms], `UNBOUNDED` for
+    any number; None: so for every arm. No offer may go beyond it. `recorded` is whether candidates are dealt from a
+    recording, and have the scores that were recorded. `checked` is whether every candidate has a score, which tells
+    whether it is accepted.
     `guessed` is the pass@1 that each prompt's hidden state says, [prompts], nan where none is known; None where nobody
     looked. The reference answers are not here, and cannot be.
     """
@@ -82,10 +87,15 @@ class Problem:
     limits: Ints | None = None
     checked: bool = False
     guessed: Floats | None = None
+    recorded: bool = False
 
     @property
     def prompts(self) -> int:
         return len(self.texts)
+
+    def most(self, arm: int) -> int:
+        """The most candidates that an arm, by its place, can give any prompt."""
+        return UNBOUNDED if self.limits is None or not self.prompts else int(self.limits[:, arm].max())
 
     @property
     def objective(self) -> str:

@@ -20,7 +20,8 @@ from apportion.costs import attended, cost_of
 from apportion.difficulty.bins import ABSOLUTE
 from apportion.difficulty.fitted import FittedPolicy, load
 from apportion.errors import BudgetError, ConfigError
-from apportion.scheduler.allocation import Allocation, CostModel, Floats, Problem
+from apportion.policies.arm import Arm
+from apportion.scheduler.allocation import UNBOUNDED, Allocation, CostModel, Floats, Problem
 from apportion.scheduler.allocations import build_allocation
 from apportion.scheduler.dataset import Dataset, read_dataset, set_aside_too_long
 from apportion.scheduler.expected import ExpectedCosts
@@ -77,6 +78,8 @@ def build_costs(prepared: Prepared) -> ExpectedCosts:
 def problem_of(prepared: Prepared, costs: CostModel, guessed: Floats | None = None) -> Problem:
     """What the job's allocation policy is given; what looks at the prompts cost is not its to spend."""
     spec = prepared.spec
+    most = [_most(spec, arm) for arm in spec.arms]
+    bounded = any(one < UNBOUNDED for one in most)
     return Problem(
         texts=[prompt.text for prompt in prepared.dataset.prompts],
         arms=spec.arms,
@@ -86,7 +89,14 @@ def problem_of(prepared: Prepared, costs: CostModel, guessed: Floats | None = No
         seed=spec.seed,
         checked=all(arm.scored for arm in spec.arms),
         guessed=guessed,
+        limits=np.tile(np.array(most, dtype=np.int64), (len(prepared.dataset.prompts), 1)) if bounded else None,
     )
+
+
+def _most(spec: JobSpec, arm: Arm) -> int:
+    """The most responses of an arm that a prompt may buy: one that says the same each time is bought once."""
+    sent = "temperature" not in spec.models[arm.policy].engine_args.get("omit", ())
+    return UNBOUNDED if arm.most is None or not sent else arm.most
 
 
 def build_policy(prepared: Prepared, costs: ExpectedCosts, guessed: Floats | None = None) -> Allocation:

@@ -74,10 +74,9 @@ class Binned:
         """
         self._problem, self._table, self._at = problem, table, at
         self._names = [known_as(table, arm) for arm in problem.arms]
-        most = problem.limits.max(axis=0).tolist() if problem.limits is not None else [None] * len(problem.arms)
         self._amounts = {
-            arm.name: grid(min(table.arms[name].amounts[-1], table.arms[name].amounts[-1] if cap is None else cap))
-            for arm, name, cap in zip(problem.arms, self._names, most, strict=True)
+            arm.name: grid(min(table.arms[name].amounts[-1], problem.most(place)))
+            for place, (arm, name) in enumerate(zip(problem.arms, self._names, strict=True))
             if name is not None
         }
         self._planned = Planned(problem, self._amounts, switching=True)

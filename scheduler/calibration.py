@@ -41,11 +41,11 @@ def independent(arm: Arm) -> bool:
 
 
 def script(arms: Sequence[Arm], samples: int) -> tuple[Purchase, ...]:
-    """What each prompt buys, in this order; one sample of an arm at temperature 0, where all are the same."""
+    """What each prompt buys, in this order; no more of an arm than can differ."""
 
     def sizes(arm: Arm) -> Sequence[int]:
         if independent(arm):
-            return (samples if arm.sampling.temperature > 0.0 else 1,)
+            return (min(samples, arm.most or samples),)
         return sorted(set(arm.amounts))
 
     return tuple(Purchase(arm.name, n) for arm in arms for n in sizes(arm))

@@ -64,7 +64,7 @@ def damani(settings: Mapping[str, Any], problem: Problem, known: Known) -> Alloc
         # Where the fit found that texts tell nothing, all prompts are alike.
         chances = chances * known.start.text
     chances = shifted(chances / chances.sum(axis=1, keepdims=True), float(known.start.lifts[at]))
-    most = MOST_SAMPLES if problem.limits is None else int(problem.limits[:, at].max(initial=1))
+    most = min(MOST_SAMPLES, max(1, problem.most(at)))
     kind = chooses(problem.objective, problem.arms[at])
     if kind == COVERAGE:
         amounts = grid(most)

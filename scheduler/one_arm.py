@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from apportion.errors import ConfigError, nearest
-from apportion.scheduler.allocation import Problem
+from apportion.scheduler.allocation import UNBOUNDED, Problem
 from apportion.types import Purchase
 
 MOST_SAMPLES = 4096
@@ -33,11 +33,11 @@ class OneArm:
         self.arm = problem.arms[self.at]
         self.name = self.arm.name
         self._costs = problem.costs
-        if problem.limits is None:
-            self.caps = [default_most if most is None else most] * problem.prompts
+        limits = [UNBOUNDED] * problem.prompts if problem.limits is None else problem.limits[:, self.at].tolist()
+        if most is None:
+            self.caps = [default_most if cap >= UNBOUNDED else cap for cap in limits]
         else:
-            limits = problem.limits[:, self.at].tolist()
-            self.caps = [cap if most is None else min(cap, most) for cap in limits]
+            self.caps = [min(cap, most) for cap in limits]
         self._allowed = [0]
         """for each n, the largest amount up to n that the strategy takes"""
         for n in range(1, max(self.caps, default=0) + 1):

@@ -99,6 +99,7 @@ def problem_of(table: Table, game: Game) -> tuple[Problem, ExpectedCosts, Meter]
         seed=0,
         limits=table.limits[game.prompts],
         checked=table.revealed,
+        recorded=True,
     )
     return problem, costs, meter
 

@@ -25,7 +25,7 @@ from apportion.difficulty.vote_length import fit_slope
 from apportion.difficulty.votes import Votes
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import draws_independently
-from apportion.scheduler.allocation import Allocation, Problem
+from apportion.scheduler.allocation import UNBOUNDED, Allocation, Problem
 from apportion.scheduler.counted import Counted
 from apportion.scheduler.known import Known, own_settings
 from apportion.scheduler.outlook import Outlook
@@ -108,8 +108,8 @@ def _by_score(problem: Problem) -> bool:
 
 def _most(problem: Problem) -> int:
     """Candidates a prompt may have of the first arm: what there is of it, or the largest amount the config names."""
-    most = max(problem.arms[0].amounts) if problem.limits is None else int(np.max(problem.limits[:, 0]))
-    return min(max(1, most), LONGEST_VOTE)
+    most = problem.most(0)
+    return min(max(problem.arms[0].amounts) if most >= UNBOUNDED else max(1, most), LONGEST_VOTE)
 
 
 _COURSES: OrderedDict[tuple[Any, ...], tuple[FittedPolicy, list[Course]]] = OrderedDict()
@@ -180,8 +180,8 @@ def _sources(problem: Problem, fitted: FittedPolicy | None) -> dict[str, _Source
 
 
 def _scores(problem: Problem, arm: Arm) -> bool:
-    """Whether the arm's candidates may have scores: of a verifier, or as they were recorded (which are so many)."""
-    return arm.scored or problem.limits is not None
+    """Whether the arm's candidates may have scores: of a verifier, or as they were recorded."""
+    return arm.scored or problem.recorded
 
 
 def _named(pool: Pool, sources: Mapping[str, _Source], unscored: Sequence[str]) -> Pool:

@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from apportion.difficulty.fitted import is_search
 from apportion.difficulty.playbook import Playbook
 from apportion.policies.strategy import draws_independently
-from apportion.scheduler.allocation import Floats, Problem
+from apportion.scheduler.allocation import UNBOUNDED, Floats, Problem
 
 FIXED_SHARE = 0.5
 """A purchase grows until what it costs whatever its size (reading the prompt) is at most this share of it."""
-UNBOUNDED = 1 << 30
-"""Candidates there are of an arm that has no limit."""
 ROUNDING = 1e-6
 """A fixed cost below this share of one candidate's is rounding."""
 
@@ -54,10 +52,7 @@ class Reading:
             name: draws_independently(problem.arms[at[arm]].strategy) and (name == arm or not is_search(name))
             for name, arm in sold.items()
         }
-        self._most = {
-            name: UNBOUNDED if problem.limits is None or not problem.prompts else int(problem.limits[:, at[arm]].max())
-            for name, arm in sold.items()
-        }
+        self._most = {name: problem.most(at[arm]) for name, arm in sold.items()}
         self.fixed = {name: self._fixed_cost(name) for name in sold}
         self._free = {name: not fixed.any() for name, fixed in self.fixed.items()}
 

@@ -18,12 +18,12 @@ from apportion.difficulty.courses import Course
 from apportion.difficulty.playbook import Playbook
 from apportion.difficulty.stopping import Tables
 from apportion.difficulty.trial import Trial
-from apportion.scheduler.allocation import Forecast, Offer, Problem, Rest
+from apportion.scheduler.allocation import UNBOUNDED, Forecast, Offer, Problem, Rest
 from apportion.scheduler.ballots import Ballots
 from apportion.scheduler.buyers import Buyers
 from apportion.scheduler.forecasts import never_less, promised, spread_of
 from apportion.scheduler.price_grid import PriceGrid
-from apportion.scheduler.reading import UNBOUNDED, Reading
+from apportion.scheduler.reading import Reading
 from apportion.types import Candidate, Purchase
 
 Floats = NDArray[np.float64]

@@ -216,7 +216,7 @@ class Uniform:
     def _largest(self, prompts: np.ndarray, available: float) -> int:
         """The largest allowed n whose expected cost for all these prompts fits; 0 where none does."""
         low, high = 0, 1
-        most = MOST_SAMPLES if self._limits is None else int(self._limits[prompts].max(initial=0))
+        most = MOST_SAMPLES if self._limits is None else min(MOST_SAMPLES, int(self._limits[prompts].max(initial=0)))
         while high <= most and self._whole(prompts, high) <= available:
             low, high = high, high * 2
         high = min(high, most + 1)

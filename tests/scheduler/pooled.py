@@ -72,7 +72,7 @@ def job(made: Pool, kind: str, budget: float, unit: str = "samples"):
         one = np.ones(len(deck.tokens)) if unit == "samples" else deck.tokens
         each[name] = np.bincount(deck.owner, weights=one, minlength=len(made.ids)) / deck.sizes
     limits = np.stack([deck.sizes for deck in made.decks.values()], axis=1)
-    problem = Problem(made.texts, arms, Lengths(each), budget, Objective(objective(kind)), 0, limits)
+    problem = Problem(made.texts, arms, Lengths(each), budget, Objective(objective(kind)), 0, limits, recorded=True)
 
     def deal(prompt, arm, drawn, n):
         deck = made.decks[arm]

@@ -205,7 +205,7 @@ def test_labels_of_a_scored_pool_promise_no_more_where_the_job_has_no_verifier()
     assert bare.forecast([120.0])[0].value == pytest.approx(
         job(arm("small"), fitted=plain).forecast([120.0])[0].value, abs=0.03
     )
-    dealt = job(arm("small"), fitted=SCORED, limits=np.full((PROMPTS, 1), 5))
+    dealt = job(arm("small"), fitted=SCORED, limits=np.full((PROMPTS, 1), 5), recorded=True)
     assert dealt.forecast([120.0])[0].value > bare.forecast([120.0])[0].value + 0.005
 
 
