@@ -72,7 +72,16 @@ class Member:
         name = f"{self._spec.name}/{self.index}.{uuid.uuid4().hex[:NAME_DIGITS]}"
         actor = self._actor = ray.remote(Replica).options(name=name, **self.options).remote(self._spec)
         try:
-            facts = await actor.load.remote()
+            await actor.up.remote()
+            async with asyncio.timeout(self._spec.load_timeout_s):
+                facts = await actor.load.remote()
+        except TimeoutError as error:
+            self._kill()
+            raise ReplicaDiedError(
+                f"replica {self.index} of model {self._spec.name!r} had not loaded {self._spec.path!r} after "
+                f"{self._spec.load_timeout_s:g} s, and was stopped. Look for what it waits for (a network, a disk, "
+                f"memory); where it needs longer, raise models.{self._spec.name}.load_timeout_s"
+            ) from error
         except ray.exceptions.RayError as error:
             self._kill()
             raise ReplicaDiedError(

@@ -56,6 +56,9 @@ class Replica:
         self._any = asyncio.Event()
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
+    async def up(self) -> None:
+        """Answers as soon as the actor's process runs, which may wait for room."""
+
     async def load(self) -> Loaded | Refused:
         """Load the model. Called once, before anything else."""
         import ray

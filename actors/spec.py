@@ -24,8 +24,9 @@ class ModelSpec:
     There are at most `replicas`, and the job goes on with `least_replicas` (None: all are asked for) where the cluster
     holds no more. `cpus` and `gpus` are reserved for each; `gpus` below 1 is a share of one GPU, and `tensor_parallel`
     replicas have their GPUs on one node. `max_batch` bounds the sequences a replica runs at once. No request takes
-    longer than `timeout_s`: a replica that is silent for so long is hung (see `watch`). `dollars_per_hour` is for one
-    replica. `engine_args` go to the engine as they are.
+    longer than `timeout_s`: a replica that is silent for so long is hung (see `watch`); so is one that has not loaded
+    the model within `load_timeout_s` of its start. `dollars_per_hour` is for one replica. `engine_args` go to the
+    engine as they are.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ModelSpec:
     tensor_parallel: int = 1
     least_replicas: int | None = None
     timeout_s: float = 1800.0
+    load_timeout_s: float = 7200.0
     max_batch: int = 256
     dollars_per_hour: float = 0.0
     dollars_per_million_input: float = 0.0

@@ -54,6 +54,7 @@ def build_model_spec(name: str, config: ModelConfig, away: bool = False) -> Mode
     least, most = build_replicas(f"{key}.replicas", config.replicas)
     at_least(f"{key}.max_batch", config.max_batch, 1)
     more_than_zero(f"{key}.timeout_s", config.timeout_s, "give the seconds that no request takes longer than")
+    more_than_zero(f"{key}.load_timeout_s", config.load_timeout_s, "give the seconds that loading takes no longer than")
     for field in ("cpus", "dollars_per_hour", "dollars_per_million_input", "dollars_per_million_output"):
         at_least(f"{key}.{field}", getattr(config, field), 0)
     return ModelSpec(
@@ -67,6 +68,7 @@ def build_model_spec(name: str, config: ModelConfig, away: bool = False) -> Mode
         gpus=build_gpus(key, config),
         tensor_parallel=config.tensor_parallel or 1,
         timeout_s=config.timeout_s,
+        load_timeout_s=config.load_timeout_s,
         max_batch=config.max_batch,
         dollars_per_hour=config.dollars_per_hour,
         dollars_per_million_input=config.dollars_per_million_input,

@@ -76,6 +76,9 @@ class ModelConfig:
     timeout_s: float = 1800.0
     """a request takes no longer than this, waiting for its turn on the replica included: a replica that is silent for
     so long is replaced, and its requests are sent again. Replicas that lag far behind others are noticed sooner"""
+    load_timeout_s: float = 7200.0
+    """loading takes no longer, a download included: a replica that is not up then is stopped, and counts as one that
+    does not load"""
     aggregate: str | None = None
     """of a scorer: how step scores become one score, unless the arm says otherwise; what the authors of its format
     use unless given, else last"""

@@ -32,7 +32,7 @@ _OF_A_POOL = "prompts.parquet"
 
 _WHERE_IT_RUNS = ("output", "cluster", "calibration")
 """Keys that never change what a job decides. (What is recorded to calibrate is an allocation of its own.)"""
-_MODEL_WHERE_IT_RUNS = ("cpus", "timeout_s")
+_MODEL_WHERE_IT_RUNS = ("cpus", "timeout_s", "load_timeout_s")
 """The same for a row of models. Its gpus stay compared: gpu_seconds are charged by them."""
 _MODEL_SETS_IN_FLIGHT = ("replicas", "max_batch")
 """These set how many prompts are in flight, and so decide, unless `execution.in_flight` does."""

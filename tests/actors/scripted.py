@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from apportion.types import Generate, Generated, Request, Sampling, Usage
 REPLY = Generated((), Usage())
 Script = Callable[[int, Sequence[str]], list[Outcome]]
 """from which life of the replica it is and the texts of what it was sent, to outcomes; or it raises"""
+Loading = Callable[[int], Awaitable[None] | None]
+"""what happens while that life of the replica loads; it may raise, or take its time"""
 
 
 class Method:
@@ -29,15 +32,21 @@ class Method:
 class ScriptedActor:
     """Answers each batch as the script says."""
 
-    def __init__(self, life: int, script: Script, load: Callable[[int], None]) -> None:
+    def __init__(self, life: int, script: Script, load: Loading) -> None:
         self.life, self.script, self.loading = life, script, load
         self.ready: asyncio.Queue[Any] = asyncio.Queue()
-        self.load, self.put, self.take = Method(self._load), Method(self._put), Method(self._take)
+        self.up, self.load = Method(self._up), Method(self._load)
+        self.put, self.take = Method(self._put), Method(self._take)
         self.cancel = Method(self._cancel)
         self.cancelled: list[int] = []
 
+    async def _up(self) -> None:
+        pass
+
     async def _load(self) -> Loaded:
-        self.loading(self.life)
+        slowly = self.loading(self.life)
+        if slowly is not None:
+            await slowly
         return Loaded(self.life, "node", ())
 
     async def _put(self, batch: Sequence[tuple[int, Request]]) -> None:
@@ -71,11 +80,12 @@ def play(
     monkeypatch: pytest.MonkeyPatch,
     script: Script,
     texts: Sequence[str],
-    load: Callable[[int], None] = lambda _: None,
+    load: Loading = lambda _: None,
     listener: OnLoss | None = None,
     replicas: int = 1,
     until: Callable[[ModelPool], bool] = lambda _: True,
     prompt_of: Callable[[int], int] = lambda number: number,
+    **row: Any,
 ) -> Played:
     """Send requests to a pool of scripted replicas, and wait `until`; what each request was answered or raised."""
     played = Played()
@@ -93,7 +103,7 @@ def play(
     monkeypatch.setattr(ray, "kill", lambda actor, no_restart: played.killed.append(actor.life))
 
     async def run() -> None:
-        models = ModelPool(fake(replicas=replicas), None, lambda: listener)
+        models = ModelPool(replace(fake(replicas=replicas), **row), None, lambda: listener)
         await models.start()
         futures = [
             models.submit(Generate("policy", conversation(text), (1,), Sampling()), prompt_of(number))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
 import ray
 import scripted
 from actor_world import fake
-from scripted import REPLY, failed_batch, play, system_error
+from scripted import REPLY, Loading, failed_batch, play, system_error
 
 from apportion.actors import ray_backend
 from apportion.actors.placement import Slot
@@ -90,6 +90,32 @@ def test_a_replica_that_did_not_load_at_first_is_tried_again_once_another_is_up(
     played = play(monkeypatch, lambda _, texts: [REPLY] * len(texts), ["a"], load, replicas=2, until=everyone)
     assert played.outcomes == [REPLY]
     assert played.lives == 3
+
+
+def hangs(*lives: int) -> Loading:
+    """Loading that never ends in these lives of the replicas."""
+
+    def load(life: int) -> Awaitable[None] | None:
+        return asyncio.Event().wait() if life in lives else None  # type: ignore[return-value]
+
+    return load
+
+
+def test_a_replica_that_hangs_while_it_loads_is_stopped_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def everyone(pool: ModelPool) -> bool:
+        return all(entry.alive for entry in pool.health())
+
+    def answer(_: int, texts: Sequence[str]) -> list[Outcome]:
+        return [REPLY] * len(texts)
+
+    played = play(monkeypatch, answer, ["a"], hangs(1), replicas=2, until=everyone, load_timeout_s=0.02)
+    assert (played.outcomes, played.lives, played.killed[0]) == ([REPLY], 3, 1)
+    assert "had not loaded 'none' after 0.02 s" in str(played.causes[0])
+
+
+def test_where_every_replica_hangs_while_it_loads_the_job_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ReplicaDiedError, match=r"after 0\.02 s, and was stopped.*raise models\.policy\.load_timeout_s"):
+        play(monkeypatch, lambda _, texts: [], ["a"], hangs(1, 2), replicas=2, load_timeout_s=0.02)
 
 
 def test_where_no_replica_loads_the_job_ends_with_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:

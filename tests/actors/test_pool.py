@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
@@ -192,6 +193,19 @@ def test_refusals_leave_nothing_behind(spec: ModelSpec, error: type[Exception], 
     # The place is free again: a replica that takes all GPUs fits.
     using([replace(fake(), gpus=8)], lambda backend: backend.submit(asked(1), 1))
     assert ray.is_initialized()
+
+
+def test_a_model_whose_files_never_come_is_given_up(policy_folder: Path, policy: ModelSpec, tmp_path: Path) -> None:
+    """A pipe that nobody writes to, as a disk of the network that does not answer."""
+    folder = tmp_path / "slow"
+    shutil.copytree(policy_folder, folder)
+    (folder / "tokenizer.json").unlink()
+    os.mkfifo(folder / "tokenizer.json")
+    spec = replace(policy, path=str(folder), load_timeout_s=2.0)
+    with pytest.raises(ReplicaDiedError, match=r"had not loaded .*slow' after 2 s, and was stopped"):
+        using([spec], lambda backend: backend.close())
+    # The one that hung is gone: a replica that takes all CPUs fits.
+    using([replace(fake(), cpus=8)], lambda backend: backend.submit(asked(1), 1))
 
 
 def test_closing_fails_what_is_in_flight() -> None:

@@ -179,6 +179,7 @@ WRONG: list[tuple[str, list[str], type[ApportionError], list[str]]] = [
     ("more than a share", ["models.small.gpu_fraction=1.5"], ConfigError, ["gpu_fraction is 1.5", "at most 1"]),
     ("a GPU and a half", ["models.small.gpus=1.5"], ConfigError, ["gpus is 1.5", "whole GPUs"]),
     ("no time at all", ["models.small.timeout_s=0"], ConfigError, ["timeout_s is 0"]),
+    ("no time to load", ["models.small.load_timeout_s=0"], ConfigError, ["load_timeout_s is 0"]),
     ("negative gpus", ["models.small.gpus=-1"], ConfigError, ["models.small.gpus is -1", "at least 0"]),
     ("nan price", ["models.small.dollars_per_hour=.nan"], ConfigError, ["models.small.dollars_per_hour is nan"]),
     (
