@@ -118,6 +118,16 @@ class TellsLosses(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsWaiting(Protocol):
+    """A backend that may wait for something to come before its models load."""
+
+    @property
+    def waits_for(self) -> str:
+        """What it waits for now, for how long already and how long at most; empty where it does not wait."""
+        ...
+
+
 class ReplicaHealth(Protocol):
     """What is shown of one replica."""
 

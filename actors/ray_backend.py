@@ -24,7 +24,7 @@ from apportion.types import Reply, Request
 
 
 class RayBackend:
-    """A Backend that TellsLosses (see `protocols`) on a Ray cluster."""
+    """A Backend that TellsLosses and TellsWaiting (see `protocols`) on a Ray cluster."""
 
     def __init__(self, cluster: str, specs: Sequence[ModelSpec], wait_s: float = 0.0) -> None:
         self._cluster = cluster
@@ -34,6 +34,15 @@ class RayBackend:
         self._rooms: Rooms | None = None
         self._connected = False
         self._listener: OnLoss | None = None
+        self._waits_for = ""
+
+    @property
+    def waits_for(self) -> str:
+        """The room that is waited for, while `start` does."""
+        return self._waits_for
+
+    def _waiting(self, what: str) -> None:
+        self._waits_for = what
 
     def tell_losses(self, listener: OnLoss) -> None:
         """Ask `listener` before work that was lost is done again."""
@@ -44,7 +53,7 @@ class RayBackend:
         needs = [Need.of(spec) for spec in self._specs]
         self._connected = connect(self._cluster, needs)
         try:
-            self._rooms = rooms = await reserve(needs, self._wait_s)
+            self._rooms = rooms = await reserve(needs, self._wait_s, self._waiting)
             ways = Ways(rooms, {need.model: need for need in needs}, self._pools)
             for spec in self._specs:
                 self._pools[spec.name] = ModelPool(spec, rooms, lambda: self._listener, ways)

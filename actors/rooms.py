@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from apportion.actors.placement import Need, Node, Replica, Slot, cluster_nodes, make_plan, shortage
@@ -109,8 +109,10 @@ def actor_options(spec: ModelSpec, rooms: Rooms | None, index: int) -> dict[str,
     return options
 
 
-async def reserve(needs: Sequence[Need], wait_s: float = 0.0) -> Rooms:
+async def reserve(needs: Sequence[Need], wait_s: float = 0.0, tell: Callable[[str], None] = lambda _: None) -> Rooms:
     """Room for every replica; returns when each model has room for one. The others come when there is room for them.
+
+    `tell` is told at every look what is waited for, as a text; an empty one in the end.
 
     Raises CapacityError where the nodes can never hold what is required and none are waited for, or where a model got
     no room within `wait_s`, or BUSY_SECONDS where that is more. Whatever stops it, nothing stays reserved.
@@ -120,7 +122,7 @@ async def reserve(needs: Sequence[Need], wait_s: float = 0.0) -> Rooms:
         raise CapacityError(why)
     plan = make_plan(needs, nodes)
     rooms = Rooms(max(BUSY_SECONDS, wait_s))
-    deadline = time.monotonic() + rooms.patience_s
+    began = time.monotonic()
     try:
         for slot, node in zip(plan.slots, plan.nodes, strict=True):
             rooms.ask(slot, node)
@@ -129,8 +131,11 @@ async def reserve(needs: Sequence[Need], wait_s: float = 0.0) -> Rooms:
             without = [need for need in needs if need.model not in placed]
             if not without:
                 return rooms
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > rooms.patience_s:
                 raise CapacityError(_late(needs, without[0], rooms.patience_s))
+            asked = "; ".join(map(str, without))
+            tell(f"waiting for room on the cluster, {waited:.0f} s of at most {rooms.patience_s:.0f} s, for {asked}")
             await asyncio.sleep(LOOK_SECONDS)
     except BaseException as error:
         try:
@@ -138,6 +143,8 @@ async def reserve(needs: Sequence[Need], wait_s: float = 0.0) -> Rooms:
         except Exception as second:
             error.add_note(f"nor could what had been reserved be freed: {second}")
         raise
+    finally:
+        tell("")
 
 
 def _late(needs: Sequence[Need], without: Need, waited_s: float) -> str:

@@ -112,7 +112,7 @@ class Driver:
         if self._machine.done:
             return
         self._watch()
-        await self._backend.start()
+        await self._start()
         self._resume(waiting)
         try:
             with _collecting_rarely():
@@ -123,6 +123,20 @@ class Driver:
             # What has arrived is paid for: a job that stops here finds it when it is run again.
             self._note([*self._take(), *self._arrived.values()])
         self._machine.audit()
+
+    async def _start(self) -> None:
+        """Start the backend, which may wait for nodes and loads models: the display is told meanwhile."""
+        starting = asyncio.ensure_future(self._backend.start())
+        try:
+            while not starting.done():
+                await asyncio.wait({starting}, timeout=SECONDS_BETWEEN_LOOKS)
+                self._watch()
+        except BaseException:
+            # What it has begun, it undoes.
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            raise
+        starting.result()
 
     async def _work(self) -> None:
         while not self._machine.done:

@@ -20,7 +20,7 @@ from typing import Any
 from apportion import __version__
 from apportion.actors.backends import INLINE, backend_for
 from apportion.actors.fingerprint import files_hash
-from apportion.actors.protocols import Backend, ReplicaHealth
+from apportion.actors.protocols import Backend, ReplicaHealth, TellsWaiting
 from apportion.configs.build import load_job
 from apportion.configs.load import ConfigSource
 from apportion.scheduler.assemble import Prepared, build_machine, prepare
@@ -158,13 +158,13 @@ class _Job:
         if self._display is None and self._metrics is None:
             return
         health = backend.health()
-        view = self._view(machine, health)
+        view = self._view(machine, backend, health)
         if self._display is not None:
             self._display(view)
         if self._metrics is not None:
             self._metrics(view, health, ended)
 
-    def _view(self, machine: Machine | Looking, health: Sequence[ReplicaHealth]) -> JobView:
+    def _view(self, machine: Machine | Looking, backend: Backend, health: Sequence[ReplicaHealth]) -> JobView:
         total = machine.ledger.total.tokens
         if self._begun is None:
             # The first look comes before this session's first reply: what is there was replayed.
@@ -188,9 +188,17 @@ class _Job:
             replayed_tokens=self._begun[0],
             replayed_spent=self._begun[1],
             replayed_done=self._begun[2],
-            note="" if any(one.alive for one in health) else "starting models",
+            note=self._phase(backend, health),
             answered=machine.answered,
         )
+
+    def _phase(self, backend: Backend, health: Sequence[ReplicaHealth]) -> str:
+        """What the job waits for before it can go on: room on the cluster, or models of which no replica is up."""
+        if isinstance(backend, TellsWaiting) and backend.waits_for:
+            return backend.waits_for
+        up = {one.model for one in health if one.alive}
+        down = [name for name in self._spec.models if name not in up]
+        return f"starting {', '.join(down) if up else 'models'}" if down else ""
 
     def _summary(self, machine: Machine | Looking) -> dict[str, Any]:
         ledger = machine.ledger

@@ -207,8 +207,12 @@ def test_who_waited_in_vain_is_told_what_the_nodes_have_now(
     monkeypatch.setattr(rooms, "cluster_nodes", lambda: list(nodes))
     monkeypatch.setattr(rooms, "BUSY_SECONDS", 0.0)
     monkeypatch.setattr(rooms, "LOOK_SECONDS", 0.001)
+    told: list[str] = []
     with pytest.raises(CapacityError, match=why):
-        asyncio.run(rooms.reserve([Need("policy", 1, 1, 2)], wait_s=0.02))
+        asyncio.run(rooms.reserve([Need("policy", 1, 1, 2)], 0.02, told.append))
+    waits = "waiting for room on the cluster, 0 s of at most 0 s, for policy: 1 x (1 CPUs, 2 GPUs)"
+    assert set(told) == {waits, ""}
+    assert told[-1] == ""
 
 
 def test_needs_of_specs() -> None:

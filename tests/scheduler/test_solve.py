@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -11,6 +12,7 @@ import apportion
 from apportion.actors.inline import InlineBackend
 from apportion.configs.build import load_job
 from apportion.errors import BudgetError, ConfigError, DataError
+from apportion.scheduler import driver, solve
 from apportion.scheduler.progress import JobView
 from apportion.scheduler.solve import run_job
 
@@ -115,3 +117,68 @@ def test_a_display_that_fails_leaves_no_models_behind(tmp_path: Any, monkeypatch
     with pytest.raises(BrokenPipeError):
         run_job(load_job(config(output=str(tmp_path / "run")), [], True), display, rows(4))
     assert len(closed) == 1
+
+
+class Slow(InlineBackend):
+    """Begins only when what it waits for, and then which of its models is not up yet, was shown."""
+
+    waits_for = ""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.shown: list[str] = []
+        self.undone = False
+
+    async def start(self) -> None:
+        room = "waiting for room"
+        try:
+            self.waits_for = room
+            await self.until(room)
+            self.waits_for = ""
+            specs, self._specs = self._specs, {"small": self._specs["small"]}
+            await super().start()
+            self._specs = specs
+            await self.until("starting prm")
+            await super().start()
+        except asyncio.CancelledError:
+            self.undone = True
+            raise
+
+    async def until(self, note: str) -> None:
+        while note not in self.shown:
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_what_a_job_waits_for_is_shown_while_it_starts(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    backends: list[Slow] = []
+
+    def slow(_: str, specs: Any, wait_s: float) -> Slow:
+        backends.append(Slow(specs))
+        return backends[-1]
+
+    def display(view: JobView) -> None:
+        backends[0].shown.append(view.note)
+        if leaves and view.note == "starting prm":
+            raise BrokenPipeError
+
+    monkeypatch.setattr(solve, "backend_for", slow)
+    monkeypatch.setattr(solve, "LIVE_SECONDS", 0.0)
+    monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0.001)
+    models = {
+        "small": {"engine": "fake", "model": "fake"},
+        "prm": {"engine": "fake", "model": "fake", "role": "scorer"},
+    }
+    arms = {"best": {"strategy": "best_of_n", "n": [2], "verifier": "prm", **ARM, "select": "max_score"}}
+    job = load_job(config(output=str(tmp_path / "run"), models=models, arms=arms), [], True)
+    if leaves:
+        with pytest.raises(BrokenPipeError):
+            run_job(job, display, rows(4))
+    else:
+        assert run_job(job, display, rows(4))["answered"] == 4
+    (backend,) = backends
+    assert backend.undone == leaves
+    assert list(dict.fromkeys(backend.shown))[:3] == ["starting models", "waiting for room", "starting prm"]
+    assert leaves or backend.shown[-1] == ""
