@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from apportion.commands.command import EXIT_OK, PLAIN_WIDTH, Command, complain
 from apportion.commands.remote import IDS, address_argument, id_argument, only_id, reason
+from apportion.errors import SubmissionError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from apportion.scheduler.submit_cluster import JobState
+    from apportion.scheduler.submit_cluster import Cluster, JobState
 
 _SHOWN_MESSAGE = 4000
 """Characters of a value."""
@@ -32,7 +33,8 @@ def _status(arguments: argparse.Namespace) -> int:
     cluster = Cluster(arguments.address)
     console = output_console(PLAIN_WIDTH)
     if job_id is not None:
-        console.print(_details(cluster.state(job_id)))
+        job = cluster.state(job_id)
+        console.print(_details(job, _last_line(cluster, job)))
         return EXIT_OK
     jobs = [one for one in cluster.jobs() if one.config is not None]
     if jobs:
@@ -55,7 +57,18 @@ def _table(jobs: list[JobState]) -> RenderableType:
     return table
 
 
-def _details(job: JobState) -> RenderableType:
+def _last_line(cluster: Cluster, job: JobState) -> str | None:
+    """What a job that runs said last: how far it is, or what it waits for; None where its log cannot be had."""
+    if job.ended or job.config is None:
+        return None
+    try:
+        log = cluster.logs(job.id)
+    except SubmissionError:
+        return None
+    return next((line for line in reversed(log.splitlines()) if line.strip()), None)
+
+
+def _details(job: JobState, says: str | None) -> RenderableType:
     from rich.table import Table
 
     from apportion.scheduler.terminal import safe
@@ -68,6 +81,8 @@ def _details(job: JobState) -> RenderableType:
         ("config", job.config or "not submitted by apportion"),
         ("output", job.output or "-"),
     ]
+    if says is not None:
+        rows.append(("says", says))
     if job.status == "FAILED":
         rows.append(("reason", reason(job)))
     for label, value in rows:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from apportion.cli import main
 from apportion.commands.remote import ended, reason
+from apportion.errors import SubmissionError
+from apportion.scheduler import submit_cluster
 from apportion.scheduler.submit_cluster import JobState
 
 PIP = "runtime_env setup failed: ...\nFileNotFoundError: [Errno 2] No such file or directory: 'pip'\n\nDuring handling"
@@ -64,3 +68,35 @@ def test_mistakes_on_the_command_line_are_named(
 ) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "log", "says"),
+    [
+        ("RUNNING", "preparing the job\nwaiting for room on the cluster, 5 s\x1b[2J\n\n", r"waiting .* 5 s\\x1b\[2J"),
+        ("PENDING", "", None),
+        ("STOPPED", "done 3 of 4\n", None),
+        ("RUNNING", None, None),
+    ],
+)
+def test_the_status_of_a_job_ends_with_what_it_said_last(
+    status: str, log: str | None, says: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Cluster:
+        def __init__(self, _: str | None) -> None:
+            pass
+
+        def state(self, _: str) -> JobState:
+            return state(status)
+
+        def logs(self, _: str) -> str:
+            if log is None:
+                raise SubmissionError("the node of the job does not answer")
+            return log
+
+    monkeypatch.setattr(submit_cluster, "Cluster", Cluster)
+    assert main(["status", "job-1"]) == 0
+    shown = capsys.readouterr().out
+    assert "preparing" not in shown
+    assert bool(re.search(r"^says", shown, re.MULTILINE)) == (says is not None)
+    assert says is None or re.search(rf"^says +{says}", shown, re.MULTILINE)
