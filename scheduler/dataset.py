@@ -22,6 +22,8 @@ from apportion.scheduler.spec import DatasetSpec
 from apportion.types import Message, Messages, Prompt
 
 ROLES = ("system", "user", "assistant")
+DEVELOPER = "developer"
+"""OpenAI's newer name of `system`: the same to its models, and most chat templates know the older one alone."""
 _SHOWN_FAULTS = 3
 """Reasons quoted when no row is usable: enough to see a pattern."""
 _SHOWN_COLUMNS = 50
@@ -198,14 +200,35 @@ def _conversation(turns: Sequence[Any]) -> Iterator[Message]:
     for number, turn in enumerate(turns, 1):
         if not isinstance(turn, Mapping) or not {"role", "content"} <= turn.keys():
             raise _BadRowError(f"message {number} must be an object with role and content")
-        role, content = turn["role"], turn["content"]
+        role = "system" if turn["role"] == DEVELOPER else turn["role"]
         if role not in ROLES:
-            raise _BadRowError(f"message {number} has the role {role!r}; {nearest(str(role), ROLES)}")
-        if not isinstance(content, str):
-            raise _BadRowError(f"the content of message {number} must be text, not {type(content).__name__}")
-        yield Message(role, _text(content, f"message {number}"))
+            raise _BadRowError(f"message {number} has the role {role!r}; {nearest(str(role), (*ROLES, DEVELOPER))}")
+        yield Message(role, _text(_content(turn["content"], number), f"message {number}"))
     if turns[-1]["role"] != "user":
         raise _BadRowError(f"the last message is from {turns[-1]['role']}, but must be from user")
+
+
+def _content(value: Any, number: int) -> str:
+    """The text of a message: its content, or of content in parts, as OpenAI's format has it, theirs, each on a line of
+    its own (as vLLM's server writes them)."""
+    value = _python(value)
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, Sequence) or isinstance(value, bytes):
+        raise _BadRowError(
+            f"the content of message {number} must be text or a list of text parts, not {type(value).__name__}"
+        )
+    texts: list[str] = []
+    for part in value:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind is None:
+            raise _BadRowError(f"a part of message {number} must be an object with type and text")
+        if kind != "text":
+            raise _BadRowError(f"message {number} has a part of the type {kind!r}, but models are given text only")
+        if not isinstance(part.get("text"), str):
+            raise _BadRowError(f"a text part of message {number} has no text")
+        texts.append(part["text"])
+    return "\n".join(texts)
 
 
 def _text(value: str, what: str) -> str:

@@ -61,6 +61,36 @@ def test_a_conversation_is_kept_and_gets_the_system_message_it_lacks(tmp_path: P
     assert [m.content for m in second.messages] == ["be rude", "hi"]
 
 
+@pytest.mark.parametrize("parquet", [False, True])
+def test_parts_of_text_are_joined_and_a_developer_is_the_system(tmp_path: Path, parquet: bool) -> None:
+    """As OpenAI's format has them; what asks for an image is set aside."""
+    text, image = [{"type": "text", "text": "How many"}, {"type": "text", "text": "boxes?"}], {"type": "image_url"}
+    rows = [
+        {
+            "q": [
+                {"role": "developer", "content": [{"type": "text", "text": "be rude"}]},
+                {"role": "user", "content": text},
+            ]
+        },
+        {"q": [{"role": "user", "content": [*text[:1], image]}]},
+        {"q": [{"role": "user", "content": text[1:]}]},
+    ]
+    path = str(tmp_path / "d.parquet") if parquet else write(tmp_path / "d.jsonl", *rows)
+    if parquet:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    dataset = read(path, system="be kind")
+    assert [prompt.messages for prompt in dataset.prompts] == [
+        (Message("system", "be rude"), Message("user", "How many\nboxes?")),
+        (Message("system", "be kind"), Message("user", "boxes?")),
+    ]
+    assert [(one.line, "'image_url'" in one.reason) for one in dataset.set_aside] == [(2, True)]
+
+
+def said(content: Any) -> dict[str, Any]:
+    """A row of one message."""
+    return {"name": "x", "q": [{"role": "user", "content": content}]}
+
+
 BAD_ROWS: list[tuple[str, bytes | str | dict[str, Any], str]] = [
     ("broken JSON", '{"name": "x", "q": "hel', "broken JSON: Unterminated string"),
     ("nested too deeply", '{"q":' + "[" * 200_000, "broken JSON: nested too deeply"),
@@ -73,7 +103,18 @@ BAD_ROWS: list[tuple[str, bytes | str | dict[str, Any], str]] = [
     ("no messages", {"name": "x", "q": []}, "the prompt is an empty list of messages"),
     ("message not an object", {"name": "x", "q": ["hi"]}, "message 1 must be an object with role and content"),
     ("unknown role", {"name": "x", "q": [{"role": "usr", "content": "hi"}]}, "did you mean 'user'?"),
-    ("content not text", {"name": "x", "q": [{"role": "user", "content": [1]}]}, "must be text, not list"),
+    ("content not text", said(5), "the content of message 1 must be text or a list of text parts, not int"),
+    ("no content", said(None), "the content of message 1 must be text or a list of text parts, not NoneType"),
+    ("no part", said([1]), "a part of message 1 must be an object with type and text"),
+    ("a part of no type", said([{"text": "hi"}]), "a part of message 1 must be an object with type and text"),
+    ("a part without text", said([{"type": "text"}]), "a text part of message 1 has no text"),
+    ("no parts", said([]), "message 1 is empty"),
+    ("blank parts", said([{"type": "text", "text": " "}]), "message 1 is empty"),
+    (
+        "an image",
+        said([{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "data:,x"}}]),
+        "message 1 has a part of the type 'image_url', but models are given text only",
+    ),
     ("empty message", {"name": "x", "q": [{"role": "user", "content": ""}]}, "message 1 is empty"),
     (
         "answered already",
@@ -244,8 +285,10 @@ def test_rows_of_pandas_and_numpy_are_read_as_pythons_own() -> None:
     import pandas as pd
 
     turns = np.array([{"role": "user", "content": "hi"}], dtype=object)
+    parts = np.array([{"type": "text", "text": "six"}], dtype=object)
     rows = [
         {"q": turns, "name": np.int64(1), "a": np.float32("nan")},
+        {"q": [{"role": "user", "content": parts}], "name": 6},
         {"q": np.str_("one"), "name": "2", "a": np.int64(4)},
         {"q": "two", "name": "3", "a": pd.NA},
         {"q": "three", "name": "4", "a": pd.NaT},
@@ -256,6 +299,7 @@ def test_rows_of_pandas_and_numpy_are_read_as_pythons_own() -> None:
     dataset = read_dataset(DatasetSpec("", **COLUMNS), rows)
     assert [(prompt.id, prompt.text, prompt.reference) for prompt in dataset.prompts] == [
         ("1", "hi", None),
+        ("6", "six", None),
         ("2", "one", "4"),
         ("3", "two", None),
         ("4", "three", None),
