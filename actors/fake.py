@@ -35,6 +35,7 @@ _VALUE = re.compile(r"(-?\d+)\.?\s*$")
 WRONG_BY = (1, 10, -2)
 # Wrong answers come from a small set, so that they can agree with each other and win a vote.
 WRONG_WEIGHTS = (5, 3, 2)
+VERBS = ("gives", "makes", "yields", "shows", "says", "means", "has", "is")
 STEPS = (2, 3, 4, 5)
 # As short as lab solutions; every prompt has one of these numbers of steps.
 SCORE_RIGHT, SCORE_WRONG, SCORE_NOISE = 0.7, 0.35, 0.25
@@ -56,6 +57,8 @@ class FakeSettings:
     attention_width: int = 128
     strength: float = 1.0
     """pass rates become 1 - (1 - p)^strength"""
+    verbs: int = 1
+    """how many ways, up to 8, a step may be written in: with one all right responses to a prompt are the same text"""
     fail_every: int = 0
     """every so many requests one raises EngineError; 0 never"""
     poison: str = ""
@@ -248,7 +251,8 @@ class FakeEngine(_FakeModel):
         for step in range(len(written), len(truth.values)):
             if not error and rng.random() >= step_rate:
                 (error,) = rng.choices(WRONG_BY, WRONG_WEIGHTS)
-            yield from split_tokens(f"Step {step + 1} gives {truth.values[step] + error}.\n")
+            verb = rng.choice(VERBS[: self._settings.verbs]) if self._settings.verbs > 1 else VERBS[0]
+            yield from split_tokens(f"Step {step + 1} {verb} {truth.values[step] + error}.\n")
         if len(written) > len(truth.values):
             error = error or truth.error(len(truth.values) - 1, written[-1])
         yield from split_tokens(f"Answer: {truth.answer + error}")

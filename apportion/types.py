@@ -191,7 +191,9 @@ class Candidate:
     """A draft with its answer and where it came from.
 
     Equal answers are equal strings: the machine replaces an answer by the first one of the prompt it equals.
-    `answer` None is an unparsed answer; it agrees with nothing. `score` is the aggregate of `step_scores`.
+    `answer` None is an unparsed answer; it agrees with nothing. `score` is the aggregate of `step_scores`. `repeats` is
+    how many earlier candidates of the prompt have the same text, white space around it aside; told only where the
+    objective counts candidates, as one that repeats another counts for nothing.
     """
 
     prompt_id: str
@@ -201,6 +203,7 @@ class Candidate:
     draft: Draft
     answer: str | None
     score: float | None = None
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)

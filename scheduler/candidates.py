@@ -71,14 +71,14 @@ def candidate_rows(committed: Committed, correct: Sequence[bool | None]) -> list
     """One prompt's candidates as rows of candidates.parquet; `n` is what their purchase was of, and a candidate's cost
     an equal share of all that its purchase cost, prompt, verifier and branches given up included. `cut` is whether that
     was cut off, so that a candidate may be the beginning of one. `accepted` is null where the objective does not count
-    candidates."""
+    candidates, and of one whose text an earlier candidate has."""
     size = Counter(candidate.purchase for candidate in committed.candidates)
     accepted = committed.result.accepted
     rows = []
     for candidate, right in zip(committed.candidates, correct, strict=True):
         row, at = candidate_row(candidate, right), candidate.purchase
         row["n"] = committed.result.purchases[at].n
-        row["accepted"] = None if accepted is None else candidate.index in accepted
+        row["accepted"] = None if accepted is None or candidate.repeats else candidate.index in accepted
         row["cut"] = at < len(committed.ended) and committed.ended[at].cut
         if at < len(committed.ended):
             cost, share = committed.ended[at].cost, 1.0 / size[at]

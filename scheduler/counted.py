@@ -169,7 +169,7 @@ class Counted:
         best = float((self.gain[cohort] / np.maximum(self.cost[cohort], 1e-300)).max(initial=0.0))
         if best <= 0.0:
             return np.zeros(1), np.zeros(1)
-        each = [self._unit_cost(cohort, arm) for arm in arms]
+        each = [self._unit_cost(cohort, arm) / evidence.share_new(cohort, arm) for arm in arms]
         left = self._left(cohort)
         ahead = [
             Ahead(weights, evidence.passing(arm), *counts, evidence.objective, None if left is None else left[:, arm])
@@ -233,7 +233,7 @@ class Counted:
         """Candidates that each arm can still give, [prompts, arms]; None where there is no limit."""
         if self.problem.limits is None:
             return None
-        return self.problem.limits[prompts] - self.evidence.accepted[prompts] - self.evidence.rejected[prompts]
+        return self.problem.limits[prompts] - self.evidence.drawn(prompts)
 
     def _within_limits(self, prompts: Ints) -> None:
         """What an arm cannot give any more has no finite cost."""

@@ -17,12 +17,14 @@ from apportion.scheduler.prompt_state import PromptState
 from apportion.scheduler.results import Committed, PromptResult
 from apportion.types import Candidate, Draft
 
+Indices = tuple[int, ...]
+
 
 class Finisher:
     """Answers are read by the job's answer type and chosen by an arm's selector.
 
     The selector is that of the arm bought last, and it sees every candidate of the prompt, whichever arm drew it.
-    `counted` is the objective where it counts accepted candidates: results then say which they are.
+    `counted` is the objective where it counts accepted candidates: results then say which they are, each text once.
     """
 
     def __init__(self, answers: AnswerType, arms: Mapping[str, Arm], counted: Objective | None = None) -> None:
@@ -31,12 +33,14 @@ class Finisher:
         self._counted = counted
 
     def candidates(self, state: PromptState, arm: Arm, number: int, drafts: Sequence[Draft]) -> list[Candidate]:
-        """New candidates of a prompt, numbered after those it has; equal answers become equal strings."""
+        """New candidates of a prompt, numbered after those it has; equal answers become equal strings. Asked once of
+        each purchase: where candidates are counted, those say so whose text the prompt has already."""
         prompt, index, new = state.prompt.id, len(state.candidates), []
         for draft in drafts:
             answer = self.read(state, draft.text)
             score = score_of(draft.step_scores, arm.aggregate)
-            new.append(Candidate(prompt, index, arm.name, number, draft, answer, score))
+            repeats = 0 if self._counted is None else state.repeats(draft.text)
+            new.append(Candidate(prompt, index, arm.name, number, draft, answer, score, repeats))
             index += 1
         return new
 
@@ -66,7 +70,7 @@ class Finisher:
         elif state.candidates:
             choice = selector(self._arms[state.purchases[-1].arm].select)(state.candidates)
         response = state.candidates[choice.candidate].draft.text if choice.candidate is not None else None
-        accepted, rejected = self._count(state.candidates)
+        accepted, rejected, repeated = self._count(state.candidates)
         result = PromptResult(
             prompt_id=state.prompt.id,
             index=state.index,
@@ -82,16 +86,19 @@ class Finisher:
             candidate=None if choice.candidate is None else state.candidates[choice.candidate].index,
             accepted=accepted,
             rejected=rejected,
+            repeated=repeated,
         )
         return Commit(Committed(result, tuple(state.candidates), tuple(state.ended)))
 
-    def _count(self, candidates: Sequence[Candidate]) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-        """Indices of the candidates that are accepted, and for pairs of those that are not; None where none count."""
+    def _count(self, candidates: Sequence[Candidate]) -> tuple[Indices | None, Indices | None, Indices]:
+        """Indices of the candidates that are accepted, and for pairs of those that are not, None where none count; and
+        of those that are neither, as their text had been counted."""
         if self._counted is None:
-            return None, None
-        good = [is_accepted(candidate, self._counted) for candidate in candidates]
+            return None, None, ()
+        new = [one for one in candidates if not one.repeats]
+        good = [is_accepted(one, self._counted) for one in new]
         accepted, rejected = (
-            tuple(one.index for one, fine in zip(candidates, good, strict=True) if fine is wanted)
-            for wanted in (True, False)
+            tuple(one.index for one, fine in zip(new, good, strict=True) if fine is wanted) for wanted in (True, False)
         )
-        return accepted, rejected if self._counted.name == "pairs" else None
+        repeated = tuple(one.index for one in candidates if one.repeats)
+        return accepted, rejected if self._counted.name == "pairs" else None, repeated

@@ -32,6 +32,7 @@ class PromptState:
     canonical: dict[str, str] | None = None
     """the answers read so far, each with the first answer it equals; None before there is one"""
     _drawn: dict[str, int] | None = None
+    _texts: dict[str, int] | None = None
 
     def drawn(self, arm: str) -> int:
         """Samples of an arm bought so far: where the next purchase's seeds begin."""
@@ -51,7 +52,15 @@ class PromptState:
         self.answered = before or any(candidate.answer is not None for candidate in new)
         return self.answered and not before
 
+    def repeats(self, text: str) -> int:
+        """How often this was asked of the same text before, white space around it aside."""
+        if self._texts is None:
+            self._texts = {}
+        before = self._texts.get(bare := text.strip(), 0)
+        self._texts[bare] = before + 1
+        return before
+
     def forget(self) -> None:
         """Drop what a prompt that is committed needs no more."""
         self.candidates = []
-        self.canonical = self._drawn = None
+        self.canonical = self._drawn = self._texts = None

@@ -82,6 +82,7 @@ class Responses:
             "whole": self._covered,
             "accepted": self._right,
             "rejected": self._wrong,
+            "repeated": 0,
             "scored": self._scored,
         }
 

@@ -19,7 +19,8 @@ class PromptResult:
     answer's share of the selector's vote, `difficulty` the posterior mean of pass@1. `correct` is None without a
     reference, and is filled by `judge` after the decision. `reason` says why buying stopped; `error` why the prompt has
     no answer. Where the objective counts candidates, `accepted` are the indices of those whose score reaches its
-    threshold, and for pairs `rejected` those of the others; else None.
+    threshold, and for pairs `rejected` those of the others; else None. `repeated` are in neither: an earlier candidate
+    has the same text.
     """
 
     prompt_id: str
@@ -37,6 +38,7 @@ class PromptResult:
     candidate: int | None = None
     accepted: tuple[int, ...] | None = None
     rejected: tuple[int, ...] | None = None
+    repeated: tuple[int, ...] = ()
 
     def as_row(self) -> dict[str, Any]:
         """A flat row for results.jsonl."""

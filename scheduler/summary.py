@@ -170,13 +170,17 @@ def _accuracy(results: Sequence[PromptResult]) -> float | None:
 
 
 def _reached(results: Sequence[PromptResult], goal: Objective) -> dict[str, Any] | None:
-    """The mean objective, how many prompts have all of it, and how many candidates are accepted; None where the
-    candidates were not counted."""
-    counts = [(len(result.accepted), result.candidates) for result in results if result.accepted is not None]
+    """The mean objective, how many prompts have all of it, and how many candidates are accepted, are not, and repeat
+    the text of another; None where the candidates were not counted."""
+    counts = [
+        (len(result.accepted), result.candidates - len(result.accepted) - len(result.repeated), len(result.repeated))
+        for result in results
+        if result.accepted is not None
+    ]
     if not counts:
         return None
-    accepted, candidates = np.array(counts).T
-    value = goal.reached(accepted, candidates - accepted)
+    accepted, rejected, repeated = np.array(counts).T
+    value = goal.reached(accepted, rejected)
     return {
         "name": goal.name,
         "k": goal.enough,
@@ -184,7 +188,8 @@ def _reached(results: Sequence[PromptResult], goal: Objective) -> dict[str, Any]
         "reached": float(value.mean()),
         "whole": int((value >= 1.0).sum()),
         "accepted": int(accepted.sum()),
-        "rejected": int((candidates - accepted).sum()),
+        "rejected": int(rejected.sum()),
+        "repeated": int(repeated.sum()),
     }
 
 
@@ -196,11 +201,13 @@ def _objective_line(reached: Mapping[str, Any], prompts: int) -> str:
             f"with a reference have a right candidate; {reached['accepted']:,} candidates right and "
             f"{reached['rejected']:,} wrong"
         )
+    repeated = reached.get("repeated", 0)
+    beside = f", {repeated:,} repeat{'s' * (repeated == 1)} the text of another" if repeated else ""
     what = {"quota": f"quota of {k:,}", "pairs": f"{k:,} pair{'s' * (k > 1)} a prompt"}.get(name, name)
     return (
         f"{what}: {percent(reached['reached'])} reached, whole for {reached['whole']:,} of {prompts:,} prompts; "
         f"{reached['accepted']:,} candidates accepted and {reached['rejected']:,} not (score of at least "
-        f"{reached['accept']:g})"
+        f"{reached['accept']:g}){beside}"
     )
 
 

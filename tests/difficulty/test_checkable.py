@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,74 @@ def test_what_one_arm_shows_tells_of_the_other():
     # Six failures of the better arm say more than six of the other.
     job.observe(1, 0, scored(*[0.0] * 6))
     assert job.rate(EVERYONE, 0)[0] < job.rate(EVERYONE, 0)[1]
+
+
+def said(*repeats, score=0.9):
+    return [replace(one, repeats=times) for one, times in zip(scored(*[score] * len(repeats)), repeats, strict=True)]
+
+
+def test_a_text_counts_once_and_what_repeats_it_says_nothing_of_the_rate():
+    job, alone = made(Objective("quota", 4)), made(Objective("quota", 4))
+    job.observe(0, 0, said(0, 1, 2, 3, 4))
+    alone.observe(0, 0, said(0))
+    assert [counts.tolist() for counts in job.counts(EVERYONE)] == [[1, 0, 0], [0, 0, 0]]
+    assert job.drawn(EVERYONE)[:, 0].tolist() == [5, 0, 0]
+    assert job.rate(EVERYONE) == pytest.approx(alone.rate(EVERYONE))
+    assert job.now(EVERYONE)[0] == 0.25
+
+
+def test_copies_of_one_response_weigh_as_one():
+    """As a cascade hands them out: three copies of a third each."""
+    job, alone = made(Objective("quota", 4)), made(Objective("quota", 4))
+    third = [replace(one, draft=replace(one.draft, weight=1.0 / 3.0)) for one in said(0, 1, 2)]
+    job.observe(0, 0, third)
+    alone.observe(0, 0, said(0))
+    assert job.rate(EVERYONE) == pytest.approx(alone.rate(EVERYONE))
+    job.observe(0, 0, [replace(one, repeats=3) for one in third])
+    assert job.rate(EVERYONE) == pytest.approx(alone.rate(EVERYONE))
+
+
+def test_an_arm_that_repeats_itself_is_worth_what_it_may_still_say_that_is_new():
+    job, alone = made(Objective("quota", 4)), made(Objective("quota", 4))
+    alone.observe(0, 0, said(0))
+    before, share = alone.gain(EVERYONE)[0], 1.0
+    job.observe(0, 0, said(0))
+    for times in range(1, 40):
+        job.observe(0, 0, said(times))
+        assert job.share_new(EVERYONE, 0)[0] < share
+        share = job.share_new(EVERYONE, 0)[0]
+    after = job.gain(EVERYONE)[0]
+    assert (after[:4] < 0.15 * before[:4]).all()
+    assert (np.diff(after[:4]) >= 0).all()
+    assert after[4:] == pytest.approx(before[4:]), "the other arm may say something else"
+    # The other prompts are not believed to be like it before there was a fit; then they are.
+    assert job.share_new(EVERYONE, 0)[1] == 1.0
+    job.refresh()
+    assert job.share_new(EVERYONE, 0)[1] < 0.1
+    assert job.share_new(EVERYONE, 1).tolist() == [1.0] * 3
+
+
+def test_texts_said_once_promise_more_that_are_new():
+    """Both prompts have four texts in eight candidates: three of them said once, or each said twice."""
+    job = made(Objective("quota", 8), prompts=2)
+    job.observe(0, 0, said(0, 1, 2, 3, 4, 0, 0, 0))
+    job.observe(1, 0, said(0, 1, 0, 1, 0, 1, 0, 1))
+    assert job.share_new(EVERYONE, 0)[0] > 2.0 * job.share_new(EVERYONE, 0)[1]
+
+
+@pytest.mark.parametrize("goal", [Objective("quota", 4), Objective("pairs", 2), Objective("coverage")], ids=str)
+def test_prompts_alike_in_all_that_was_seen_have_the_same_key_and_gain(goal):
+    job = made(goal, prompts=4)
+    for prompt in (0, 1):
+        job.observe(prompt, 0, said(0, 1, 0, score=0.1))
+    job.observe(2, 0, said(0, 0, score=0.1))
+    job.observe(3, 0, said(0, 1, 2, 0, score=0.1))
+    gains = job.gain(EVERYONE)
+    assert job.key(0) == job.key(1)
+    assert gains[0] == pytest.approx(gains[1])
+    assert len({job.key(prompt) for prompt in range(4)}) == 3
+    assert gains[2][0] >= gains[0][0] >= gains[3][0]
+    assert job.part(np.array([0, 3])).gain(EVERYONE) == pytest.approx(gains[[0, 3]])
 
 
 def test_a_part_is_a_copy():

@@ -26,7 +26,9 @@ ROWS = [
 ]
 
 
-def config(output: Path, objective: Any, *, verifier: str | None = "prm", amount: float = 12_000) -> dict[str, Any]:
+def config(
+    output: Path, objective: Any, *, verifier: str | None = "prm", amount: float = 12_000, verbs: int = 8
+) -> dict[str, Any]:
     select = "majority" if verifier is None else "weighted"
     arm = {"policy": "small", "verifier": verifier, "select": select, "max_tokens": 64, "step_separator": "\n"}
     scorer = {"prm": {"engine": "fake", "role": "scorer", "model": "fake", "aggregate": "min"}} if verifier else {}
@@ -35,7 +37,7 @@ def config(output: Path, objective: Any, *, verifier: str | None = "prm", amount
         "output": str(output),
         "objective": objective,
         "budget": {"amount": amount, "unit": "tokens"},
-        "models": {"small": {"engine": "fake", "model": "fake"}, **scorer},
+        "models": {"small": {"engine": "fake", "model": "fake", "engine_args": {"verbs": verbs}}, **scorer},
         "arms": {"vote": {"strategy": "best_of_n", "n": [1, 2, 4, 8], **arm}},
         "answer": {"kind": "number"},
         "execution": {"in_flight": 4, "ordered": True},
@@ -71,11 +73,13 @@ def test_results_name_the_accepted_candidates(tmp_path: Path, written: Any, goal
     candidates, reached = scores_of(tmp_path / "run"), []
     for row in rows_of(tmp_path / "run"):
         mine = candidates[row["prompt_id"]]
-        good = [one["index"] for one in mine if one["score"] is not None and one["score"] >= goal.accept]
+        first = {one["text"]: one["index"] for one in reversed(mine)}
+        new = [one for one in mine if first[one["text"]] == one["index"]]
+        good = [one["index"] for one in new if one["score"] is not None and one["score"] >= goal.accept]
         assert row["accepted"] == good
-        rest = [one["index"] for one in mine if one["index"] not in good]
+        rest = [one["index"] for one in new if one["index"] not in good]
         assert row["rejected"] == (rest if goal.name == "pairs" else None)
-        assert [one["accepted"] for one in mine] == [one["index"] in good for one in mine]
+        assert [one["accepted"] for one in mine] == [one["index"] in good if one in new else None for one in mine]
         reached.append(float(goal.reached(np.array(len(good)), np.array(len(rest)))))
     told = summary["objective"]
     assert told["reached"] == pytest.approx(np.mean(reached))
@@ -88,13 +92,44 @@ def test_results_name_the_accepted_candidates(tmp_path: Path, written: Any, goal
     }
 
 
+@pytest.mark.parametrize("policy", ["price", "uniform"])
+@pytest.mark.parametrize("name", ["quota", "pairs"])
+def test_a_text_counts_once(tmp_path: Path, name: str, policy: str) -> None:
+    """All right responses to a prompt are one text: nobody gets four copies of it for a quota of four."""
+    given = {**config(tmp_path / "run", {"name": name, "k": 4}, verbs=1), "allocation": {"policy": policy}}
+    told = run_job(load_job(given, rows_given=True), rows=ROWS)["objective"]
+    assert told["repeated"] > 0
+    found = [one for mine in scores_of(tmp_path / "run").values() for one in mine]
+    assert sum(told[kind] for kind in ("accepted", "rejected", "repeated")) == len(found)
+    for wanted in (True, False):
+        counted = [(one["prompt_id"], one["text"].strip()) for one in found if one["accepted"] is wanted]
+        assert len(set(counted)) == len(counted) > 0
+        assert told["accepted" if wanted else "rejected"] == len(counted)
+    assert {(one["prompt_id"], one["text"].strip()) for one in found if one["accepted"] is None} <= {
+        (one["prompt_id"], one["text"].strip()) for one in found if one["accepted"] is not None
+    }
+
+
+def test_the_summary_says_how_many_repeat_a_text(tmp_path: Path) -> None:
+    summary, stream = run(tmp_path / "run", {"name": "quota", "k": 4}, verbs=1), io.StringIO()
+    Console(file=stream, width=200).print(closing(summary, "runs/x"))
+    assert f"{summary['objective']['repeated']:,} repeat the text of another" in stream.getvalue()
+
+
+def test_a_job_ends_where_its_arms_say_nothing_new(tmp_path: Path) -> None:
+    """Each prompt has one right text and a few wrong ones, and the budget would buy some ten thousand candidates."""
+    summary = run(tmp_path / "run", {"name": "quota", "k": 4}, verbs=1, amount=1_000_000)
+    assert summary["budget"]["spent"] < 0.5 * summary["budget"]["amount"]
+    assert summary["objective"]["whole"] == 0
+
+
 @pytest.mark.parametrize(("written", "goal"), GOALS, ids=["quota", "pairs", "coverage"])
 def test_nobody_buys_beyond_what_counts(tmp_path: Path, written: Any, goal: Objective) -> None:
     summary = run(tmp_path / "run", written, amount=200_000)
     assert summary["objective"]["whole"] >= 7
     for mine in scores_of(tmp_path / "run").values():
         last = max(one["purchase"] for one in mine)
-        before = [one["accepted"] for one in mine if one["purchase"] < last]
+        before = [one["accepted"] for one in mine if one["purchase"] < last and one["accepted"] is not None]
         accepted = np.array(sum(before))
         assert float(goal.reached(accepted, len(before) - accepted)) < 1.0
 
