@@ -13,6 +13,7 @@ from apportion.policies.answers.number import NumberAnswer
 from apportion.policies.answers.text import ChoiceAnswer
 from apportion.policies.arm import Arm
 from apportion.scheduler.assemble import Prepared
+from apportion.scheduler.terminal import several
 
 READ_BY_VALUE = {"number": NumberAnswer, "choice": ChoiceAnswer}
 """Kinds that compare what they read. The others compare what they cannot read as text: any reference will do."""
@@ -39,7 +40,8 @@ def _unreadable(references: Sequence[str], answers: AnswerType) -> Iterator[str]
     bad = [one for one in references if answers.extract(one) is None and not answers.same(one, one + " ")]
     if bad:
         yield (
-            f"{len(bad):,} of {len(references):,} references hold nothing that answer.kind={kind} can read, for "
+            f"{len(bad):,} of {several(len(references), 'reference')} {'holds' if len(references) == 1 else 'hold'} nothing "
+            f"that answer.kind={kind} can read, for "
             f"example {bad[0][:SHOWN_CHARACTERS]!r}: every answer to their prompts counts as wrong; see answer.kind "
             "and dataset.reference"
         )
@@ -51,8 +53,9 @@ def cautions(fitted: FittedPolicy, source: str, texts: Sequence[str]) -> tuple[s
     same = among(texts, fitted.marks)
     if same:
         found.append(
-            f"{same:,} of {len(texts):,} prompts are among those that {source} was fitted on: what is reached on them "
-            "is no measure of what it reaches on others; leave them out, or fit on other prompts"
+            f"{same:,} of {several(len(texts), 'prompt')} {'is' if same == 1 else 'are'} among those that {source} was "
+            "fitted on: what is reached on them is no measure of what it reaches on others; leave them out, or fit on "
+            "other prompts"
         )
     return tuple(found)
 
@@ -75,7 +78,7 @@ def untaught(fitted: FittedPolicy) -> str | None:
         why = f"at least {FEWEST_PROMPTS} are needed; record more with apportion calibrate"
     else:
         why = "they did not help to tell prompts apart; record more prompts, or use difficulty.features=text"
-    return f"learned nothing from the hidden states of {states} prompts: {why}"
+    return f"learned nothing from the hidden states of {several(states, 'prompt')}: {why}"
 
 
 def few(fitted: FittedPolicy) -> str | None:
@@ -83,8 +86,8 @@ def few(fitted: FittedPolicy) -> str | None:
     if not 0 < fitted.prompts < FEW_PROMPTS:
         return None
     return (
-        f"was fitted on {fitted.prompts} prompts: with fewer than {FEW_PROMPTS} it tells chance from difficulty badly, "
-        "and forecasts are wide; record more with apportion calibrate"
+        f"was fitted on {several(fitted.prompts, 'prompt')}: with fewer than {FEW_PROMPTS} it tells chance from "
+        "difficulty badly, and forecasts are wide; record more with apportion calibrate"
     )
 
 

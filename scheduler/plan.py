@@ -113,7 +113,7 @@ def _fitted_lines(plan: JobPlan) -> list[str]:
     strange = [arm.name for arm in arms if plan.fitted.arm(arm) is None]
     known = [text for name, text in named.items() if name not in strange]
     rest = f"; not {', '.join(strange)}, which start from nothing" if strange else ""
-    source = f"{on.get('prompts', 0):,} prompts of {', '.join(map(str, on.get('pools', ())))}"
+    source = f"{several(on.get('prompts', 0), 'prompt')} of {', '.join(map(str, on.get('pools', ())))}"
     return [f"fitted policy {plan.spec.fitted}: {source}; it knows {', '.join(known)}{rest}"]
 
 

@@ -25,7 +25,7 @@ from apportion.scheduler.claim import begins, check_place
 from apportion.scheduler.dataset import SetAside
 from apportion.scheduler.spec import JobSpec
 from apportion.scheduler.store import Store
-from apportion.scheduler.terminal import amount, count, safe
+from apportion.scheduler.terminal import amount, count, safe, several
 
 SHOWN_ROWS = 20
 """Rows set aside that are listed; a run writes them all to set_aside.jsonl."""
@@ -146,7 +146,7 @@ def render(findings: Findings) -> RenderableType:
     """The findings for people."""
     spec = findings.spec
     parts: list[RenderableType] = [
-        Text(f"dataset: {findings.prompts:,} prompts, {findings.with_reference:,} with a reference"),
+        Text(f"dataset: {several(findings.prompts, 'prompt')}, {findings.with_reference:,} with a reference"),
         Text(f"budget: {amount(spec.budget, spec.unit.value)}; allocation: {spec.allocation}"),
         *(safe(f"caution: {caution}") for caution in findings.cautions),
         _rows_table(findings),
@@ -206,7 +206,7 @@ def _arms_table(spec: JobSpec) -> Table:
 
 def _cluster_line(findings: Findings) -> str:
     spec = findings.spec
-    flight = f"{in_flight(spec):,} prompts in flight"
+    flight = f"{several(in_flight(spec), 'prompt')} in flight"
     if findings.nodes is None:
         return f"cluster: none, models run in this process; {flight}"
     cpus, gpus = sum(node.cpus for node in findings.nodes), sum(node.gpus for node in findings.nodes)

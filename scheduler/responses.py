@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from apportion.scheduler.results import Committed
+from apportion.scheduler.terminal import several
 from apportion.types import Finish
 
 MOST = 0.5
@@ -91,7 +92,7 @@ def response_cautions(responses: Mapping[str, Any], kind: str, by_step: Collecti
     """What to say of responses (see `Responses.as_dict`) whose answers are of a kind; arms `by_step` choose steps."""
     total, unread, cut = responses["total"], responses["unread"], responses["by_length"]
     if unread > MOST * total:
-        none, most = f"none of {total:,} responses has an", f"{unread:,} of {total:,} responses have no"
+        none, most = f"none of {several(total, 'response')} has an", f"{unread:,} of {total:,} responses have no"
         yield (
             f"{none if unread == total else most} answer that answer.kind={kind} can read; the last one ends "
             f"{responses['unread_ending']!r}; see answer.kind, answer.pattern and answer.fallback"
@@ -99,8 +100,8 @@ def response_cautions(responses: Mapping[str, Any], kind: str, by_step: Collecti
     if cut > MOST * total:
         arms = ", ".join(f"arms.{arm}" for arm in responses["cut_arms"])
         yield (
-            f"{cut:,} of {total:,} responses were cut off by their length before they ended: raise max_tokens of "
-            f"{arms}, or the context of its model where that is what they ran out of"
+            f"{cut:,} of {several(total, 'response')} {'was' if cut == 1 else 'were'} cut off by their length before "
+            f"they ended: raise max_tokens of {arms}, or the context of its model where that is what they ran out of"
         )
     if unscored := responses["unscored_arms"]:
         arms = ", ".join(f"arms.{arm}" for arm in unscored)

@@ -112,7 +112,7 @@ def totals(summary: Mapping[str, Any]) -> list[str]:
     """What a job came to, in sentences."""
     budget = summary["budget"]
     unit = budget["unit"]
-    line = f"{summary['answered']:,} of {summary['prompts']:,} prompts answered"
+    line = f"{summary['answered']:,} of {several(summary['prompts'], 'prompt')} answered"
     if summary["accuracy"] is not None:
         line += f", {percent(summary['accuracy'])} of {summary['scored']:,} right"
     lines = [line]
@@ -197,17 +197,17 @@ def _objective_line(reached: Mapping[str, Any], prompts: int) -> str:
     k, name = reached["k"], reached["name"]
     if reached["accept"] is None:
         return (
-            f"{name}: {percent(reached['reached'])} reached, {reached['whole']:,} of {reached['scored']:,} prompts "
-            f"with a reference have a right candidate; {reached['accepted']:,} candidates right and "
-            f"{reached['rejected']:,} wrong"
+            f"{name}: {percent(reached['reached'])} reached, {reached['whole']:,} of "
+            f"{several(reached['scored'], 'prompt')} with a reference {'has' if reached['whole'] == 1 else 'have'} "
+            f"a right candidate; {several(reached['accepted'], 'candidate')} right and {reached['rejected']:,} wrong"
         )
     repeated = reached.get("repeated", 0)
     beside = f", {repeated:,} repeat{'s' * (repeated == 1)} the text of another" if repeated else ""
     what = {"quota": f"quota of {k:,}", "pairs": f"{k:,} pair{'s' * (k > 1)} a prompt"}.get(name, name)
     return (
-        f"{what}: {percent(reached['reached'])} reached, whole for {reached['whole']:,} of {prompts:,} prompts; "
-        f"{reached['accepted']:,} candidates accepted and {reached['rejected']:,} not (score of at least "
-        f"{reached['accept']:g}){beside}"
+        f"{what}: {percent(reached['reached'])} reached, whole for {reached['whole']:,} of "
+        f"{several(prompts, 'prompt')}; {several(reached['accepted'], 'candidate')} accepted and "
+        f"{reached['rejected']:,} not (score of at least {reached['accept']:g}){beside}"
     )
 
 

@@ -108,6 +108,14 @@ def test_a_fit_says_that_hidden_states_taught_nothing(
     assert re.search(f"caution: policy.json learned nothing from the {message}", capsys.readouterr().err)
 
 
+def test_one_prompt_is_not_called_prompts(folder: Path) -> None:
+    policy_on(folder, 1)
+    read = load(folder / "policy.json")
+    few, same = cautions(read, "p.json", ["question q0"])
+    assert few.startswith("p.json was fitted on 1 prompt: ")
+    assert same.startswith("1 of 1 prompt is among those that p.json was fitted on: ")
+
+
 def test_the_file_keeps_no_text_and_knows_its_prompts_again(folder: Path) -> None:
     pool = make_pool(3, {"small": 4})
     fit([pool]).save(folder / "p.json")

@@ -50,7 +50,7 @@ def test_most_that_cannot_be_read_are_told_with_the_end_of_the_last() -> None:
         "answer.kind, answer.pattern and answer.fallback"
     )
     (said,) = cautions(prompt(None, ("vote", None, Finish.END)))
-    assert said.startswith("none of 1 responses has an answer")
+    assert said.startswith("none of 1 response has an answer")
 
 
 def test_most_that_were_cut_are_told_with_the_arms_whose_most_were() -> None:
