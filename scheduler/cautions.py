@@ -40,10 +40,9 @@ def _unreadable(references: Sequence[str], answers: AnswerType) -> Iterator[str]
     bad = [one for one in references if answers.extract(one) is None and not answers.same(one, one + " ")]
     if bad:
         yield (
-            f"{len(bad):,} of {several(len(references), 'reference')} {'holds' if len(references) == 1 else 'hold'} nothing "
-            f"that answer.kind={kind} can read, for "
-            f"example {bad[0][:SHOWN_CHARACTERS]!r}: every answer to their prompts counts as wrong; see answer.kind "
-            "and dataset.reference"
+            f"{len(bad):,} of {several(len(references), 'reference')} {'holds' if len(references) == 1 else 'hold'} "
+            f"nothing that answer.kind={kind} can read, for example {bad[0][:SHOWN_CHARACTERS]!r}: every answer to their "
+            "prompts counts as wrong; see answer.kind and dataset.reference"
         )
 
 
