@@ -41,8 +41,8 @@ def _unreadable(references: Sequence[str], answers: AnswerType) -> Iterator[str]
     if bad:
         yield (
             f"{len(bad):,} of {several(len(references), 'reference')} {'holds' if len(references) == 1 else 'hold'} "
-            f"nothing that answer.kind={kind} can read, for example {bad[0][:SHOWN_CHARACTERS]!r}: every answer to their "
-            "prompts counts as wrong; see answer.kind and dataset.reference"
+            f"nothing that answer.kind={kind} can read, for example {bad[0][:SHOWN_CHARACTERS]!r}: every answer to "
+            "their prompts counts as wrong; see answer.kind and dataset.reference"
         )
 
 

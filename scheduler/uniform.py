@@ -2,8 +2,8 @@
 
 Each prompt buys once. n is fixed by a setting, or the largest whose expected total cost fits the budget; what is left
 then gives some prompts one more. Purchases are worked out again as real costs come in, for prompts not yet served, and
-where samples are independent prompts buy later what they lack: the first ones, which bought when nothing was known of
-costs, and those of which the budget did not cover the worst case.
+prompts buy later what they lack: the first ones, which bought when nothing was known of costs, and those of which the
+budget did not cover the worst case. (Of a search that is one more search, of the amount that they lack.)
 A prompt whose arm can give no more than some amount gets that, and its share goes to the others. Beliefs are only for
 reports: they are brought up to date when one is asked for.
 """
@@ -69,12 +69,14 @@ class Uniform:
         self._served = np.zeros(problem.prompts, dtype=bool)
         self._early = np.zeros(problem.prompts, dtype=bool)
         guessed = self._fixed is None and not problem.costs.known(self._arm.name)
-        self._may_lack = draws_independently(self._arm.strategy)
+        self._dealt = draws_independently(self._arm.strategy)
         self._guessed = guessed
         self._observed = 0
         self._bought = np.zeros(problem.prompts, dtype=np.int64)
         """of prompts that are to buy what they lack"""
         self._under_way = np.zeros(problem.prompts, dtype=bool)
+        self._granted = np.zeros(problem.prompts, dtype=np.int64)
+        """of prompts with a purchase under way"""
         self._granted_cost = np.zeros(problem.prompts)
         self._amounts = np.zeros(problem.prompts, dtype=np.int64)
         self.reprice(problem.budget)
@@ -96,9 +98,9 @@ class Uniform:
             n = self._allowed(min(n - 1, int(n * most / cost) + 1))
         if n < 1:
             return Rest.WAIT
-        self._early[prompt] = self._guessed and self._may_lack and self._observed < EARLY
+        self._early[prompt] = self._guessed and self._observed < EARLY
         self._under_way[prompt] = True
-        self._granted_cost[prompt] = cost
+        self._granted[prompt], self._granted_cost[prompt] = n, cost
         # All are as good as each other: served in order.
         return Offer(Purchase(self._arm.name, n), cost, cost)
 
@@ -106,25 +108,34 @@ class Uniform:
         before, votes = self._votes[prompt], _votes(candidates)
         self._votes[prompt] = None if before is None or votes is None else _joined(before, votes)
         self._unread.append((prompt, candidates if votes is None else votes))
-        less = self._may_lack and len(candidates) == purchase.n < self._amounts[prompt]
+        # Some searches end with fewer than they began with.
+        whole = len(candidates) == purchase.n if self._dealt else bool(candidates)
+        less = whole and purchase.n < self._amounts[prompt]
         self._served[prompt] = not (self._early[prompt] or less)
         self._bought[prompt] += purchase.n
         self._observed += 1
         self._amounts[prompt] = OPEN
-        self._under_way[prompt] = False
+        self._end(prompt)
 
     def close(self, prompt: int) -> None:
         self._served[prompt] = True
+        self._end(prompt)
+
+    def _end(self, prompt: int) -> None:
         self._under_way[prompt] = False
+        self._granted[prompt], self._granted_cost[prompt] = 0, 0.0
 
     def reprice(self, available: float) -> None:
-        """Share `available` evenly among the prompts that have not been served."""
+        """Share `available` evenly among the prompts that have not been served, and those that will lack something."""
         waiting = np.flatnonzero(~self._served & ~self._under_way)
-        if self._observed < EARLY and self._under_way.any():
-            waiting = waiting[self._bought[waiting] == 0]
         if not len(waiting):
             return
-        self._amounts[waiting] = self._shares(waiting, available - float(self._granted_cost[self._under_way].sum()))
+        everyone = np.concatenate([waiting, np.flatnonzero(self._under_way & self._early)])
+        shares = self._shares(everyone, available - float(self._granted_cost.sum()))[: len(waiting)]
+        if self._observed < EARLY and self._under_way.any():
+            fresh = self._bought[waiting] == 0
+            waiting, shares = waiting[fresh], shares[fresh]
+        self._amounts[waiting] = shares
 
     def difficulty(self, prompt: int) -> float:
         """As believed before anything was learned of the dataset, where all there is are votes."""
@@ -186,10 +197,10 @@ class Uniform:
 
     def _within(self, prompts: np.ndarray, n: int) -> np.ndarray:
         """What each lacks of n, or what its arm can give where that is less, [prompts]."""
-        lacks: np.ndarray = np.maximum(0, n - self._bought[prompts])
-        if self._limits is None:
-            return lacks
-        amounts: np.ndarray = np.minimum(self._limits[prompts] - self._bought[prompts], lacks)
+        have = self._bought[prompts] + self._granted[prompts]
+        amounts: np.ndarray = np.maximum(0, n - have)
+        if self._limits is not None:
+            amounts = np.minimum(self._limits[prompts] - have, amounts)
         for limit in set(amounts.tolist()) - {n}:
             amounts[amounts == limit] = self._allowed(limit)
         return amounts

@@ -22,9 +22,11 @@ POLICY = {"policy": "small", "max_tokens": 64}
 SCORED = {**POLICY, "verifier": "prm", "select": "weighted"}
 
 
-def job(folder: Path, each: float, arms: dict[str, Any], policy: str, **more: Any) -> dict[str, Any]:
-    rates = np.linspace(0.05, 0.95, PROMPTS)
-    marks = more.pop("marks", [""] * PROMPTS)
+def job(
+    folder: Path, each: float, arms: dict[str, Any], policy: str, prompts: int = PROMPTS, **more: Any
+) -> dict[str, Any]:
+    rates = np.linspace(0.05, 0.95, prompts)
+    marks = more.pop("marks", [""] * prompts)
     rows = "".join(
         f'{{"id": "q{at}", "q": "question {at} p={rate:.2f} answer={10 + at} {mark}", "a": "{10 + at}"}}\n'
         for at, (rate, mark) in enumerate(zip(rates, marks, strict=True))
@@ -34,7 +36,7 @@ def job(folder: Path, each: float, arms: dict[str, Any], policy: str, **more: An
     return {
         "dataset": {"path": str(folder / "d.jsonl"), "prompt": "q", "id": "id", "reference": "a"},
         "output": str(folder / "run"),
-        "budget": {"amount": each * PROMPTS, "unit": "tokens"},
+        "budget": {"amount": each * prompts, "unit": "tokens"},
         "models": {"small": fake, "prm": {"engine": "fake", "model": "y", "role": "scorer", **more.pop("prm", {})}},
         "arms": arms,
         "allocation": {"policy": policy},
@@ -65,6 +67,18 @@ def test_uniform_spends_its_budget_though_nothing_is_known_of_costs(tmp_path: Pa
     assert summary["budget"]["spent"] >= 0.9 * summary["budget"]["amount"]
     bought = pq.read_table(tmp_path / "run" / "results.parquet")["candidates"].to_pylist()
     assert np.quantile(bought, 0.1) >= 0.4 * np.quantile(bought, 0.9)
+
+
+@pytest.mark.parametrize("strategy", ["beam_search", "rebase", "particle_filter", "dvts"])
+@pytest.mark.parametrize("prompts", [4, 6])
+def test_uniform_is_even_where_searches_show_late_what_they_cost(tmp_path: Path, strategy: str, prompts: int) -> None:
+    """Few prompts: all begin before anything is known of costs, and the last one would get what the others left."""
+    arms = {"search": {**SCORED, "strategy": strategy, "n": [4, 16]}}
+    summary = run_job(load_job(job(tmp_path, 4000.0, arms, "uniform", prompts)))
+    rows = pq.read_table(tmp_path / "run" / "results.parquet").to_pylist()
+    bought = [sum(one["n"] for one in row["purchases"]) for row in rows]
+    assert min(bought) >= 0.7 * max(bought)
+    assert summary["budget"]["spent"] >= 0.97 * summary["budget"]["amount"]
 
 
 @pytest.mark.parametrize("policy", ["uniform", "price"])

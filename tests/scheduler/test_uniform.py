@@ -97,6 +97,26 @@ def test_what_the_worst_case_left_out_is_bought_later():
     assert policy.offer(0, 100.0) is Rest.STOP
 
 
+def test_what_a_prompt_lacks_is_bought_only_where_the_strategy_takes_it():
+    @dataclass(frozen=True, slots=True)
+    class Squares(BestOfN):
+        name: ClassVar[str] = "squares"
+
+        def check(self, n: int) -> str | None:
+            return None if n in (1, 4, 9, 16) else f"n is {n}; use a square"
+
+    squares = Arm("f", Squares(), "m", None, "majority", "last", (4,), Sampling())
+    policy, world = build_allocation("uniform", {"n": 16}, problem(1, 100.0, squares), 4), World.of([0.5])
+    bought = []
+    for most in (9.5, 100.0):
+        offer = policy.offer(0, most)
+        bought.append(offer.purchase.n)
+        policy.observe(0, offer.purchase, world.draw(0, offer.purchase.n), offer.cost)
+        policy.reprice(100.0 - sum(bought))
+    assert bought == [9, 4], "it lacks 7 after the first"
+    assert policy.offer(0, 100.0) is Rest.STOP
+
+
 def test_a_purchase_that_lost_candidates_is_not_bought_again():
     policy = build_allocation("uniform", {"n": 8}, problem(1, 100.0), 4)
     offer = policy.offer(0, 3.0)
