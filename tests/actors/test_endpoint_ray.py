@@ -13,7 +13,7 @@ from apportion.configs.build import load_job
 from apportion.errors import ModelError
 from apportion.scheduler.solve import run_job
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_a_job_on_actors_shows_the_key_nowhere(
