@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
+from outcome_models import outcome_model
 
 from apportion.configs.build import load_job
 from apportion.configs.load import PACKAGED
@@ -38,12 +40,15 @@ def test_is_built_with_its_settings(strategy: str) -> None:
         (["arms.beam.width=4"], "unknown key 'arms.beam.width' (value 4)"),
         (["arms.beam.n=[1,4]"], "arms.beam.n: n is 1, and STRATEGY shares its slots among at least 2 paths"),
         (["arms.beam.verifier=null"], "arms.beam.verifier is missing: STRATEGY needs a verifier; add `verifier: prm`"),
-        (
-            ["models.prm.engine=vllm", "models.prm.engine_args.format=outcome"],
-            "arms.beam.verifier: STRATEGY needs a score for each step, and 'prm' is an outcome reward model",
-        ),
     ],
 )
 def test_what_cannot_be_is_named(strategy: str, overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message.replace("STRATEGY", strategy))):
         job(strategy, *overrides)
+
+
+@pytest.mark.parametrize("strategy", ["rebase", "particle_filter"])
+def test_an_outcome_reward_model_does_not_do(strategy: str, tmp_path: Path) -> None:
+    message = f"arms.beam.verifier: {strategy} needs a score for each step, and 'prm' is an outcome reward model"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        job(strategy, *outcome_model(tmp_path / "rm"))

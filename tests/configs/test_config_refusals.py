@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from outcome_models import outcome_model
 
 from apportion.configs.build import load_job
 from apportion.configs.load import PACKAGED
@@ -32,14 +33,6 @@ def job(*overrides: str, **arm: Any) -> JobSpec:
     kept = {key: written["arms"]["beam"][key] for key in ("policy", "verifier", "temperature", "max_tokens")}
     written["arms"] = {"vote": written["arms"]["vote"], "other": {**kept, "n": [4, 16], **arm}}
     return load_job(written, list(overrides))
-
-
-def outcome_model(folder: Path) -> tuple[str, str]:
-    """Overrides that make the verifier an outcome reward model."""
-    folder.mkdir()
-    config = {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1}
-    (folder / "config.json").write_text(json.dumps(config))
-    return "models.prm.engine=vllm", f"models.prm.model={folder}"
 
 
 @pytest.mark.parametrize("strategy", VERIFIED)

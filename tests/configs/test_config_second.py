@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
+from outcome_models import outcome_model
 
 from apportion.configs.build import load_job
 from apportion.configs.load import PACKAGED
@@ -117,16 +119,17 @@ def test_cascade_refuses(overrides: list[str], message: str) -> None:
         ("spec_reason", ["arms.two.question=ok?"], "arms.two.question lacks {problem} and {so_far} and {step}"),
         ("rsd", ["arms.two.threshold=7"], "arms.two.threshold is 7; it must be above 0 and at most 1"),
         ("rsd", ["arms.two.verifier=null"], "arms.two.verifier is missing: rsd needs a verifier; add `verifier: prm`"),
-        (
-            "rsd",
-            ["models.prm.engine=vllm", "models.prm.engine_args.format=outcome"],
-            "arms.two.verifier: rsd needs a score for each step, and 'prm' is an outcome reward model",
-        ),
     ],
 )
 def test_speculation_refuses(strategy: str, overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         job(strategy, *overrides)
+
+
+def test_an_outcome_reward_model_cannot_judge_steps(tmp_path: Path) -> None:
+    message = "arms.two.verifier: rsd needs a score for each step, and 'prm' is an outcome reward model"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        job("rsd", *outcome_model(tmp_path / "rm"))
 
 
 @pytest.mark.parametrize("strategy", SETTINGS)
