@@ -37,7 +37,7 @@ def tree(folder: Path) -> dict[str, bytes]:
         (["output=mine"], "output: mine holds summary.json, which no run wrote there"),
         (
             [*EMBEDDED, "models.small.engine_args.foo=3"],
-            "models.small.engine_args.foo: the embedded engine has no such setting; known: chat_template",
+            "models.small.engine_args has no setting 'foo' (= 3): known: chat_template",
         ),
         (
             [*EMBEDDED, "models.small.engine_args.dtype=foo"],
