@@ -32,14 +32,12 @@ _PASS_RATE = re.compile(r"\bp=([01](?:\.\d+)?|\.\d+)")
 _ANSWER = re.compile(r"\banswer=(-?\d+)")
 _VALUE = re.compile(r"(-?\d+)\.?\s*$")
 
-WRONG_BY = (1, 10, -2)
+WRONG_BY, WRONG_WEIGHTS = (1, 10, -2), (5, 3, 2)
 # Wrong answers come from a small set, so that they can agree with each other and win a vote.
-WRONG_WEIGHTS = (5, 3, 2)
 VERBS = ("gives", "makes", "yields", "shows", "says", "means", "has", "is")
 STEPS = (2, 3, 4, 5)
 # As short as lab solutions; every prompt has one of these numbers of steps.
-SCORE_RIGHT, SCORE_WRONG, SCORE_NOISE = 0.7, 0.35, 0.25
-# The bands of right and wrong steps overlap, as a real verifier's do.
+SCORE_RIGHT, SCORE_WRONG, SCORE_NOISE = 0.7, 0.35, 0.25  # bands that overlap, as a real verifier's do
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class FakeSettings:
     strength: float = 1.0
     """pass rates become 1 - (1 - p)^strength"""
     verbs: int = 1
-    """how many ways, up to 8, a step may be written in: with one all right responses to a prompt are the same text"""
+    """ways, up to 8, a step may be written in: with one all right responses to a prompt are the same text"""
     fail_every: int = 0
     """every so many requests one raises EngineError; 0 never"""
     poison: str = ""
