@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from itertools import takewhile
 from typing import Protocol
 
 from apportion.actors.member import Member
 from apportion.actors.rooms import Rooms
 from apportion.actors.spec import ModelSpec
-from apportion.actors.watch import SOONEST_S, TICK_S, Usual
+from apportion.actors.watch import TICK_S, Usual
 from apportion.actors.ways import Ways
 from apportion.actors.work import Work
 
@@ -78,13 +79,15 @@ class Overseer:
         up = [member for member in self._pool.members if member.alive]
         usual = Usual({member.index: member.pace() for member in up}, self._spec.timeout_s)
         for member in up:
-            if member.pace().oldest > min(SOONEST_S, self._spec.timeout_s):
-                self._judge(member, usual)
+            self._judge(member, usual)
 
     def _judge(self, member: Member, usual: Usual) -> None:
         """Replace a replica that answers nothing in time; take from one that answers others what is late there."""
         now = self._pool.now
-        limits = ((work, usual.limit(member.index, work.reach)) for work in member.running.values())
+        # Nothing is late before the shortest would be. Those given first stand first.
+        soonest = usual.limit(member.index, 1)
+        old = takewhile(lambda work: now - work.since > soonest, member.running.values())
+        limits = ((work, usual.limit(member.index, work.reach)) for work in old)
         late = [(work, most) for work, most in limits if now - work.since > most]
         if not late:
             return

@@ -60,6 +60,12 @@ def test_nothing_is_late_before_its_time_and_everything_is_after_the_timeout(
     assert min(SOONEST_S, timeout_s) <= found <= timeout_s
 
 
+@given(paces, reaches, reaches)
+def test_a_longer_request_never_has_less_time(others: list[Pace], one: int, other: int) -> None:
+    shorter, longer = (limit(others, 1e9, reach) for reach in sorted((one, other)))
+    assert shorter <= longer
+
+
 @given(paces, reaches)
 def test_a_replica_is_judged_by_the_others_alone(every: list[Pace], reach: int) -> None:
     usual = Usual(dict(enumerate(every)), 1e9)
