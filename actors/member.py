@@ -132,7 +132,7 @@ class Member:
         self.heard = self._owner.now
         self.longest = max(self.longest, self.heard - work.since)
         if not isinstance(outcome, Refused):
-            self.length = max(self.length, length_of(work.request, outcome, self._spec.max_batch))
+            self.length = max(self.length, length_of(work.request, work.reach, outcome, self._spec.max_batch))
 
     def stop(self) -> None:
         """Kill the actor and forget it."""

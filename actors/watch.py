@@ -38,12 +38,12 @@ def reach_of(request: Request, max_batch: int) -> int:
     return max(1, sum(map(len, turns)) + sum(map(len, steps)))
 
 
-def length_of(request: Request, reply: Reply, max_batch: int) -> int:
-    """How long it was, counted as in `reach_of`."""
+def length_of(request: Request, reach: int, reply: Reply, max_batch: int) -> int:
+    """How long it was, counted as its `reach` is (see `reach_of`)."""
     if isinstance(request, Generate) and isinstance(reply, Generated):
         written = max((completion.tokens for completion in reply.completions), default=0)
         return max(1, written * _waves(request, max_batch))
-    return reach_of(request, max_batch)
+    return reach
 
 
 def _waves(request: Generate, max_batch: int) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apportion.actors.watch import LATE, SOONEST_S, Pace, Usual, length_of, reach_of
-from apportion.types import Completion, Embed, Finish, Generate, Generated, Sampling, Score, Usage
+from apportion.types import Completion, Embed, Finish, Generate, Generated, Sampling, Score, Scored, Usage
 
 ages = st.floats(0.0, 1e4)
 reaches = st.integers(1, 10**5)
@@ -85,7 +85,8 @@ def test_a_stall_of_all_is_no_fault_of_one(stalled_s: float, usual: list[float])
 def test_lengths_are_tokens_in_a_row_or_characters_read() -> None:
     asked = Generate("policy", conversation("x"), tuple(range(10)), Sampling(max_tokens=100))
     reply = Generated(tuple(Completion("y", 7 + seed, Finish.END) for seed in range(10)), Usage())
-    assert (reach_of(asked, 10), length_of(asked, reply, 10)) == (100, 16)
-    assert (reach_of(asked, 4), length_of(asked, reply, 4)) == (300, 48), "three batches, one after the other"
-    assert reach_of(Score("prm", conversation("xx"), (("a", "bc"), ("d",))), 4) == 6
+    assert (reach_of(asked, 10), length_of(asked, 100, reply, 10)) == (100, 16)
+    assert (reach_of(asked, 4), length_of(asked, 300, reply, 4)) == (300, 48), "three batches, one after the other"
+    read = Score("prm", conversation("xx"), (("a", "bc"), ("d",)))
+    assert (reach_of(read, 4), length_of(read, 6, Scored(((0.5, 0.5), (0.5,)), Usage()), 4)) == (6, 6)
     assert reach_of(Embed("policy", conversation("xyz")), 4) == 1
