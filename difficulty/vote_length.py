@@ -106,14 +106,14 @@ def spread_of(deck: Deck, slope: float) -> LengthSpread:
     return LengthSpread(slope, round(gap, DIGITS), round(float(left.std()), DIGITS) if len(left) else 0.0)
 
 
-def fit_slope(deck: Deck, seed: int = 0, repeats: int = REPEATS) -> float:
+def fit_slope(deck: Deck, seed: int = 0) -> float:
     """The slope of an arm's plain votes; 0 where nothing is to be learned."""
     if not np.isfinite(deck.tokens).all() or not len(deck.tokens) or float(np.ptp(deck.tokens)) <= 0.0:
         return 0.0
-    contests = _contests(deck, np.random.default_rng(seed), repeats)
+    contests = _contests(deck, np.random.default_rng(seed))
     if contests is None:
         return 0.0
-    slope, error = _fit(contests, repeats)
+    slope, error = _fit(contests)
     found = slope / (1.0 + (CAUTION * error / slope) ** 2) if slope else 0.0
     # Rounded, as another machine's last digits must not change what a resumed job does.
     return round(found, DIGITS) if abs(found) >= LEAST_SLOPE else 0.0
@@ -124,14 +124,14 @@ def log_lengths(tokens: Floats) -> Floats:
     return np.asarray(np.log(np.maximum(np.nan_to_num(tokens, nan=1.0), 1.0)))
 
 
-def _contests(deck: Deck, rng: np.random.Generator, repeats: int) -> _Contests | None:
+def _contests(deck: Deck, rng: np.random.Generator) -> _Contests | None:
     length, owner = log_lengths(deck.tokens), deck.owner
     parts: list[tuple[Floats, Floats, NDArray[np.bool_], Ints, Ints, Ints]] = []
     count = 0
     for place, size in enumerate(SIZES):
         if size > int(deck.sizes.max(initial=0)):
             break
-        for _ in range(repeats):
+        for _ in range(REPEATS):
             order = np.lexsort((rng.random(len(owner)), owner))
             drawn = order[np.arange(len(order)) - deck.begin[owner] < size]
             drawn = drawn[deck.answer[drawn] >= 0]
@@ -169,7 +169,7 @@ def _vote(
     return votes[keep], np.asarray(own), right[keep], vote, prompts
 
 
-def _fit(contests: _Contests, repeats: int) -> tuple[float, float]:
+def _fit(contests: _Contests) -> tuple[float, float]:
     """The slope and its standard error, prompts being what is drawn at random."""
     sizes = int(contests.size.max()) + 1
     place = contests.size[contests.vote]
@@ -193,18 +193,18 @@ def _fit(contests: _Contests, repeats: int) -> tuple[float, float]:
     def loss(theta: Floats) -> tuple[float, Floats]:
         log, by_slope, by_sharpness = gradients(theta)
         prior = np.concatenate([[theta[0] / DEVIATION**2], (theta[1:] + 1.0) / SHARPNESS_DEVIATION**2])
-        value = -log.sum() / repeats + 0.5 * float(
+        value = -log.sum() / REPEATS + 0.5 * float(
             (theta[0] / DEVIATION) ** 2 + (((theta[1:] + 1.0) / SHARPNESS_DEVIATION) ** 2).sum()
         )
         slopes = np.concatenate([[by_slope.sum()], np.bincount(contests.size, by_sharpness, minlength=sizes)])
-        return value, prior - slopes / repeats
+        return value, prior - slopes / REPEATS
 
     best = minimize(loss, np.concatenate([[0.0], np.full(sizes, -1.0)]), jac=True, method="L-BFGS-B").x
     step = 1e-3
     near = best + np.concatenate([[step], np.zeros(sizes)])
     _, here, _ = gradients(best)
-    curvature = (here.sum() - gradients(near)[1].sum()) / step / repeats + DEVIATION**-2
-    by_prompt = np.bincount(contests.prompt, here / repeats)
+    curvature = (here.sum() - gradients(near)[1].sum()) / step / REPEATS + DEVIATION**-2
+    by_prompt = np.bincount(contests.prompt, here / REPEATS)
     prompts = len(np.unique(contests.prompt))
     error = np.sqrt((by_prompt**2).sum()) / max(curvature, 1e-9) * prompts / (prompts - FEW)
     return float(best[0]), float(error)
