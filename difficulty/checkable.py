@@ -132,8 +132,12 @@ class Checkable:
             return gain
         # What an arm says first of a prompt is taken to be new there.
         begun = self.drawn(prompts)[:, [arm]] > 0
-        new, known = np.where(begun, amounts * share, 1.0 + (amounts - 1) * share), [0, *amounts]
-        return np.stack([np.interp(some, known, [0.0, *one]) for some, one in zip(new, gain, strict=True)])
+        new, known = np.where(begun, amounts * share, 1.0 + (amounts - 1) * share), np.array([0, *amounts])
+        gain = np.concatenate([np.zeros((len(gain), 1)), gain], axis=1)
+        high = np.minimum(np.searchsorted(known, new, side="right"), len(amounts))
+        part = (new - known[high - 1]) / (known[high] - known[high - 1])
+        less, more = np.take_along_axis(gain, high - 1, axis=1), np.take_along_axis(gain, high, axis=1)
+        return np.asarray(less + part * (more - less))
 
     def key(self, prompt: int) -> bytes | None:
         """Equal for prompts with equal gains until the next refresh; None where each prompt has its own text prior."""
