@@ -78,7 +78,7 @@ def build_costs(prepared: Prepared) -> ExpectedCosts:
 def problem_of(prepared: Prepared, costs: CostModel, guessed: Floats | None = None) -> Problem:
     """What the job's allocation policy is given; what looks at the prompts cost is not its to spend."""
     spec = prepared.spec
-    most = [_most(spec, arm) for arm in spec.arms]
+    most = [most_of(spec, arm) for arm in spec.arms]
     bounded = any(one < UNBOUNDED for one in most)
     return Problem(
         texts=[prompt.text for prompt in prepared.dataset.prompts],
@@ -93,7 +93,7 @@ def problem_of(prepared: Prepared, costs: CostModel, guessed: Floats | None = No
     )
 
 
-def _most(spec: JobSpec, arm: Arm) -> int:
+def most_of(spec: JobSpec, arm: Arm) -> int:
     """The most responses of an arm that a prompt may buy: one that says the same each time is bought once."""
     sent = "temperature" not in spec.models[arm.policy].engine_args.get("omit", ())
     return UNBOUNDED if arm.most is None or not sent else arm.most

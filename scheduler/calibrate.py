@@ -9,7 +9,7 @@ order, so that where the budget ends, those that are complete are a fair sample 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from apportion.difficulty.fitted import AT
 from apportion.difficulty.hidden import HiddenStates, write_hidden
 from apportion.difficulty.objectives import Objective
 from apportion.errors import ConfigError, DataError, RunDirectoryError
-from apportion.scheduler.assemble import Prepared, prepare
+from apportion.scheduler.assemble import Prepared, most_of, prepare
 from apportion.scheduler.calibration import independent, script
 from apportion.scheduler.candidates import write_table
 from apportion.scheduler.journal import read_states
@@ -158,10 +158,7 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
     rows.sort(key=lambda row: (place[row["prompt_id"]], row["purchase"]))
     part_prompts(rows, prepared, place)
     numbers: Counter[tuple[str, str]] = Counter()
-    bought: dict[str, Counter[tuple[str, int]]] = defaultdict(Counter)
     for row in rows:
-        # Independent samples may have been bought in parts.
-        bought[row["prompt_id"]][row["arm"], 0 if dealt[row["arm"]] else row["n"]] += 1
         row["arm"] = pool_arm(row["arm"], row["n"], dealt[row["arm"]])
         row["index"] = numbers[row["prompt_id"], row["arm"]]
         numbers[row["prompt_id"], row["arm"]] += 1
@@ -169,7 +166,8 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
             # A model without a price, or an engine that measures no time, costs nothing that could be compared.
             row[name] = row[name] or None
     rows.sort(key=lambda row: (place[row["prompt_id"]], row["arm"], row["index"]))
-    seen = [prompt for prompt in prepared.dataset.prompts if prompt.id in bought]
+    some = {prompt for prompt, _ in numbers}
+    seen = [prompt for prompt in prepared.dataset.prompts if prompt.id in some]
     described = {
         "prompt_id": [prompt.id for prompt in seen],
         "text": [prompt.text for prompt in seen],
@@ -194,8 +192,10 @@ def _write(pool: Path, prepared: Prepared) -> tuple[dict[str, int], int]:
         _write_states(pool, prepared, [place[prompt.id] for prompt in seen])
     write_table(pool / PROMPTS, pa.table(described, schema=prompt_schema))
     write_table(pool / CANDIDATES, pa.Table.from_pylist(rows, schema=schema))
-    wanted = [(purchase.arm, purchase.n) for purchase in script(spec.arms, spec.allocation_settings["samples"])]
-    complete = sum(all(_enough(found, *one, dealt[one[0]]) for one in wanted) for found in bought.values())
+    wanted = script(spec.arms, spec.allocation_settings["samples"], [most_of(spec, arm) for arm in spec.arms])
+    # A search may end with fewer candidates than it was begun with.
+    enough = {pool_arm(one.arm, one.n, dealt[one.arm]): one.n if dealt[one.arm] else 1 for one in wanted}
+    complete = sum(all(numbers[prompt, arm] >= n for arm, n in enough.items()) for prompt in some)
     return dict(sorted(Counter(row["arm"] for row in rows).items())), complete
 
 
@@ -212,8 +212,3 @@ def _write_states(pool: Path, prepared: Prepared, seen: Sequence[int]) -> None:
         np.array([vectors.get(at, unknown) for at in seen], dtype=np.float32).reshape(len(seen), width),
     )
     write_hidden(pool, [prepared.dataset.prompts[at].id for at in seen], states)
-
-
-def _enough(found: Mapping[tuple[str, int], int], arm: str, n: int, dealt: bool) -> bool:
-    """Whether a purchase was carried out: a search may end with fewer candidates than it was begun with."""
-    return found[arm, 0] >= n if dealt else found[arm, n] > 0

@@ -40,15 +40,13 @@ def independent(arm: Arm) -> bool:
     return draws_independently(arm.strategy)
 
 
-def script(arms: Sequence[Arm], samples: int) -> tuple[Purchase, ...]:
-    """What each prompt buys, in this order; no more of an arm than can differ."""
-
-    def sizes(arm: Arm) -> Sequence[int]:
-        if independent(arm):
-            return (min(samples, arm.most or samples),)
-        return sorted(set(arm.amounts))
-
-    return tuple(Purchase(arm.name, n) for arm in arms for n in sizes(arm))
+def script(arms: Sequence[Arm], samples: int, most: Sequence[int]) -> tuple[Purchase, ...]:
+    """What each prompt buys, in this order; of an arm that draws independently no more than `most`, [arms]."""
+    return tuple(
+        Purchase(arm.name, n)
+        for arm, cap in zip(arms, most, strict=True)
+        for n in ((min(samples, cap),) if independent(arm) else arm.amounts)
+    )
 
 
 def calibration(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
@@ -66,7 +64,8 @@ class Calibration:
         self._problem = problem
         self._difficulty = difficulty
         self._place = {arm.name: at for at, arm in enumerate(problem.arms)}
-        self._script = script(problem.arms, settings.samples)
+        most = [problem.most(at) for at in range(len(problem.arms))]
+        self._script = script(problem.arms, settings.samples, most)
         self._step = np.zeros(problem.prompts, dtype=np.int64)
         self._bought = np.zeros((problem.prompts, len(problem.arms)), dtype=np.int64)
         self._begun = 0

@@ -45,7 +45,7 @@ def test_every_prompt_buys_every_arm_and_a_search_at_each_amount() -> None:
 def test_one_sample_is_all_there_is_of_an_arm_at_temperature_0() -> None:
     vote, *others = world(10_000).allocation._problem.arms  # type: ignore[attr-defined]
     greedy = replace(vote, sampling=replace(vote.sampling, temperature=0.0))
-    assert script((greedy, *others), 6) == (Purchase("vote", 1), *SCRIPT[1:])
+    assert script((greedy, *others), 6, [greedy.most or 6, 6, 6]) == (Purchase("vote", 1), *SCRIPT[1:])
 
 
 @settings(max_examples=20)

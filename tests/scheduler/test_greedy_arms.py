@@ -15,7 +15,8 @@ from test_end_of_budget import POLICY, PROMPTS, SCORED, job
 from apportion.configs.build import load_job
 from apportion.policies.arm import Arm
 from apportion.policies.registry import build_strategy
-from apportion.scheduler.assemble import build_costs, prepare, problem_of
+from apportion.scheduler.assemble import build_costs, most_of, prepare, problem_of
+from apportion.scheduler.calibration import script
 from apportion.scheduler.solve import run_job
 from apportion.types import Sampling
 
@@ -58,6 +59,8 @@ def test_an_endpoint_that_is_not_told_the_temperature_samples(tmp_path: Path) ->
         if limits is not None:
             assert limits.shape == (PROMPTS, 2)
             assert limits[:, 0].tolist() == [1] * PROMPTS
+        arms, most = prepared.spec.arms, [most_of(prepared.spec, arm) for arm in prepared.spec.arms]
+        assert [one.n for one in script(arms, 6, most)] == [1 if told else 6, 6], "what is recorded of them"
 
 
 @settings(max_examples=20)
