@@ -95,7 +95,7 @@ def _place_dataset(placing: _Placing) -> None:
         placing.sent["dataset"] = {**placing.sent["dataset"], "path": inside[1]}
         # Every file: with a part of them the job would be another.
         files, root = map(Path, data_files(str(inside[0]))), placing.folder.resolve()
-        placing.shipped += [f"{_within(file.parent, root)}/{file.name}".removeprefix("./") for file in files]
+        placing.shipped += [Path(_within(file.parent, root), file.name).as_posix() for file in files]
     elif _is_there(path):
         placing.dataset_away = True
     else:
