@@ -76,20 +76,20 @@ class Member:
             async with asyncio.timeout(self._spec.load_timeout_s):
                 facts = await actor.load.remote()
         except TimeoutError as error:
-            self._kill()
+            self._kill(actor)
             raise ReplicaDiedError(
                 f"replica {self.index} of model {self._spec.name!r} had not loaded {self._spec.path!r} after "
                 f"{self._spec.load_timeout_s:g} s, and was stopped. Look for what it waits for (a network, a disk, "
                 f"memory); where it needs longer, raise models.{self._spec.name}.load_timeout_s"
             ) from error
         except ray.exceptions.RayError as error:
-            self._kill()
+            self._kill(actor)
             raise ReplicaDiedError(
                 f"replica {self.index} of model {self._spec.name!r} died while it loaded {self._spec.path!r}: {error}. "
                 "Often memory ran out: lower replicas or max_batch, or give it more"
             ) from error
         if isinstance(facts, Refused):
-            self._kill()
+            self._kill(actor)
             raise ConfigError(facts.message) if facts.config else ModelError(facts.message)
         if actor is not self._actor:
             raise ReplicaDiedError(f"replica {self.index} of model {self._spec.name!r} was given up while it loaded")
@@ -139,7 +139,7 @@ class Member:
         self.alive = False
         for task in self._tasks:
             task.cancel()
-        self._kill()
+        self._kill(self._actor)
 
     def retire(self) -> list[Work]:
         """Kill the actor; what was in flight, in the order in which it was given."""
@@ -149,14 +149,18 @@ class Member:
         self._outgoing.clear()
         self._withdrawn.clear()
         self.load = self.suspects = self.apart = 0
-        self._kill()
+        self._kill(self._actor)
         return orphans
 
-    def _kill(self) -> None:
-        """An actor that one call says is gone may only be out of reach, and would keep its GPU."""
+    def _kill(self, actor: Any) -> None:
+        """An actor that one call says is gone may only be out of reach, and would keep its GPU.
+
+        Of a life that is over this may come to be known when the next one has begun, which is left alone.
+        """
         import ray
 
-        actor, self._actor = self._actor, None
+        if actor is self._actor:
+            self._actor = None
         if actor is not None:
             # Where Ray cannot even kill it, it is out of reach: nothing is left to be done about it from here.
             with suppress(ray.exceptions.RayError):

@@ -186,10 +186,11 @@ class ModelPool:
         self._wake()
 
     async def _bring_up(self, member: Member) -> None:
+        life = member.restarts
         try:
             await member.start()
         except (ReplicaDiedError, ModelError) as error:
-            await self._load_again(member, error)
+            await self._load_again(member, error, life)
         except ApportionError as error:
             self._give_up(member, error)
         except Exception as error:
@@ -201,7 +202,7 @@ class ModelPool:
                 self._up.set_result(None)
         self._wake()
 
-    async def _load_again(self, member: Member, error: ApportionError) -> None:
+    async def _load_again(self, member: Member, error: ApportionError, life: int) -> None:
         """Try once more to load: what was in the way may be gone, as the memory of one that was killed.
 
         Where no replica of this model was ever up it would most likely end alike, so one is waited for.
@@ -212,7 +213,6 @@ class ModelPool:
             if self._up.exception() is not None:
                 return
             del self._lost[member.index]
-        life = member.restarts
         await asyncio.sleep(LOADING_AGAIN_S)
         # It may have been given up meanwhile, which also kills one that loads, or have left and come back.
         if member.index not in self._lost and member.restarts == life:

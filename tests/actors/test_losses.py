@@ -113,6 +113,39 @@ def test_a_replica_that_hangs_while_it_loads_is_stopped_and_tried_again(monkeypa
     assert "had not loaded 'none' after 0.02 s" in str(played.causes[0])
 
 
+def test_a_late_end_of_one_life_does_not_touch_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = asyncio.Event()
+
+    async def end() -> None:
+        await late.wait()
+        raise system_error()
+
+    def nothing(_: ModelPool) -> None: ...
+
+    steps = iter(
+        [
+            lambda pool: pool.leave(1, "its room was needed"),
+            lambda pool: pool.join(1),
+            nothing,
+            lambda _: late.set(),
+            *[nothing] * 9,
+        ]
+    )
+
+    def until(pool: ModelPool) -> bool:
+        step = next(steps, None)
+        if step is not None:
+            step(pool)
+        return step is None
+
+    def load(life: int) -> Awaitable[None] | None:
+        return end() if life == 2 else None
+
+    played = play(monkeypatch, lambda _, texts: [REPLY] * len(texts), ["a"], load, replicas=2, until=until)
+    assert late.is_set()
+    assert (played.lives, played.alive) == (3, [True, True])
+
+
 def test_where_every_replica_hangs_while_it_loads_the_job_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ReplicaDiedError, match=r"after 0\.02 s, and was stopped.*raise models\.policy\.load_timeout_s"):
         play(monkeypatch, lambda _, texts: [], ["a"], hangs(1, 2), replicas=2, load_timeout_s=0.02)
