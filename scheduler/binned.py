@@ -32,6 +32,7 @@ from apportion.errors import ConfigError, nearest
 from apportion.scheduler.allocation import Allocation, Floats, Forecast, Offer, Problem, Rest
 from apportion.scheduler.known import Known, own_settings
 from apportion.scheduler.labels import FIT, chooses, known_as, labelled, stretched, table_of
+from apportion.scheduler.one_arm import OneArm
 from apportion.scheduler.planned import Planned
 from apportion.types import Candidate, Purchase
 
@@ -81,6 +82,7 @@ class Binned:
         }
         self._planned = Planned(problem, self._amounts, switching=True)
         self._probe = self._affordable(probe)
+        self._probing = OneArm(problem, problem.arms[at].name, None, self._probe)
         self._seen: list[Shown | None] = [None] * problem.prompts
         self._belief = belief
         self._oracle = oracle
@@ -96,14 +98,9 @@ class Binned:
             return self._planned.offer(prompt, most)
         if self._seen[prompt] is not None:
             return Rest.WAIT
-        arm, limits = self._problem.arms[self._at], self._problem.limits
         # A smaller probe where no more can be had, or the budget does not cover the worst case of more.
-        for n in range(self._probe if limits is None else min(self._probe, int(limits[prompt, self._at])), 0, -1):
-            if arm.strategy.check(n) is None:
-                cost = self._problem.costs.predict_one(prompt, arm.name, n)
-                if cost <= most:
-                    return Offer(Purchase(arm.name, n), cost, cost)
-        return Rest.WAIT
+        found = self._probing.purchase(prompt, self._probe, 0, most)
+        return Rest.WAIT if found is None else Offer(found[0], found[1], found[1])
 
     def observe(self, prompt: int, purchase: Purchase, candidates: Sequence[Candidate], cost: float) -> None:
         self._planned.observe(prompt, purchase, cost)

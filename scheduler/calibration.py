@@ -22,6 +22,7 @@ from apportion.policies.arm import Arm
 from apportion.policies.strategy import draws_independently
 from apportion.scheduler.allocation import Allocation, Forecast, Ints, Offer, Problem, Rest
 from apportion.scheduler.known import Known, own_settings
+from apportion.scheduler.one_arm import OneArm
 from apportion.types import Candidate, Purchase
 
 SAMPLES = 16
@@ -66,6 +67,10 @@ class Calibration:
         self._place = {arm.name: at for at, arm in enumerate(problem.arms)}
         most = [problem.most(at) for at in range(len(problem.arms))]
         self._script = script(problem.arms, settings.samples, most)
+        self._dealt = {
+            arm.name: OneArm(problem, arm.name, None, settings.samples) for arm in problem.arms if independent(arm)
+        }
+        """arms of which a part can be bought"""
         self._step = np.zeros(problem.prompts, dtype=np.int64)
         self._bought = np.zeros((problem.prompts, len(problem.arms)), dtype=np.int64)
         self._begun = 0
@@ -94,7 +99,8 @@ class Calibration:
             self._begun += 1
             self._unfinished.add(prompt)
         elif cost > most:
-            part = self._part(prompt, purchase, most)
+            dealt, bought = self._dealt.get(purchase.arm), int(self._bought[prompt, self._place[purchase.arm]])
+            part = None if dealt is None else dealt.purchase(prompt, purchase.n, bought, most)
             if part is None:
                 return Rest.WAIT
             purchase, cost = part
@@ -106,7 +112,7 @@ class Calibration:
         self._difficulty.observe(prompt, at, candidates)
         self._bought[prompt, at] += purchase.n
         # A request failed or was cut off: the prompt may buy no more. A search may end with fewer than it began with.
-        dealt = independent(self._problem.arms[at])
+        dealt = purchase.arm in self._dealt
         lost = len(candidates) < purchase.n if dealt else not candidates
         if lost or not dealt or self._bought[prompt, at] >= self._script[int(self._step[prompt])].n:
             self._step[prompt] += 1
@@ -133,23 +139,13 @@ class Calibration:
         while self._step[prompt] < len(self._script):
             purchase = self._script[int(self._step[prompt])]
             at = self._place[purchase.arm]
-            bought, dealt = int(self._bought[prompt, at]), independent(self._problem.arms[at])
+            bought, dealt = int(self._bought[prompt, at]), purchase.arm in self._dealt
             lacks = purchase.n - bought if dealt else purchase.n
             left = lacks if limits is None else int(limits[prompt, at]) - bought
             n = min(lacks, left) if dealt else lacks
             if 0 < n <= left:
                 return Purchase(purchase.arm, n)
             self._step[prompt] += 1
-        return None
-
-    def _part(self, prompt: int, purchase: Purchase, most: float) -> tuple[Purchase, float] | None:
-        """As many of an arm's samples as cost at most `most`, with their cost; None of a search, which is whole."""
-        arm, n = self._problem.arms[self._place[purchase.arm]], purchase.n - 1
-        while n >= 1 and independent(arm):
-            cost = self._problem.costs.predict_one(prompt, arm.name, n)
-            if cost <= most and arm.strategy.check(n) is None:
-                return Purchase(arm.name, n), cost
-            n -= 1
         return None
 
     def _promised(self) -> float:

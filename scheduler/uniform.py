@@ -68,15 +68,13 @@ class Uniform:
         self._limits = None if problem.limits is None else problem.limits[:, self._at]
         self._served = np.zeros(problem.prompts, dtype=bool)
         self._early = np.zeros(problem.prompts, dtype=bool)
-        guessed = self._fixed is None and not problem.costs.known(self._arm.name)
+        self._guessed = self._fixed is None and not problem.costs.known(self._arm.name)
         self._dealt = draws_independently(self._arm.strategy)
-        self._guessed = guessed
         self._observed = 0
         self._bought = np.zeros(problem.prompts, dtype=np.int64)
         """of prompts that are to buy what they lack"""
-        self._under_way = np.zeros(problem.prompts, dtype=bool)
         self._granted = np.zeros(problem.prompts, dtype=np.int64)
-        """of prompts with a purchase under way"""
+        """n of the purchase under way, 0 where none is"""
         self._granted_cost = np.zeros(problem.prompts)
         self._amounts = np.zeros(problem.prompts, dtype=np.int64)
         self.reprice(problem.budget)
@@ -99,7 +97,6 @@ class Uniform:
         if n < 1:
             return Rest.WAIT
         self._early[prompt] = self._guessed and self._observed < EARLY
-        self._under_way[prompt] = True
         self._granted[prompt], self._granted_cost[prompt] = n, cost
         # All are as good as each other: served in order.
         return Offer(Purchase(self._arm.name, n), cost, cost)
@@ -122,17 +119,17 @@ class Uniform:
         self._end(prompt)
 
     def _end(self, prompt: int) -> None:
-        self._under_way[prompt] = False
         self._granted[prompt], self._granted_cost[prompt] = 0, 0.0
 
     def reprice(self, available: float) -> None:
         """Share `available` evenly among the prompts that have not been served, and those that will lack something."""
-        waiting = np.flatnonzero(~self._served & ~self._under_way)
+        under_way = self._granted > 0
+        waiting = np.flatnonzero(~self._served & ~under_way)
         if not len(waiting):
             return
-        everyone = np.concatenate([waiting, np.flatnonzero(self._under_way & self._early)])
+        everyone = np.concatenate([waiting, np.flatnonzero(under_way & self._early)])
         shares = self._shares(everyone, available - float(self._granted_cost.sum()))[: len(waiting)]
-        if self._observed < EARLY and self._under_way.any():
+        if self._observed < EARLY and under_way.any():
             fresh = self._bought[waiting] == 0
             waiting, shares = waiting[fresh], shares[fresh]
         self._amounts[waiting] = shares
