@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fake_job
 import numpy as np
 import pytest
 import yaml
@@ -21,13 +22,10 @@ from apportion.difficulty.linear import FEWEST_PROMPTS
 from apportion.scheduler.cautions import cautions
 
 CONFIG: dict[str, Any] = {
+    **fake_job.CONFIG,
     "dataset": {"path": "d.jsonl", "prompt": "q"},
     "output": "runs/x",
-    "budget": {"amount": 60, "unit": "samples"},
-    "models": {"small": {"engine": "fake", "model": "x"}},
-    "arms": {"vote": {"strategy": "best_of_n", "policy": "small", "n": [1, 2, 4]}},
     "difficulty": {"fitted": "policy.json"},
-    "cluster": {"address": "inline"},
 }
 FEW = r"fitted on 12 prompts: with fewer than 40"
 SAME = r"2 of 5 prompts are among those that policy\.json was fitted on"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import fake_job
 import pytest
 from made_pools import make_pool
 
@@ -14,14 +15,7 @@ from apportion.difficulty.fit import fit
 from apportion.scheduler.cautions import never_right
 from apportion.scheduler.preflight import check_job
 
-CONFIG: dict[str, Any] = {
-    "dataset": {"prompt": "q", "reference": "a"},
-    "output": "runs/x",
-    "budget": {"amount": 60, "unit": "samples"},
-    "models": {"small": {"engine": "fake", "model": "x"}},
-    "arms": {"vote": {"strategy": "best_of_n", "policy": "small", "n": [1, 2, 4]}},
-    "cluster": {"address": "inline"},
-}
+CONFIG: dict[str, Any] = {**fake_job.CONFIG, "dataset": {"prompt": "q", "reference": "a"}, "output": "runs/x"}
 
 
 def said(references: Sequence[Any], *overrides: str) -> tuple[str, ...]:

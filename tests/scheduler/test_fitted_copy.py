@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fake_job
 import pytest
 
 from apportion.configs.build import load_job
@@ -16,12 +17,9 @@ from apportion.lab import lab_path
 from apportion.scheduler.solve import run_job
 
 CONFIG: dict[str, Any] = {
-    "dataset": {"path": "d.jsonl", "prompt": "q", "reference": "a"},
+    **fake_job.CONFIG,
     "output": "run",
     "budget": {"amount": 20, "unit": "samples"},
-    "models": {"small": {"engine": "fake", "model": "x"}},
-    "arms": {"vote": {"strategy": "best_of_n", "policy": "small", "n": [1, 2, 4]}},
-    "cluster": {"address": "inline"},
     "difficulty": {"fitted": "policy.json"},
 }
 

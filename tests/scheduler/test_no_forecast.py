@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import fake_job
 import pytest
 from rich.console import Console
 
@@ -12,12 +13,10 @@ from apportion.configs.build import load_job
 from apportion.scheduler.plan import plan_job, render
 
 CONFIG: dict[str, Any] = {
+    **fake_job.CONFIG,
     "dataset": {"prompt": "q"},
     "output": "runs/x",
     "budget": {"amount": 30, "unit": "samples"},
-    "models": {"small": {"engine": "fake", "model": "x"}},
-    "arms": {"vote": {"strategy": "best_of_n", "policy": "small", "n": [1, 2, 4]}},
-    "cluster": {"address": "inline"},
 }
 
 

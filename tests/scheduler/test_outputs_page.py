@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import fake_job
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,13 +20,11 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "outputs.md").read_text()
 SECTIONS = dict(zip(*[iter(re.split(r"^## (.*)\n", PAGE, flags=re.MULTILINE)[1:])] * 2, strict=True))
 CONFIG: dict[str, Any] = {
+    **fake_job.CONFIG,
     "dataset": {"prompt": "q", "id": "id", "reference": "a"},
     "output": "run",
     "budget": {"amount": 200, "unit": "samples"},
-    "models": {"small": {"engine": "fake", "model": "x"}},
-    "arms": {"vote": {"strategy": "best_of_n", "policy": "small", "n": [1, 2, 4]}},
     "calibration": {"output": "pool", "samples": 2},
-    "cluster": {"address": "inline"},
 }
 ROWS = [{"id": f"q{i}", "q": f"question {i} p=0.{i + 1} answer={10 + i}", "a": 10 + i} for i in range(4)]
 

@@ -21,7 +21,7 @@ pytest.importorskip("pandas", reason="Ray Data needs pandas: pip install 'ray[da
 import pyarrow as pa
 import pyarrow.parquet as pq
 from test_ray_job import descendants
-from test_recovery import events_in, results
+from test_recovery import await_events, events_in, results
 
 import apportion
 from apportion.errors import BudgetError, ConfigError, DataError, RunDirectoryError
@@ -199,9 +199,7 @@ def test_a_program_that_was_killed_resumes_in_another(ray: Any, tmp_path: Path) 
     (tmp_path / "program.py").write_text(PROGRAM)
     arguments = [sys.executable, "program.py", "job.json", "out"]
     program = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while events_in(tmp_path / "run" / "journal.sqlite") < 30:
-        assert program.poll() is None, program.communicate()[0]
-        time.sleep(0.01)
+    await_events(program, tmp_path / "run" / "journal.sqlite", 30)
     program.kill()
     program.communicate()
     before = {row["prompt_id"]: row["response"] for row in results(tmp_path / "run")}

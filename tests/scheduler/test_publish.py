@@ -16,7 +16,7 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from test_recovery import BUDGET, PROMPTS, events_in, launch, results, write_job
+from test_recovery import BUDGET, PROMPTS, await_events, events_in, launch, results, write_job
 from test_solve import config, rows
 
 import apportion
@@ -121,9 +121,7 @@ def test_another_machine_goes_on_from_what_a_dead_one_published(
     job = write_job(tmp_path, output=url, models={"small": fake, "prm": {**fake, "role": "scorer"}})
     folder = run_folder(url)[0]
     running = launch(job)
-    while events_in(remote / "journal.sqlite") < 30:
-        assert running.poll() is None, running.communicate()[0]
-        time.sleep(0.002)
+    await_events(running, remote / "journal.sqlite", 30)
     os.kill(running.pid, signal.SIGKILL)
     running.communicate()
     assert not (remote / "summary.json").exists()
@@ -163,9 +161,7 @@ def test_the_same_machine_goes_on_from_its_own_folder_at_once(tmp_path: Path, mo
     job = write_job(tmp_path, output=url)
     folder = run_folder(url)[0]
     running = launch(job)
-    while events_in(folder / "journal.sqlite") < 40:
-        assert running.poll() is None, running.communicate()[0]
-        time.sleep(0.002)
+    await_events(running, folder / "journal.sqlite", 40)
     os.kill(running.pid, signal.SIGKILL)
     running.communicate()
     assert not (tmp_path / "remote" / "journal.sqlite").exists()
@@ -184,9 +180,7 @@ def test_another_machine_goes_on_at_once_where_the_first_has_stopped(
     job = write_job(tmp_path, output=url, models={"small": fake, "prm": {**fake, "role": "scorer"}})
     folder = run_folder(url)[0]
     running = launch(job)
-    while events_in(folder / "journal.sqlite") < 40:
-        assert running.poll() is None, running.communicate()[0]
-        time.sleep(0.002)
+    await_events(running, folder / "journal.sqlite", 40)
     running.send_signal(signal.SIGTERM)
     assert running.wait(timeout=60) == 130
     before = events_in(folder / "journal.sqlite")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_recovery import bought, events_in, finish, launch, results, write_job
+from test_recovery import await_events, bought, finish, launch, results, write_job
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -35,10 +35,7 @@ def test_an_actor_killed_on_the_way_costs_time_and_what_was_lost_with_it(tmp_pat
     quiet = finish(write_job(tmp_path / "quiet", **rule))
     config = write_job(tmp_path / "killed", cluster={"address": "local"}, **rule)
     job = launch(config)
-    journal = tmp_path / "killed" / "run" / "journal.sqlite"
-    while events_in(journal) < 20:
-        assert job.poll() is None, job.communicate()[0]
-        time.sleep(0.01)
+    await_events(job, tmp_path / "killed" / "run" / "journal.sqlite", 20)
     started = descendants(job.pid)
     actors = [pid for pid, command in started.items() if command.startswith("ray::") and "Replica" in command]
     assert actors, "no actor of the job is running"
@@ -55,9 +52,7 @@ def test_an_actor_killed_on_the_way_costs_time_and_what_was_lost_with_it(tmp_pat
 def test_a_killed_driver_leaves_no_process_behind(tmp_path: Path) -> None:
     config = write_job(tmp_path, cluster={"address": "local"})
     job = launch(config)
-    while events_in(tmp_path / "run" / "journal.sqlite") < 5:
-        assert job.poll() is None, job.communicate()[0]
-        time.sleep(0.01)
+    await_events(job, tmp_path / "run" / "journal.sqlite", 5)
     # Ray's own two agents look for their server for about a minute before they go; the models must not stay.
     started = {pid: name for pid, name in descendants(job.pid).items() if not name.endswith("Agent")}
     assert any("Replica" in name for name in started.values())

@@ -85,6 +85,13 @@ def events_in(journal: Path) -> int:
         return 0  # not made yet
 
 
+def await_events(job: subprocess.Popen[str], journal: Path, events: int) -> None:
+    """Wait until the journal of a job that runs holds so many events."""
+    while events_in(journal) < events:
+        assert job.poll() is None, job.communicate()[0]
+        time.sleep(0.002)
+
+
 def kill_after(config: Path, events: int) -> bool:
     """Run until the journal holds more than so many events, then kill -9. False where the job ended before."""
     job = launch(config)
@@ -224,8 +231,7 @@ def test_a_journal_whose_grants_differ_is_refused(tmp_path: Path) -> None:
 def test_two_drivers_cannot_share_a_run_directory(tmp_path: Path) -> None:
     config = write_job(tmp_path)
     first = launch(config)
-    while events_in(tmp_path / "run" / "journal.sqlite") == 0:
-        time.sleep(0.002)
+    await_events(first, tmp_path / "run" / "journal.sqlite", 1)
     # Held still, so that it cannot be done before the second has started.
     first.send_signal(signal.SIGSTOP)
     try:

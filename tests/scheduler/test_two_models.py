@@ -72,7 +72,7 @@ def test_job(strategy: str, unit: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("strategy", "bought"), [("genrm", 6), ("spec_reason", 6), ("rsd", 6), ("cascade", 4)])
 def test_responses_that_share_nothing_are_recorded_in_one_purchase(strategy: str, bought: int, tmp_path: Path) -> None:
     arms = load_job(config(strategy, "tokens", str(tmp_path)), ["dataset.path=lab:test"]).arms
-    assert script(arms, 6) == (Purchase("two", bought),)
+    assert script(arms, 6, [8]) == (Purchase("two", bought),)
 
 
 @pytest.mark.parametrize(("strategy", "worth"), [("genrm", 1.0), ("spec_reason", 1.0), ("rsd", 1.0), ("cascade", 0.5)])

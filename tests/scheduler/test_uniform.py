@@ -83,17 +83,21 @@ def test_bad_settings_are_named():
         build_allocation("uniform", {}, problem(2, 10.0, objective="acuracy"), 4)
 
 
+def bought(policy, *covered):
+    """How many samples the first prompt buys, of a budget of 100, where so much is covered at each purchase."""
+    world, found = World.of([0.5]), []
+    for most in covered:
+        offer = policy.offer(0, most)
+        found.append(offer.purchase.n)
+        policy.observe(0, offer.purchase, world.draw(0, offer.purchase.n), offer.cost)
+        policy.reprice(100.0 - sum(found))
+    return found
+
+
 def test_what_the_worst_case_left_out_is_bought_later():
     """A reservation covers fewer at first than the policy asked for: the prompt gets the others afterwards."""
     policy = build_allocation("uniform", {"n": 8}, problem(2, 100.0), 4)
-    world = World.of([0.5, 0.5])
-    bought = []
-    for most in (3.0, 2.0, 100.0):
-        offer = policy.offer(0, most)
-        bought.append(offer.purchase.n)
-        policy.observe(0, offer.purchase, world.draw(0, offer.purchase.n), offer.cost)
-        policy.reprice(100.0 - sum(bought))
-    assert bought == [3, 2, 3]
+    assert bought(policy, 3.0, 2.0, 100.0) == [3, 2, 3]
     assert policy.offer(0, 100.0) is Rest.STOP
 
 
@@ -106,14 +110,8 @@ def test_what_a_prompt_lacks_is_bought_only_where_the_strategy_takes_it():
             return None if n in (1, 4, 9, 16) else f"n is {n}; use a square"
 
     squares = Arm("f", Squares(), "m", None, "majority", "last", (4,), Sampling())
-    policy, world = build_allocation("uniform", {"n": 16}, problem(1, 100.0, squares), 4), World.of([0.5])
-    bought = []
-    for most in (9.5, 100.0):
-        offer = policy.offer(0, most)
-        bought.append(offer.purchase.n)
-        policy.observe(0, offer.purchase, world.draw(0, offer.purchase.n), offer.cost)
-        policy.reprice(100.0 - sum(bought))
-    assert bought == [9, 4], "it lacks 7 after the first"
+    policy = build_allocation("uniform", {"n": 16}, problem(1, 100.0, squares), 4)
+    assert bought(policy, 9.5, 100.0) == [9, 4], "it lacks 7 after the first"
     assert policy.offer(0, 100.0) is Rest.STOP
 
 
