@@ -36,7 +36,8 @@ JUST = 1e-9
 HARDLY = 0.8
 """A prompt whose price was under this share of the present one when that was last solved is not looked at closely."""
 LEAST_RATIO = 1e-6
-"""A prompt whose next purchase costs nothing has a finite place among the prices all the same."""
+"""A prompt whose next purchase costs nothing has a finite place among the prices all the same: that of one which costs
+this share of the mean."""
 
 
 class Sequenced:
@@ -283,7 +284,8 @@ class Sequenced:
                     table = np.where(begun, self._each[arm] * n, cost)
                 else:
                     table, real = cost, np.where(begun, real, real - self._fixed[arm][active[mine]])
-                ratio[mine] = np.maximum(real / table, LEAST_RATIO)
+                ratio[mine] = real / table
+        ratio = np.maximum(ratio, LEAST_RATIO * (float(ratio.mean()) or 1.0)) if len(active) else ratio
         tables = self._tables
         return ratio, tables.spend[step, cell].astype(np.float64), tables.reach[step, cell].astype(np.float64)
 

@@ -364,6 +364,22 @@ def test_a_forecast_counts_what_reading_the_prompts_takes(once, each):
     assert said.spent == pytest.approx(np.mean(spent), rel=0.15)
 
 
+@pytest.mark.parametrize("each", [1e-12, 1e-7, 1e9])
+def test_what_is_said_and_bought_does_not_depend_on_the_unit(each):
+    def played(each):
+        budget, costs = 3.0 * len(BIMODAL) * each, PerSample(each=each)
+        policy = plain(problem(len(BIMODAL), budget, costs=costs))
+        said = policy.forecast([budget])[0]
+        offers = play(policy, World.of(BIMODAL, seed=2), budget, cost=costs).offers
+        return said.value, said.spent / each, [(prompt, offer.purchase) for prompt, offer in offers]
+
+    value, spent, bought = played(1.0)
+    other = played(each)
+    assert other[0] == pytest.approx(value, abs=0.01)
+    assert other[1] == pytest.approx(spent, rel=0.01)
+    assert other[2] == bought
+
+
 @pytest.mark.parametrize("once", [0.0, 4.0])
 @pytest.mark.parametrize("budget", [250.0, 400.0, 900.0])
 def test_prompts_far_below_the_price_are_passed_over_to_no_effect(monkeypatch, once, budget):
