@@ -70,6 +70,7 @@ def build_job(loaded: LoadedConfig, rows_given: bool = False, away: Collection[s
     jobs = [name for name in ALLOCATIONS if name != "calibration"]  # which is what `apportion calibrate` runs
     known_name("allocation.policy", job.allocation.policy, jobs, "allocation policy")
     check_serves(job.allocation.policy, objective)
+    at_least("seed", job.seed, 0)
     at_least("difficulty.probe", job.difficulty.probe, 1)
     at_least("cluster.wait_s", job.cluster.wait_s, 0)
     if job.execution.in_flight is not None:

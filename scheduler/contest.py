@@ -289,3 +289,5 @@ def check_terms(terms: Terms, policies: Sequence[str]) -> None:
         raise ConfigError(f"select {terms.select!r} is unknown: {nearest(terms.select, SELECTORS)}")
     if terms.repeats < 1:
         raise ConfigError(f"repeats is {terms.repeats}; play at least 1")
+    if terms.seed < 0:
+        raise ConfigError(f"seed is {terms.seed}; use at least 0")

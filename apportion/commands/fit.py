@@ -33,7 +33,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> int:
-    from apportion.configs.rules import local_path
+    from apportion.configs.rules import at_least, local_path
     from apportion.difficulty.crossfit import fit_with_error
     from apportion.difficulty.together import chosen
     from apportion.errors import ConfigError
@@ -42,6 +42,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     from apportion.scheduler.terminal import output_console
 
     output = local_path("-o", arguments.output)
+    at_least("--seed", arguments.seed, 0)
     _check_output(output)
     check_names("--arms", arguments.arms)
     policy = fit_with_error(chosen(read_pools(arguments), arguments.arms), arguments.seed)

@@ -61,7 +61,9 @@ def test_calibrate_fit_plan_run(here: Path, capsys: pytest.CaptureFixture[str]) 
         (["fit", "lab:pool/calibratio", "-o", "p.json"], "ConfigError: POOL: 'lab:pool/calibratio' is no lab asset"),
         (["fit", "lab:pool/test", "-o", "p.json", "--arms", "smal"], "no pool has an arm 'smal': did you mean 'small'"),
         (["fit", "lab:pool/test", "-o", "p.json", "--arms", ","], "ConfigError: --arms is empty; give names"),
+        (["fit", "lab:pool/test", "-o", "p.json", "--seed", "-1"], "ConfigError: --seed is -1, but must be a"),
         (["calibrate", "quickstart"], "ConfigError: calibration.output is missing"),
+        (["calibrate", "quickstart", "-o", "p", "seed=-1"], "ConfigError: seed is -1, but must be a number of"),
         (
             ["fit", "lab:pool/test", "-o", "s3://b/p.json"],
             "ConfigError: -o is s3://b/p.json, but must be a path on this",

@@ -193,6 +193,7 @@ NAMED: list[tuple[str, list[str], str]] = [
     ("missing dataset", ["dataset.path=nope.jsonl"], "DataError: dataset.path: "),
     ("unknown key", ["budjet.amount=1"], "ConfigError: unknown key 'budjet'"),
     ("wrong type", ["seed=x"], "ConfigError: seed is 'x', but must be a whole number"),
+    ("negative seed", ["seed=-1"], "ConfigError: seed is -1, but must be a number of at least 0"),
     ("wrong unit", ["budget.unit=tokns"], "did you mean 'tokens'?"),
     ("zero budget", ["budget.amount=0"], "budget.amount is 0"),
     ("negative budget", ["budget.amount=-1"], "budget.amount is -1"),

@@ -110,6 +110,7 @@ def test_without_matplotlib_there_are_rows_and_no_picture(
         (["--budgets", "many"], "ConfigError", "amounts per prompt with commas"),
         (["--budgets", "0.1,50"], "BudgetError", "0.1 tokens per prompt is less.*1 of arm 'small'.*larger --budgets"),
         (["--repeats", "0"], "ConfigError", "repeats is 0; play at least 1"),
+        (["--seed", "-1"], "ConfigError", "seed is -1; use at least 0"),
         (["--workers", "0"], "ConfigError", "--workers is 0"),
         (["--unit", "gpu_seconds"], "ConfigError", "'gpu_seconds' is not recorded .*dollars, flops, samples, tokens"),
         (["--unit", "flops"], "DataError", "arm 'small' of pool maths has 128 of 128 candidates without cost_flops"),
