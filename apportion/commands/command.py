@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from apportion.errors import ConfigError
+
 if TYPE_CHECKING:
     from apportion.difficulty.pools import Pool
-
 EXIT_OK, EXIT_ERROR, EXIT_BROKEN_PIPE, EXIT_ALL_FAILED, EXIT_INTERRUPTED = 0, 2, 1, 1, 130
 
 PLAIN_WIDTH = 120
@@ -75,13 +77,27 @@ def names(text: str) -> list[str]:
 
 def check_names(option: str, given: Sequence[str] | None) -> None:
     """Raise ConfigError for names that are none at all, or hold one twice. None stands for all."""
-    from apportion.errors import ConfigError
-
     if given is not None and not given:
         raise ConfigError(f"{option} is empty; give names with commas, or leave it out")
     twice = [name for name, count in Counter(given or ()).items() if count > 1]
     if twice:
         raise ConfigError(f"{option} names {twice[0]!r} twice; once is enough")
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Raise ConfigError for a file that cannot be written: before the hours that its content takes, not after them."""
+    trial = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise unwritable(option, path, error) from error
+
+
+def unwritable(option: str, path: Path, error: OSError) -> ConfigError:
+    """What is said of a file that an option names and that cannot be written."""
+    return ConfigError(f"{option} {path} cannot be written: {error}; name another file")
 
 
 @contextmanager

@@ -10,10 +10,12 @@ from apportion.commands.command import (
     PLAIN_WIDTH,
     Command,
     check_names,
+    check_writable,
     complain,
     names,
     pool_arguments,
     read_pools,
+    unwritable,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +38,6 @@ def _fit(arguments: argparse.Namespace) -> int:
     from apportion.configs.rules import at_least, local_path
     from apportion.difficulty.crossfit import fit_with_error
     from apportion.difficulty.together import chosen
-    from apportion.errors import ConfigError
     from apportion.scheduler.cautions import few, never_right, untaught
     from apportion.scheduler.outputs import write_whole
     from apportion.scheduler.terminal import output_console
@@ -45,12 +46,13 @@ def _fit(arguments: argparse.Namespace) -> int:
     at_least("--seed", arguments.seed, 0)
     _check_output(output)
     check_names("--arms", arguments.arms)
-    policy = fit_with_error(chosen(read_pools(arguments), arguments.arms), arguments.seed)
+    pools = chosen(read_pools(arguments), arguments.arms)
+    check_writable("-o", output)
+    policy = fit_with_error(pools, arguments.seed)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
         write_whole(output, policy.text_file())
     except OSError as error:
-        raise ConfigError(f"-o {arguments.output} cannot be written: {error}; name another file") from error
+        raise unwritable("-o", output, error) from error
     console = output_console(PLAIN_WIDTH)
     console.print(_arms_table(policy))
     console.print(_error_table(policy))

@@ -14,10 +14,12 @@ from apportion.commands.command import (
     PLAIN_WIDTH,
     Command,
     check_names,
+    check_writable,
     complain,
     names,
     pool_arguments,
     read_pools,
+    unwritable,
 )
 from apportion.errors import ConfigError
 
@@ -85,7 +87,9 @@ def _replay(arguments: argparse.Namespace) -> int:
         arguments.workers = processors()
     if arguments.workers < 1:
         raise ConfigError(f"--workers is {arguments.workers}; use at least 1")
-    _check_writable(out)
+    if out.is_dir() or out.suffix != ".json":
+        raise ConfigError(f"--out is {out}; name a file that ends in .json")
+    check_writable("--out", out)
     for option, given in (("--arms", arguments.arms), ("--policies", arguments.policies)):
         check_names(option, given)
     budgets = _budgets(arguments.budgets)
@@ -131,30 +135,13 @@ def _play(
     return frontiers
 
 
-def _check_writable(out: Path) -> None:
-    """Raise ConfigError for a file that cannot be written: before hours of replay, not after them."""
-    if out.is_dir() or out.suffix != ".json":
-        raise ConfigError(f"--out is {out}; name a file that ends in .json")
-    trial = out.with_name(out.name + ".tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise _unwritable(out, error) from error
-
-
 def _write(out: Path, meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     from apportion.scheduler.frontier_view import write_rows
 
     try:
         write_rows(out, meta, rows)
     except OSError as error:
-        raise _unwritable(out, error) from error
-
-
-def _unwritable(out: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"--out {out} cannot be written: {error}; name another file")
+        raise unwritable("--out", out, error) from error
 
 
 def _entries(

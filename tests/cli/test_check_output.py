@@ -105,6 +105,17 @@ def test_a_fit_writes_over_nothing_but_a_fitted_policy(
     assert tree(job) == before
 
 
+def test_a_fit_that_cannot_be_written_is_named_before_it_is_made(
+    job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job / "policy.json.tmp").mkdir()
+    monkeypatch.setattr("apportion.difficulty.crossfit.fit_with_error", lambda *_: pytest.fail("it was made"))
+    assert main(["fit", "lab:pool/test", "-o", "policy.json"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("apportion: ConfigError: -o policy.json cannot be written: ")
+    assert "name another file" in told
+
+
 def test_a_fit_may_be_done_again(job: Path) -> None:
     for _ in range(2):
         assert main(["fit", "lab:pool/test", "-o", "policy.json", "--arms", "small"]) == 0
