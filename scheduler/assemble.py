@@ -216,10 +216,12 @@ def _check_budget(prepared: Prepared, costs: ExpectedCosts) -> None:
     everyone, looks = np.arange(len(prepared.dataset.prompts)), looks_cost(prepared)
     offers = [(float(costs.predict(everyone, arm.name, arm.amounts[0]).min()), arm) for arm in spec.arms]
     cheapest, arm = min(offers, key=lambda offer: offer[0])
+    recording = spec.allocation == "calibration" and spec.calibration.budget is not None
+    key = "calibration.budget" if recording else "budget.amount"
     beside = f", beside the hidden states of all prompts ({looks:g})" if looks else ""
     if cheapest + looks > spec.budget:
         raise BudgetError(
-            f"budget.amount {spec.budget:g} {spec.unit} is less than the cheapest purchase, {arm.amounts[0]} of arm "
+            f"{key} {spec.budget:g} {spec.unit} is less than the cheapest purchase, {arm.amounts[0]} of arm "
             f"{arm.name!r}, is expected to cost ({cheapest:g}){beside}; raise the budget, or lower max_tokens or n"
         )
 

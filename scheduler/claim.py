@@ -59,12 +59,12 @@ def begins(path: Path, resolved: Mapping[str, Any], fingerprint: str, fitted: Pa
         more = f"; and {len(found) - _SHOWN_DIFFERENCES} more" if len(found) > _SHOWN_DIFFERENCES else ""
         raise RunDirectoryError(
             f"output: {path} belongs to another config: {shown}{more}. "
-            "Restore these values to resume it, or choose another one with output=..."
+            f"Restore these values to resume it, or {_anew(resolved)}"
         )
     if read_object(path / DATASET).get("fingerprint") != fingerprint:
         raise RunDirectoryError(
             f"output: {path} was begun on other prompts: the dataset has changed since. "
-            "Restore the dataset to resume, or choose another one with output=..."
+            f"Restore the dataset to resume, or {_anew(resolved)}"
         )
     copy = path / FITTED_COPY
     if fitted is not None and copy.is_file() and copy.read_bytes() != fitted.read_bytes():
@@ -111,6 +111,13 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise RunDirectoryError(f"{path} does not hold an object; restore it or choose another output")
     return loaded
+
+
+def _anew(resolved: Mapping[str, Any]) -> str:
+    """How to begin beside what is there. The run directory of a recording is its pool's, and goes with it."""
+    if _flat(resolved).get("allocation.policy") == "calibration":
+        return "record another pool, with another -o POOL"
+    return "choose another one with output=..."
 
 
 def _refuse_others(path: Path, ours: Collection[str]) -> None:

@@ -209,6 +209,17 @@ def test_what_cannot_be_recorded_is_named_before_anything_is_spent(job: Path) ->
         record("calibration.budget=-1")
     with pytest.raises(BudgetError, match=r"less than all arms are expected to cost one prompt \(24\)"):
         record(f"calibration.budget={WHOLE - 1}")
+    with pytest.raises(BudgetError, match=r"calibration\.budget 0\.5 samples is less than the cheapest purchase"):
+        record("calibration.budget=0.5")
+    with pytest.raises(BudgetError, match=r"budget\.amount 0\.5 samples is less than the cheapest purchase"):
+        record("budget.amount=0.5")
+
+
+@pytest.mark.parametrize("change", ["calibration.samples=3", "calibration.budget=400", "dataset.limit=7"])
+def test_a_pool_that_was_recorded_otherwise_says_how_to_get_another(job: Path, change: str) -> None:
+    record()
+    with pytest.raises(RunDirectoryError, match=r"or record another pool, with another -o POOL$"):
+        record(change)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(job: Path) -> None:
