@@ -31,6 +31,8 @@ BUDGETS = 8
 """Mean costs a prompt at which the optimism of a choice is measured, over the range that the courses cover."""
 HALF_OPTIMISM = 0.6
 """Half the prompts choose worse than all of them: what is lost goes about with one over the root of their number."""
+CLEARLY = 0.2
+"""Over the root of the number of prompts: about the noise between two courses that differ on one prompt in 25."""
 FEWEST_PROMPTS = 40
 """With fewer, halves are too small to tell anything, and the optimism is left to the interval."""
 
@@ -102,6 +104,22 @@ def even_courses(
             tables = even_tables(book, orders, book.costs(cost, once))
             found.append(Course(book, tables, watch(book, tables, orders, 1.0), once))
     return found
+
+
+def ended(course: Course) -> Course:
+    """The course that sells nothing below the lowest price at which its trial was not clearly worse than at its best.
+
+    Where the more votes there are the more often they go wrong, more of them are not bought however much money is left.
+    """
+    trial, tables = course.trial, course.tables
+    clearly = CLEARLY / np.sqrt(max(1, trial.prompts))
+    level = int(np.flatnonzero(trial.value >= trial.value.max() - clearly)[0])
+    levels = np.maximum(np.arange(len(trial.prices)), level)
+    critical = (
+        np.where(tables.critical > trial.prices[level], tables.critical, np.float32(0.0)) if level else tables.critical
+    )
+    tables = replace(tables, critical=critical, reach=tables.reach[..., levels], spend=tables.spend[..., levels])
+    return replace(course, tables=tables, trial=replace(trial, cost=trial.cost[levels], value=trial.value[levels]))
 
 
 def _found(pool: Pool, cost: Mapping[str, float], once: Mapping[str, float]) -> list[Course]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from apportion.difficulty.courses import Course, even_courses, fitted_courses, vote_course
+from apportion.difficulty.courses import CLEARLY, Course, ended, even_courses, fitted_courses, vote_course
 from apportion.difficulty.fitted import AT, FittedPolicy, is_search, search_size
 from apportion.difficulty.keep import kept
 from apportion.difficulty.playbook import plain_book, plain_tables
@@ -40,8 +40,6 @@ the grid of the tables tells votes apart up to here."""
 UNTAUGHT_SLOPE = -0.05
 """Tilt of a plain vote that no labels taught: ties and all but ties go to the shorter responses, which with most models
 are right more often (Hassid et al. 2025, arXiv 2505.17813). See benchmarks/greedy.py."""
-CLEARLY = 0.2
-"""Over the root of the number of prompts: about the noise between two courses that differ on one prompt in 25."""
 REMEMBERED = 16
 """Sets of playbooks kept ready: a replay asks for the same ones hundreds of times."""
 
@@ -132,7 +130,8 @@ def _courses(problem: Problem, sources: Mapping[str, _Source], fitted: FittedPol
     if key not in _COURSES:
         # The policy is kept beside its courses, so that its id stays its own.
         pool = _whole(_named(kept(fitted.pool or {}), sources, unscored))
-        found = _make(fitted, pool, cost, once, problem, most, even_courses(pool, cost, weighs, once))
+        even = even_courses(pool, cost, weighs, once)
+        found = [ended(one) for one in _make(fitted, pool, cost, once, problem, most, even)]
         unsure = most and not any(one.book.labelled for one in found)
         _COURSES[key] = (fitted, [*found[:1], *map(_doubted, found[1:])] if unsure else found)
         while len(_COURSES) > REMEMBERED:

@@ -10,7 +10,7 @@ from choice_world import COST, candidates, cascade_pool
 from pool_world import make_pool
 
 from apportion.difficulty import courses, playbook, search
-from apportion.difficulty.courses import fitted_courses, vote_course
+from apportion.difficulty.courses import ended, even_courses, fitted_courses, vote_course
 from apportion.difficulty.playbook import Orders
 from apportion.difficulty.trial import watch
 
@@ -127,3 +127,38 @@ def test_a_plain_vote_is_tried_on_the_pool_in_the_budgets_unit():
     assert cheap.trial.at(9.0) == pytest.approx(vote_course(pool, "cheap", 1.0, 16, False, None).trial.at(3.0))
     dear = vote_course(pool, "dear", 3.0, 16, False, None)
     assert dear.trial.at(9.0) > cheap.trial.at(9.0) + 0.1
+
+
+def tempting(share, rate, prompts=80):
+    """A vote of one arm with two answers, of which the right one is drawn at a low `rate` for this share of prompts."""
+    rng = np.random.default_rng(0)
+    rates = np.where(np.arange(prompts) < share * prompts, rate, 0.9)
+    return make_pool({"a": candidates(rates, 24, rng, 1)})
+
+
+def test_where_votes_go_wrong_the_more_they_are_no_more_are_bought_however_cheap():
+    pool = tempting(0.7, 0.3)
+    made = [vote_course(pool, "a", 1.0, 16, False, None), *even_courses(pool, {"a": 1.0}, {"a": False})]
+    assert made[1:]
+    for course in made:
+        best = float(course.trial.value.max())
+        assert course.trial.value[0] < best - 0.08
+        short = ended(course)
+        clearly = courses.CLEARLY / np.sqrt(len(pool.ids))
+        assert (short.trial.value[: np.argmax(course.trial.value) + 1] >= best - clearly).all()
+        assert short.trial.cost.max() < 0.5 * course.trial.cost.max()
+        # What is left to sell is sold at the same prices, and is what it says it will spend.
+        some = short.tables.critical > 0.0
+        assert (short.tables.critical[some] == course.tables.critical[some]).all()
+        again = watch(short.book, short.tables, Orders(pool, 3, seed=1), 1.0)
+        assert again.cost.max() < 0.5 * course.trial.cost.max()
+        assert short.trial.at(16.0) == pytest.approx(course.trial.at(16.0))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.6, 0.8])
+def test_where_votes_do_no_harm_all_is_sold(rate):
+    pool = tempting(0.7, rate)
+    for course in [vote_course(pool, "a", 1.0, 16, False, None), *even_courses(pool, {"a": 1.0}, {"a": False})]:
+        short = ended(course)
+        np.testing.assert_array_equal(short.tables.critical, course.tables.critical)
+        np.testing.assert_array_equal(short.trial.cost, course.trial.cost)

@@ -383,6 +383,21 @@ def test_of_a_plain_vote_another_course_is_taken_only_where_it_is_clearly_better
         assert course.trial.at(9.0) > 0.3
 
 
+def test_labels_that_show_a_vote_go_wrong_stop_it_with_money_left():
+    """Of two answers the wrong one is the more frequent for most prompts: one candidate does better than many."""
+    rng, each, prompts = np.random.default_rng(0), 16, 60
+    pool = make_pool(prompts, {"small": each})
+    deck = pool.deck("small")
+    right = rng.random(len(deck.answer)) < np.where(deck.owner % 4 == 0, 0.9, 0.25)
+    pool = replace(pool, decks={"small": replace(deck, answer=(~right).astype(np.int64), correct=right)})
+    money = 10.0 * PROMPTS
+    policy = job(arm("small"), fitted=policy_of(pool), budget=money)
+    assert policy.forecast([money])[0].spent < 0.5 * money
+    policy.observe(0, Purchase("small", 1), [Candidate("0", 0, "small", 0, Draft("", (), 1, Finish.END), "a")], 1.0)
+    assert policy.offer(0, money) is Rest.STOP
+    assert isinstance(job(arm("small"), fitted=FITTED, budget=money).offer(0, money), Offer)
+
+
 def test_a_prompt_that_is_out_makes_room_for_the_others():
     """The price is solved over prompts that still buy: with half of them out, the others can have more."""
     policy = job(arm("small"), budget=3.0 * PROMPTS)
