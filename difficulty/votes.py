@@ -123,14 +123,15 @@ def fit_votes(pool: Pool, arms: Sequence[str]) -> Votes:
 
 
 def _log_odds(deck: Deck) -> Curve:
-    """Logit of being right by score; a constant for an arm without scores."""
+    """Logit of being right by score, of those that have one; a constant for an arm with hardly any scores."""
     rate = (float(deck.correct.sum()) + 0.5) / (len(deck.correct) + 1.0)
-    bins = min(MOST_BINS, len(deck.correct) // LEAST_IN_BIN)
-    if not np.isfinite(deck.score).all() or bins < 2:
+    known = np.flatnonzero(np.isfinite(deck.score))
+    bins = min(MOST_BINS, len(known) // LEAST_IN_BIN)
+    if bins < 2:
         return Curve((0.0,), (float(np.log(rate / (1.0 - rate))),))
     from sklearn.isotonic import IsotonicRegression
 
-    order = np.argsort(deck.score, kind="stable")
+    order = known[np.argsort(deck.score[known], kind="stable")]
     parts = np.array_split(order, bins)
     middle = np.array([deck.score[part].mean() for part in parts])
     count = np.array([len(part) for part in parts], dtype=np.float64)
@@ -151,8 +152,8 @@ def _spread(pool: Pool, arms: Sequence[str], odds: Mapping[str, Curve]) -> float
         for arm in arms:
             deck, curve = pool.deck(arm), odds[arm]
             owner, seen = deck.owner, deck.answer >= 0
-            score = np.nan_to_num(deck.score)
-            weight = np.maximum(LEAST, np.interp(score, curve.scores, curve.weights) + spread)
+            odds_of = np.interp(np.nan_to_num(deck.score), curve.scores, curve.weights)
+            weight = np.maximum(LEAST, np.where(np.isnan(deck.score), np.mean(curve.weights), odds_of) + spread)
             np.add.at(strength, (owner[seen], deck.answer[seen]), (weight / deck.sizes[owner])[seen])
             right[owner[seen & deck.correct], deck.answer[seen & deck.correct]] = True
         found[spread] = float(right[np.arange(len(right)), strength.argmax(axis=1)].mean())

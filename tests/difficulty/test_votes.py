@@ -113,10 +113,25 @@ def test_votes_are_those_of_the_arms_that_vote_whatever_else_the_pool_has():
     assert fits.of(["one"]).curves["one"] != fits.of(["one", "alike"]).curves["one"]
 
 
-def test_partly_scored_candidates_weigh_by_the_arm_alone():
+def test_some_candidates_without_a_score_do_not_hide_what_the_scores_of_others_tell():
     rows = scored(SCALES["probability"])
-    rows["p0"] = [(answer, right) for answer, right, _ in rows["p0"]]
+    whole = fit_votes(make_pool({"a": rows}), ["a"])
+    for prompt in ("p0", "p7"):
+        rows[prompt] = [(answer, right) for answer, right, _ in rows[prompt]]
     votes = fit_votes(make_pool({"a": rows, "b": plain(0.5, seed=2)}), ["a", "b"])
+    assert votes.of("a", 0.99) > 1.3 * votes.of("a", None) > 1.5 * votes.of("a", 0.01)
+    alone = fit_votes(make_pool({"a": rows}), ["a"])
+    for score in (0.1, 0.5, 0.9):
+        assert alone.of("a", score) == pytest.approx(whole.of("a", score), rel=0.2)
+
+
+def test_hardly_any_scores_weigh_by_the_arm_alone():
+    rows = scored(SCALES["probability"])
+    few = {
+        prompt: drawn if prompt in ("p0", "p1", "p2") else [(answer, right) for answer, right, _ in drawn]
+        for prompt, drawn in rows.items()
+    }
+    votes = fit_votes(make_pool({"a": few, "b": plain(0.5, seed=2)}), ["a", "b"])
     assert votes.of("a", 0.01) == votes.of("a", 0.99) == votes.of("a", None)
 
 
