@@ -8,6 +8,7 @@ from pathlib import Path
 from apportion.difficulty.fitted import FEW_PROMPTS, FittedPolicy
 from apportion.difficulty.linear import FEWEST_PROMPTS
 from apportion.difficulty.marks import among
+from apportion.difficulty.pools import Pool
 from apportion.policies.answers import AnswerType
 from apportion.policies.answers.number import NumberAnswer
 from apportion.policies.answers.text import ChoiceAnswer
@@ -98,4 +99,17 @@ def never_right(fitted: FittedPolicy) -> str | None:
     return (
         f"was fitted on no right candidate of {', '.join(arms)}: pass@1 is 0. Where that cannot be, answer.kind or "
         "dataset.reference was wrong when the pool was recorded: record it again; else leave the arm out with --arms"
+    )
+
+
+def unanswered(pool: Pool) -> str | None:
+    """What to say of a pool some of whose right candidates have no answer, where an answer is to be chosen."""
+    right = sum(int(deck.correct.sum()) for deck in pool.decks.values())
+    lost = sum(int((deck.correct & (deck.answer < 0)).sum()) for deck in pool.decks.values())
+    if lost == 0:
+        return None
+    return (
+        f"{lost:,} of {several(right, 'right candidate')} of pool {pool.name} {'has' if lost == 1 else 'have'} no "
+        "answer, and only an answer can be chosen and be right: play with --objective coverage, which asks for one "
+        "right candidate a prompt, or give the pool its answers"
     )

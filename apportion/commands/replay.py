@@ -65,7 +65,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _replay(arguments: argparse.Namespace) -> int:
     from apportion.configs.rules import local_path
-    from apportion.scheduler.cautions import cautions
+    from apportion.scheduler.cautions import cautions, unanswered
     from apportion.scheduler.contest import check_terms, goal_of
     from apportion.scheduler.frontier import terms_of
     from apportion.scheduler.frontier_view import draw, table_of
@@ -95,6 +95,9 @@ def _replay(arguments: argparse.Namespace) -> int:
     budgets = _budgets(arguments.budgets)
     pools = read_pools(arguments)
     entries = [entry for at, pool in enumerate(pools) for entry in _entries(at, pool, choices, arguments, budgets)]
+    if terms.goal.name == "accuracy":
+        for caution in filter(None, (unanswered(pool.only(arguments.arms or tuple(pool.decks))) for pool in pools)):
+            complain(f"caution: {caution}")
     frontiers = _play(pools, entries, terms, arguments)
     picture = draw(frontiers, out.with_suffix(".png"))
     if not arguments.quiet:

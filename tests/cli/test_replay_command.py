@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_pools import make_pool, write_pool
@@ -177,3 +178,22 @@ def test_a_folder_that_is_no_labelled_pool_is_refused(pool: Path, capsys: pytest
     assert "have no `correct`" in told
     assert "record the pool on prompts with references" in told
     assert not Path("a.json").exists()
+
+
+def test_right_candidates_without_an_answer_are_a_caution_where_an_answer_is_chosen(
+    pool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["maths", "--policies", "uniform", "--budgets", "1", "--out", "a.json"]
+    assert replay(*options) == 0
+    assert "caution" not in capsys.readouterr().err
+    table = pq.read_table(pool / "candidates.parquet")
+    right = sum(row["correct"] and row["arm"] == "small" for row in table.to_pylist())
+    at = table.column_names.index("answer")
+    bare = table.set_column(at, "answer", pa.nulls(len(table), pa.string()))
+    pq.write_table(bare, pool / "candidates.parquet")
+    assert replay(*options, "--arms", "small") == 0
+    assert f"caution: {right} of {right} right candidates of pool maths have no answer" in capsys.readouterr().err
+    assert {row["accuracy"] for row in rows("a.json")} == {0.0}
+    assert replay(*options, "--arms", "small", "--objective", "coverage") == 0
+    assert "caution" not in capsys.readouterr().err
+    assert {row["accuracy"] for row in rows("a.json")} != {0.0}
