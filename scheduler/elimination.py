@@ -10,6 +10,7 @@ the budget ends within a round.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,8 @@ class Elimination(Rule):
         super().__init__(prompts)
         if size < 1:
             raise ConfigError(f"allocation.round is {size}; it must be at least 1")
+        if not math.isfinite(gamma):
+            raise ConfigError(f"allocation.gamma is {gamma}; it must be a finite number, as scores are")
         self._gamma = gamma
         self._size = size
         self._good = [0] * prompts

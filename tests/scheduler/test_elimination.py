@@ -72,3 +72,9 @@ def test_rounds_go_around_while_money_lasts():
     assert sorted(map(len, played.candidates)) == [4, 4, 5, 5, 5]
     with pytest.raises(ConfigError, match="round is 0"):
         build_allocation("elimination", {"round": 0}, problem(2, 10.0), 2)
+
+
+@pytest.mark.parametrize("gamma", [float("nan"), float("inf")])
+def test_a_score_that_none_can_be_compared_with(gamma: float):
+    with pytest.raises(ConfigError, match=f"gamma is {gamma}; it must be a finite number"):
+        build_allocation("elimination", {"gamma": gamma}, problem(2, 10.0), 2)
