@@ -56,6 +56,7 @@ def price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Alloca
         if courses:
             sold = {name: source.arm.name for name, source in sources.items()}
             each = problem.budget / problem.prompts
+            courses = [_as_served(one, problem, sold) for one in courses]
             best = max(courses, key=lambda one: one.trial.worth(each))
             others = [one for one in courses if one is not best]
             return Sequenced(problem, best.book, best.tables, best.trial, chosen.stride, sold, others, best.once)
@@ -142,6 +143,16 @@ def _courses(problem: Problem, sources: Mapping[str, _Source], fitted: FittedPol
 def _doubted(course: Course) -> Course:
     """A course that is to be taken only where it is clearly better: all that vote by one arm know nearly the same."""
     return replace(course, trial=replace(course.trial, doubt=CLEARLY / np.sqrt(max(1, course.trial.prompts))))
+
+
+def _as_served(course: Course, problem: Problem, sold: Mapping[str, str]) -> Course:
+    """The course as it does on the job's prompts, of which those that its arms have nothing for reach nothing."""
+    if problem.limits is None:
+        return course
+    place = {arm.name: at for at, arm in enumerate(problem.arms)}
+    mine = problem.limits[:, sorted({place[sold[name]] for name in course.book.arms})]
+    share, trial = float((mine > 0).any(axis=1).mean()), course.trial
+    return replace(course, trial=replace(trial, cost=trial.cost * share, value=trial.value * share))
 
 
 @dataclass(frozen=True, slots=True)

@@ -290,6 +290,23 @@ def test_prompts_without_candidates_of_an_arm_do_not_hide_the_arm():
     assert isinstance(job(arm("small"), arm("large"), fitted=policy_of(gaps)), Sequenced)
 
 
+@pytest.mark.parametrize("each", [3.0, 12.0])
+def test_a_course_is_chosen_for_the_prompts_that_have_candidates_of_its_arms(each):
+    """Where most prompts have nothing of the arm that is best by itself, they are not left without an answer."""
+    arms, money = (arm("small"), arm("large")), each * PROMPTS
+    limits = np.full((PROMPTS, 2), 5)
+    whole = job(*arms, fitted=FITTED, budget=money, limits=limits).forecast([money])[0]
+    assert whole.value == job(*arms, fitted=FITTED, budget=money).forecast([money])[0].value
+    none = limits * (np.arange(PROMPTS) % 4 == 0)[:, None]
+    assert job(*arms, fitted=FITTED, budget=money, limits=none).forecast([4.0 * money])[0].value < 0.3
+    for gone in (0, 1):
+        some = limits.copy()
+        some[np.arange(PROMPTS) % 4 > 0, gone] = 0
+        policy = job(*arms, fitted=FITTED, budget=money, limits=some)
+        assert isinstance(policy.offer(1, money), Offer)
+        assert 0.3 < policy.forecast([money])[0].value <= whole.value
+
+
 def test_arms_that_no_prompt_has_together_have_no_playbook():
     half = np.arange(45) < 20
     decks = {}
