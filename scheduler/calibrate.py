@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from apportion.actors.fingerprint import model_hash
-from apportion.difficulty.fitted import AT
+from apportion.difficulty.fitted import AT, is_search
 from apportion.difficulty.hidden import HiddenStates, write_hidden
 from apportion.difficulty.objectives import Objective
 from apportion.errors import ConfigError, DataError, RunDirectoryError
@@ -62,12 +62,14 @@ def pool_arm(name: str, n: int, dealt: bool) -> str:
 def calibrate(spec: JobSpec, display: Display | None = None, rows: Iterable[Any] | None = None) -> Recorded:
     """Record a pool, or go on with one that was stopped. `rows` replaces the dataset's path.
 
-    Raises ConfigError without an output, DataError for prompts without a reference, RunDirectoryError for an output
-    that holds another pool, BudgetError for a budget that completes no prompt, and what `run_job` raises.
+    Raises ConfigError without an output or for an arm that is called as a pool's searches are, DataError for prompts
+    without a reference, RunDirectoryError for an output that holds another pool, BudgetError for a budget that
+    completes no prompt, and what `run_job` raises.
     """
     pool = spec.calibration.output
     if pool is None:
         raise ConfigError("calibration.output is missing; say where the pool goes, with -o POOL or in the config")
+    _check_names(spec)
     _check_folder(pool)
     prepared = _shuffled(prepare(_job(spec, pool), rows))
     _check_references(prepared)
@@ -101,6 +103,15 @@ def _job(spec: JobSpec, pool: Path) -> JobSpec:
         allocation_settings={"samples": samples},
         resolved=resolved,
     )
+
+
+def _check_names(spec: JobSpec) -> None:
+    """An arm that is called as a pool calls searches would be taken for one, or mixed with it."""
+    for name in (arm.name for arm in spec.arms if is_search(arm.name)):
+        raise ConfigError(
+            f"arms.{name}: a name that ends in {AT} and a number is that of a search in a pool, by its amount; give "
+            f"the arm another name, such as {name.replace(AT, '_')}"
+        )
 
 
 def _check_folder(pool: Path) -> None:

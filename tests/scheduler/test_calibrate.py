@@ -205,6 +205,8 @@ def test_what_cannot_be_recorded_is_named_before_anything_is_spent(job: Path) ->
         record("calibration.output=null")
     with pytest.raises(ConfigError, match=r"calibration\.samples is 0"):
         record("calibration.samples=0")
+    with pytest.raises(ConfigError, match=r"arms\.beam@4: a name that ends in @ and a number.* such as beam_4"):
+        record("arms.beam@4={strategy: best_of_n, policy: small, n: [1]}")
     with pytest.raises(ConfigError, match=r"calibration\.budget is -1"):
         record("calibration.budget=-1")
     with pytest.raises(BudgetError, match=r"less than all arms are expected to cost one prompt \(24\)"):
