@@ -23,6 +23,7 @@ from apportion.difficulty.playbook import plain_book, plain_tables
 from apportion.difficulty.pools import Pool
 from apportion.difficulty.vote_length import fit_slope
 from apportion.difficulty.votes import Votes
+from apportion.errors import ConfigError
 from apportion.policies.arm import Arm
 from apportion.policies.strategy import draws_independently
 from apportion.scheduler.allocation import UNBOUNDED, Allocation, Problem
@@ -45,8 +46,12 @@ REMEMBERED = 16
 
 
 def price(settings: Mapping[str, Any], problem: Problem, known: Known) -> Allocation:
-    """The price policy of a job. Raises ConfigError for an unknown setting."""
+    """The price policy of a job. Raises ConfigError for a setting that is unknown or out of range."""
     chosen = own_settings(PriceSettings, settings)
+    if not 0.0 < chosen.stride <= 1.0:
+        raise ConfigError(
+            f"allocation.stride is {chosen.stride}; it is the share of a purchase to buy at once, above 0 and at most 1"
+        )
     if problem.counts:
         return Counted(problem, known.start)
     # A playbook goes by votes alone; what was paid to be known of each prompt beforehand, beliefs take in.

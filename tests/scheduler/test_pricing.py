@@ -442,3 +442,9 @@ def test_a_prompt_that_is_out_is_told_to_stop_whatever_form_the_policy_has():
         assert policy.offer(0, 1e9) is Rest.STOP
         policy.reprice(100.0)
         assert isinstance(policy.offer(1, 1e9), Offer)
+
+
+@pytest.mark.parametrize("stride", [0, -0.5, 2, float("nan")])
+def test_a_stride_that_is_no_share_is_named(stride):
+    with pytest.raises(ConfigError, match=rf"allocation\.stride is {float(stride)}; it is the share"):
+        job(arm("small"), settings={"stride": stride})
