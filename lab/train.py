@@ -27,6 +27,7 @@ from apportion.lab.runs import (
     Tensors,
     load_checkpoint,
     load_moments,
+    mixed_precision,
     moments,
     run_arguments,
     save_checkpoint,
@@ -133,7 +134,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 def loss_of(model: Qwen2ForCausalLM, batch: Batch) -> torch.Tensor:
     """Mean cross-entropy over the solutions' tokens; logits are computed there only."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision():
         hidden = model.model(input_ids=batch.tokens, use_cache=False).last_hidden_state
         wanted = batch.targets != IGNORED
         logits = model.lm_head(hidden[wanted])

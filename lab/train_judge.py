@@ -30,6 +30,7 @@ from apportion.lab.runs import (
     Progress,
     load_checkpoint,
     load_moments,
+    mixed_precision,
     moments,
     run_arguments,
     save_checkpoint,
@@ -93,7 +94,7 @@ def judge_batches(rows: list[Row], tokenizer: Tokenizer, batch_tokens: int, rng:
 
 def loss_of(model: Qwen2ForCausalLM, batch: Batch, newline: int) -> torch.Tensor:
     """Cross-entropy of the verdict, which is what is read later, and of all else, which teaches faster."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision():
         hidden = model.model(input_ids=batch.tokens, use_cache=False).last_hidden_state
         wanted = batch.targets != IGNORED
         logits = model.lm_head(hidden[wanted])

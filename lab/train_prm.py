@@ -22,7 +22,7 @@ from apportion.lab.paths import lab_path
 from apportion.lab.prm import ProcessRewardModel, Scorer, export_prm, prm_text
 from apportion.lab.prm_data import Labelled, agreement, draw_stories, labelled_samples
 from apportion.lab.prm_start import GATHERING, start_model
-from apportion.lab.runs import WEIGHTS, Log, Progress, kept_rows, origin, run_arguments, write_judged
+from apportion.lab.runs import WEIGHTS, Log, Progress, kept_rows, mixed_precision, origin, run_arguments, write_judged
 from apportion.lab.tokenizer import PAD, STEP, token_id
 from apportion.lab.train import Recipe, learning_rate
 
@@ -197,7 +197,7 @@ def train(recipe: PrmRecipe, work: Path, start: Start = start_model) -> tuple[Pr
         for tokens, wanted, labels in prm_batches(samples, tokenizer, recipe.optimizer.batch_tokens, rng):
             if progress.step >= recipe.optimizer.steps:
                 break
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed_precision():
                 logits = model(tokens, wanted)
             loss = loss_of(logits.float(), labels, tokens[wanted] == tag)
             top.step(loss, progress.step)

@@ -12,7 +12,16 @@ from apportion.lab import record_pool
 from apportion.lab import tokenizer as lab_tokenizer
 from apportion.lab.paths import lab_path
 from apportion.lab.record_pool import read_rows
-from apportion.lab.runs import Progress, kept_rows, load_checkpoint, load_moments, moments, origin, save_checkpoint
+from apportion.lab.runs import (
+    Progress,
+    kept_rows,
+    load_checkpoint,
+    load_moments,
+    mixed_precision,
+    moments,
+    origin,
+    save_checkpoint,
+)
 from apportion.lab.train import Recipe
 
 RECIPE = Recipe(seed=1, steps=6, batch_tokens=8, lr=0.1, ramp_steps=0, decay_steps=6)
@@ -85,3 +94,12 @@ def test_a_pool_is_drawn_anew_from_a_model_that_was_trained_again(
     weights = load_file(folder / "model.safetensors")
     save_file({name: one * 0.5 for name, one in weights.items()}, folder / "model.safetensors")
     assert len(chunks() - first) == len(first) == 1
+
+
+@pytest.mark.parametrize(("able", "dtype"), [("avx512_bf16", torch.bfloat16), ("avx512_f", torch.float32)])
+def test_what_is_trained_is_multiplied_in_what_the_cpu_has(
+    monkeypatch: pytest.MonkeyPatch, able: str, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {able: True, "amx_bf16": False})
+    with mixed_precision():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
