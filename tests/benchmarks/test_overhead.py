@@ -28,6 +28,6 @@ def looks(title: str, prompts: int, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_what_covers_nobody_is_not_offered_to_one_prompt_after_the_other(
     title: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few, many = (looks(title, prompts, monkeypatch) for prompts in (50, 400))
+    few, many = (looks(title, prompts, monkeypatch) for prompts in (25, 200))
     # Offered to two or three times as many each time, rounds grow as the logarithm of the prompts.
     assert many <= few + 8
