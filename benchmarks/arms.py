@@ -140,7 +140,8 @@ def targets_of(uniform: dict[str, Curve], best_arm: str, weights: Floats) -> Flo
     _, value = uniform[best_arm].means(weights)
     best, first = value.max(axis=1, keepdims=True), value[:, :1]
     shares = np.array(SHARES if value.shape[1] > 1 else SHARES[:1])
-    return np.asarray(first + shares * (best - first))
+    # From the best down, so that its own share is the best to the last digit, and reached.
+    return np.asarray(best - (1.0 - shares) * (best - first))
 
 
 def least(needed: dict[str, Floats]) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import arms
 import numpy as np
 import pytest
 import savings
@@ -134,3 +135,14 @@ def test_a_gain_within_its_standard_error_is_noise() -> None:
     large = savings.Curve(np.stack([first, first + rng.normal(0.2, 0.5, 400)]), costs, 2.0)
     assert not savings.clear_gain(plain)
     assert savings.clear_gain(large)
+
+
+@given(accuracies, st.integers(1, 100), st.randoms(use_true_random=False))
+def test_the_best_single_arm_reaches_what_is_to_be_matched_on_any_prompts(
+    value: list[float], prompts: int, random: object
+) -> None:
+    drawn = [[random.random() < one for one in value] for _ in range(prompts)]  # type: ignore[attr-defined]
+    single = savings.Curve(np.array(drawn, dtype=float).T, np.ones((len(value), prompts)), 1.0)
+    weights = savings.resamples("pool", prompts, 0, 50)
+    targets = arms.targets_of({"best": single}, "best", weights)
+    assert not np.isnan(savings.costs_to_reach(single, weights, targets)).any()
