@@ -29,6 +29,7 @@ from apportion.configs.build import load_job
 from apportion.costs import attended
 from apportion.difficulty.fitted import AT
 from apportion.policies.arm import Arm
+from apportion.scheduler.assemble import most_of
 from apportion.scheduler.calibrate import CANDIDATES, PROMPTS, RUN, calibrate
 from apportion.scheduler.calibration import independent, script
 from apportion.scheduler.spec import JobSpec
@@ -80,7 +81,8 @@ def jobs(arms: Sequence[str] | None) -> list[tuple[str, int]]:
         if arms is None or arm.name in arms:
             samples = SAMPLES.get(arm.name, spec.calibration.samples)
             whole = [(arm.name, n) for n in arm.amounts]
-            found += whole if arm.name in WHOLE else [(one.arm, one.n) for one in script([arm], samples)]
+            parts = script([arm], samples, [most_of(spec, arm)])
+            found += whole if arm.name in WHOLE else [(one.arm, one.n) for one in parts]
     return found
 
 
