@@ -35,8 +35,7 @@ _VALUE = re.compile(r"(-?\d+)\.?\s*$")
 WRONG_BY, WRONG_WEIGHTS = (1, 10, -2), (5, 3, 2)
 # Wrong answers come from a small set, so that they can agree with each other and win a vote.
 VERBS = ("gives", "makes", "yields", "shows", "says", "means", "has", "is")
-STEPS = (2, 3, 4, 5)
-# As short as lab solutions; every prompt has one of these numbers of steps.
+STEPS = (2, 3, 4, 5)  # how many a solution has, by its prompt: as few as the lab's
 SCORE_RIGHT, SCORE_WRONG, SCORE_NOISE = 0.7, 0.35, 0.25  # bands that overlap, as a real verifier's do
 
 

@@ -177,9 +177,8 @@ class ModelPool:
         self._failed_alone[member.index].clear()
         self._causes[member.index] = cause
         if self._deaths_in_a_row[member.index] >= DEATHS_IN_A_ROW:
-            self._give_up(
-                member, ReplicaDiedError(f"it died or did not load {DEATHS_IN_A_ROW} times in a row: {cause}")
-            )
+            again = f"it died or did not load {DEATHS_IN_A_ROW} times in a row: {cause}"
+            self._give_up(member, ReplicaDiedError(again))
         else:
             member.restarts += 1
             self._spawn(self._bring_up(member))
