@@ -29,7 +29,7 @@ POOL = "lab:pool/strategies"
 VOTE, MAJORITY, GREEDY, LARGE = "vote", "majority", "greedy", "large"
 SMALLS_SAMPLES = (VOTE, MAJORITY)
 """Independent samples of the small model: their pass@1 is a prompt's difficulty."""
-LARGE_ARMS = (GREEDY, LARGE, "cascade", "rsd")
+LARGE_ARMS = (GREEDY, LARGE, "cascade", "rsd", "spec_reason")
 CONTROL = "reviser"
 """Best-of-N of the model that writes revisions: first attempts alone, all in parallel, the one end of the ratio that
 Snell et al. sweep. It tells what revisions are worth from what their model's training is."""

@@ -59,7 +59,7 @@ SCHEMA = pa.schema(
     ]
 )
 Row = dict[str, Any]
-WHOLE = ("genrm", "rsd")
+WHOLE = ("genrm", "rsd", "spec_reason")
 """Samples that a second model judges or writes parts of: what is paid once for several of them is no simple part of
 their cost, so that each amount is recorded by itself, as searches are."""
 SAMPLES = {"large": 16, "greedy": 1, "reviser": 16, "weak_vote": 32}

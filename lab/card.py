@@ -1,8 +1,8 @@
 """Compute the model card's tables: `python -m apportion.lab.card` rewrites them in MODEL_CARD.md.
 
-Sizes, training and how well the reward models, the reviser and the judge do come from the model folders (with `--again`
-the last is computed anew, from samples drawn on held-out stories), pass@1 from the recorded pools. With `--check`
-nothing is written and a stale card is an error.
+Sizes, training and how well the reward models, the reviser, the judge and the grader do come from the model folders
+(with `--again` the last is computed anew, from samples drawn on held-out stories), pass@1 from the recorded pools. With
+`--check` nothing is written and a stale card is an error.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from typing import Any, Final
 import torch
 
 from apportion.lab.judging import evaluate as evaluate_judge
+from apportion.lab.make_grader import SHIPPED
+from apportion.lab.make_grader import evaluate as evaluate_grader
 from apportion.lab.models import parameter_count
 from apportion.lab.paths import lab_path
 from apportion.lab.record_pool import read_rows
@@ -29,6 +31,7 @@ CARD: Final = Path(__file__).resolve().parent / "MODEL_CARD.md"
 BEGIN: Final = "<!-- tables: written by apportion.lab.card -->"
 END: Final = "<!-- end of tables -->"
 PRMS: Final = ("prm", "weak-prm")
+GRADER: Final = "grader"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -39,17 +42,17 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def training_record(name: str) -> dict[str, Any]:
     """What the training script left in a model's folder."""
-    return read_record(lab_path(f"lab:{name}"))
+    return read_record(SHIPPED.parent if name == GRADER else lab_path(f"lab:{name}"))
 
 
 def sizes() -> str:
     """Parameters, dimensions and training of the models."""
     rows = []
-    for name in ("small", "large", "prm", "weak-prm", "reviser", "judge"):
+    for name in ("small", "large", "prm", "weak-prm", "reviser", "judge", GRADER):
         folder = lab_path(f"lab:{name}")
         config, record = json.loads((folder / "config.json").read_text()), training_record(name)
         dimensions = f"{config['hidden_size']} x {config['num_hidden_layers']}"
-        steps = record["recipe"]["optimizer"]["steps"] if name in PRMS else record["step"]
+        steps = record["recipe"]["optimizer"]["steps"] if name in PRMS else record.get("step", 0)
         rows.append(
             [
                 name,
@@ -57,7 +60,7 @@ def sizes() -> str:
                 dimensions,
                 config["torch_dtype"],
                 f"{steps:,}",
-                f"{record['tokens'] / 1e6:.1f}M",
+                f"{record.get('tokens', 0) / 1e6:.1f}M",
                 f"{record['seconds'] / 60:.0f}",
             ]
         )
@@ -125,6 +128,14 @@ def verdicts(again: bool) -> str:
     return table(["score", f"AUC over {samples}", f"AUC within a story, mean of {found['stories']}"], rows)
 
 
+def gradings(again: bool) -> str:
+    """How the grader tells right steps from wrong ones, and what it solves: as judged before, or drawn anew."""
+    found = asdict(evaluate_grader(lab_path("lab:grader"))) if again else training_record(GRADER)["held_out"]
+    header = ["right steps", "kept", "first wrong steps", "kept", "AUC", "pass@1", "pass@1 of large"]
+    shares = [f"{found[name]:.3f}" for name in ("right_kept", "wrong_kept", "area", "pass_at_1", "large")]
+    return table(header, [[f"{found['right']:,}", shares[0], f"{found['wrong']:,}", *shares[1:]]])
+
+
 def tables(again: bool) -> str:
     """Everything between the card's markers."""
     parts = [
@@ -134,6 +145,7 @@ def tables(again: bool) -> str:
         ("Reward models: ProcessBench, threshold 0.5, held-out stories", prm_quality(again)),
         ("Reviser: pass@1 along chains of five, last four in context, held-out stories", chains(again)),
         ("Generative verifier: right from wrong samples of small, held-out stories", verdicts(again)),
+        ("Grader: steps of samples of small, and stories solved, held-out stories", gradings(again)),
     ]
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts)
 
@@ -142,9 +154,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail if the card is not up to date")
-    parser.add_argument(
-        "--again", action="store_true", help="judge reward models, reviser and judge again, not as recorded"
-    )
+    parser.add_argument("--again", action="store_true", help="judge all but the policies again, not as recorded")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     text = CARD.read_text()

@@ -14,23 +14,11 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from apportion.lab.comparison import UNSEEN_IN_PROBLEM, sharpen
 from apportion.lab.models import config_of, write_folder, write_generation
 from apportion.lab.prm import PRM_SHAPE
 from apportion.lab.prm_data import Labelled
-from apportion.lab.prm_start import (
-    CODE,
-    COMPARING,
-    COUNT,
-    GATHERING,
-    HALF,
-    HEAD_DIM,
-    NAT,
-    PLACE,
-    RMS,
-    SURPRISE,
-    UNSEEN_IN_PROBLEM,
-    start_model,
-)
+from apportion.lab.prm_start import PRM, start_model
 
 JUDGE_SHAPE: Final = replace(PRM_SHAPE, dtype="bfloat16")
 YES: Final = "Yes"
@@ -72,30 +60,20 @@ def judge_config() -> dict[str, Any]:
     return {**config_of(JUDGE_SHAPE), "tie_word_embeddings": False}
 
 
-def _sharpen(layer: nn.Module) -> None:
-    """The comparing units closer to `max(0, logit of another class - logit of this one + 1 + MARGIN)`."""
-    own = dict(layer.named_parameters())
-    gate, down = own["mlp.gate_proj.weight"], own["mlp.down_proj.weight"]
-    units = COUNT * (COUNT - 1)
-    gate[:units, CODE : CODE + COUNT] *= 1.0 + MARGIN
-    gate[:units] *= SHARPNESS
-    down[SURPRISE, :units] /= SHARPNESS
-
-
 def _average(layer: nn.Module) -> None:
     """The second head of the gathering layer looks at all of the solution alike: the mean surprise, beside the largest.
 
     It is written where the code of one class of tokens was, which is too small to matter beside it.
     """
     own = dict(layer.named_parameters())
-    place = HALF - 2
+    place = PRM.half - 2
     # The two slowest rotary pairs hardly turn with the position: one finds the largest surprise, this one the problem.
-    own["self_attn.k_proj.weight"][[place, place + HALF]] = 0
-    own["self_attn.k_proj.weight"][place, PLACE] = -UNSEEN_IN_PROBLEM
-    own["self_attn.q_proj.weight"][HEAD_DIM : 2 * HEAD_DIM] = 0
-    own["self_attn.q_proj.bias"][HEAD_DIM + place] = HEAD_DIM**0.5
-    own["self_attn.o_proj.weight"][CODE, HEAD_DIM] = MEAN_GAIN * RMS
-    own["post_attention_layernorm.weight"][CODE] = 1.0
+    own["self_attn.k_proj.weight"][[place, place + PRM.half]] = 0
+    own["self_attn.k_proj.weight"][place, PRM.place] = -UNSEEN_IN_PROBLEM
+    own["self_attn.q_proj.weight"][PRM.head_dim : 2 * PRM.head_dim] = 0
+    own["self_attn.q_proj.bias"][PRM.head_dim + place] = PRM.head_dim**0.5
+    own["self_attn.o_proj.weight"][PRM.code, PRM.head_dim] = MEAN_GAIN * PRM.rms
+    own["post_attention_layernorm.weight"][PRM.code] = 1.0
 
 
 @torch.no_grad()
@@ -106,11 +84,11 @@ def start_judge(small: Path, seed: int, yes: int, no: int, attention: str = "sdp
     config._attn_implementation = attention
     model = Qwen2ForCausalLM(config)
     model.model.load_state_dict(trunk.model.state_dict())
-    _sharpen(model.model.layers[COMPARING])
-    _average(model.model.layers[GATHERING])
+    sharpen(PRM, dict(model.model.layers[PRM.comparing].named_parameters()), SHARPNESS, MARGIN)
+    _average(model.model.layers[PRM.gathering])
     head = model.lm_head.weight
     head.zero_()
-    head[yes, [SURPRISE, CODE]], head[no, [SURPRISE, CODE]] = -DOUBT * NAT, DOUBT * NAT
+    head[yes, [PRM.surprise, PRM.code]], head[no, [PRM.surprise, PRM.code]] = -DOUBT * PRM.nat, DOUBT * PRM.nat
     return model
 
 

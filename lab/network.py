@@ -52,7 +52,7 @@ class Network:
         return cls(
             embedding=embedding,
             layers=layers,
-            head=(embedding * weights["model.norm.weight"]).T.contiguous(),
+            head=(weights.get("lm_head.weight", embedding) * weights["model.norm.weight"]).T.contiguous(),
             heads=heads,
             kv_heads=config["num_key_value_heads"],
             head_dim=head_dim,

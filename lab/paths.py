@@ -1,10 +1,13 @@
 """Where the lab's models, dataset and pools lie, by name: `lab_path("lab:small")`.
 
-Paths are resolved from this file, so a name means the same from any working directory, a checkout or a wheel.
+Paths are resolved from this file, so a name means the same from any working directory, a checkout or a wheel; what is
+made of other assets lies in the user's cache.
 """
 
 import difflib
 from pathlib import Path
+
+from apportion.lab.made import made_grader
 
 _ROOT = Path(__file__).resolve().parent
 
@@ -22,11 +25,18 @@ _RELATIVE = {
     "lab:pool/strategies": "pools/strategies",
 }
 
-LAB_NAMES: tuple[str, ...] = tuple(_RELATIVE)
+_MADE = {"lab:grader": made_grader}
+
+LAB_NAMES: tuple[str, ...] = (*_RELATIVE, *_MADE)
 
 
 def lab_path(name: str) -> Path:
-    """The absolute path of a lab asset, or a ValueError that names the ones there are."""
+    """The absolute path of a lab asset, or a ValueError that names the ones there are.
+
+    One that does not ship is built first, which takes some seconds once.
+    """
+    if name in _MADE:
+        return _MADE[name](_ROOT)
     relative = _RELATIVE.get(name)
     if relative is None:
         nearest = difflib.get_close_matches(name, LAB_NAMES, n=1)

@@ -21,7 +21,7 @@ from apportion.lab.network import Network
 from apportion.lab.paths import lab_path
 from apportion.lab.prm import ProcessRewardModel, Scorer, export_prm, prm_text
 from apportion.lab.prm_data import Labelled, agreement, draw_stories, labelled_samples
-from apportion.lab.prm_start import GATHERING, start_model
+from apportion.lab.prm_start import PRM, start_model
 from apportion.lab.runs import WEIGHTS, Log, Progress, kept_rows, mixed_precision, origin, run_arguments, write_judged
 from apportion.lab.tokenizer import PAD, STEP, token_id
 from apportion.lab.train import Recipe, learning_rate
@@ -164,7 +164,7 @@ class Top:
     """
 
     def __init__(self, model: torch.nn.Module, head: str, recipe: Recipe) -> None:
-        prefixes = (f"model.layers.{GATHERING}.", "model.norm.", f"{head}.")
+        prefixes = (f"model.layers.{PRM.gathering}.", "model.norm.", f"{head}.")
         self.weights = {name: one for name, one in model.named_parameters() if name.startswith(prefixes)}
         self._all = list(self.weights.values())
         self._recipe = recipe

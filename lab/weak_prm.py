@@ -11,8 +11,9 @@ from typing import Final
 
 import torch
 
+from apportion.lab.comparison import blank_layer
 from apportion.lab.prm import ProcessRewardModel
-from apportion.lab.prm_start import COMPARING, GATHERING, blank_layer, start_widened
+from apportion.lab.prm_start import PRM, start_widened
 from apportion.lab.train import Recipe
 from apportion.lab.train_prm import PrmRecipe, command
 
@@ -38,8 +39,8 @@ def weak_start(small: Path, seed: int, attention: str = "sdpa") -> ProcessReward
     """The policy in the folder `small` under two layers and a head that know nothing yet."""
     model, _ = start_widened(small, seed, attention)
     state = model.state_dict()
-    for layer in (COMPARING, GATHERING):
-        blank_layer(state, layer)
+    for layer in (PRM.comparing, PRM.gathering):
+        blank_layer(PRM, state, layer)
     state["model.norm.weight"].fill_(1.0)
     return model
 

@@ -50,7 +50,8 @@ class SpecReason:
     """n chains whose steps are kept where the second model gives `threshold` or more, and else written by it.
 
     `draft_tokens` bounds a drafted step and `score_tokens` the answer that holds the digit: more than 1 for models that
-    begin with a space or a word. In `question`, `{problem}`, `{so_far}` and `{step}` are replaced.
+    begin with a space or a word. In `question`, `{problem}`, `{so_far}` and `{step}` are replaced, or `{before}` and
+    `{step}`: the problem and the steps so far, a line each, without a word for there being none.
     """
 
     name: ClassVar[str] = "spec_reason"
@@ -73,7 +74,8 @@ class SpecReason:
             )
         one_or_more("spec_reason.score_tokens", self.score_tokens)
         one_or_more("spec_reason.draft_tokens", self.draft_tokens, BOUND)
-        check_template("spec_reason.question", self.question, ("problem", "so_far", "step"))
+        before = ("before",) if "{before}" in self.question else ("problem", "so_far")
+        check_template("spec_reason.question", self.question, (*before, "step"))
 
     def plan(self, task: Task) -> Plan:
         """n drafts; where cut off, chains as they stand, those that have not ended with finish LENGTH."""
@@ -127,5 +129,6 @@ class SpecReason:
 
     def _question(self, task: Task, before: Beam, drafted: Beam) -> Messages:
         step = drafted.text[len(before.text) :].strip()
-        so_far = before.text.strip() or NOTHING_YET
-        return ask(self.question, problem=problem_of(task.messages), so_far=so_far, step=step)
+        problem, so_far = problem_of(task.messages), before.text.strip()
+        parts = {"problem": problem, "so_far": so_far or NOTHING_YET, "step": step}
+        return ask(self.question, **parts, before=f"{problem}\n{so_far}" if so_far else problem)

@@ -64,6 +64,13 @@ def test_schedule() -> None:
     assert {question.sampling.max_tokens for question in both.questions} == {1}
 
 
+def test_a_question_may_hold_the_solution_as_it_was_written() -> None:
+    both = TwoModels({"policy": ["a\n", "c."], "second": []}, lambda question, at: "9")
+    carry_out(SpecReason(question="{before}#{step}"), both, 1)
+    assert both.questions[0].messages[0].content == "What is it?#a"
+    assert both.questions[1].messages[0].content == "What is it?\na#c."
+
+
 @pytest.mark.parametrize(
     ("cut_at", "left"),
     [
@@ -170,6 +177,7 @@ def test_expected_work_counts_both_models() -> None:
         ({"draft_tokens": 0}, "draft_tokens is 0; it must be 1 or more"),
         ({"score_tokens": 0}, "score_tokens is 0; it must be 1 or more"),
         ({"question": "{problem}"}, r"question lacks \{so_far\} and \{step\}"),
+        ({"question": "{before}"}, r"question lacks \{step\}"),
     ],
 )
 def test_refused_settings(settings: dict[str, object], rule: str) -> None:
