@@ -177,7 +177,7 @@ class Batcher:
         """Run what has not been run of the prompts of jobs, alike lengths together."""
         todo: list[tuple[Job, Known]] = []
         for job in jobs:
-            kept = self._prefixes.find(job.prompt[:-1])
+            kept = self._prefixes.find_shared(job.prompt[:-1])
             known: Known = kept.known if kept else (0, ())
             job.cached = known[0]
             if kept and job.cached == len(job.prompt) - 1:

@@ -1,7 +1,9 @@
 """Sequences that were run before: their keys and values (and a scorer's scores), kept while there is room.
 
 Asked again, a prompt is not run again; a beam search, whose every round continues what the last one wrote, pays only
-for new tokens. Entries are whole sequences and are found where they begin a prompt; the least recently used go first.
+for new tokens. Entries are whole sequences, and the least recently used go first. They are found where they begin a
+prompt, or, by `find_shared`, where a prompt begins as they do: questions about one problem, and prompts under one
+system message, read that once.
 """
 
 from __future__ import annotations
@@ -9,10 +11,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 
 from apportion.actors.kv import Known, Layers
+
+BLOCK = 16
+"""Tokens by which common beginnings are found; fewer are not worth a pass that continues something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,11 @@ class Kept:
     def known(self) -> Known:
         """As a pass is told of it."""
         return len(self.tokens), self.layers
+
+    def beginning(self, length: int) -> Kept:
+        """Its first `length` tokens, without scores."""
+        parts = tuple((keys[:, :length], values[:, :length]) for keys, values in self.layers)
+        return Kept(self.tokens[:length], parts)
 
 
 def _size(layers: Layers) -> int:
@@ -54,6 +65,8 @@ class PrefixCache:
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes
         self._entries: OrderedDict[int, Kept] = OrderedDict()
+        self._blocks: dict[int, int] = {}
+        """by the hash of a beginning of whole blocks, the entry that was kept last of those with it"""
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -72,21 +85,42 @@ class PrefixCache:
                 return kept
         return None
 
+    def find_shared(self, tokens: Sequence[int]) -> Kept | None:
+        """A longer beginning of a kept sequence where `find` gives less: of BLOCK tokens or more that `tokens` begin
+        with too.
+        """
+        whole = self.find(tokens)
+        known = len(whole.tokens) if whole is not None else 0
+        hashes = _hashes(tokens)
+        for length in range(len(tokens) // BLOCK * BLOCK, known, -BLOCK):
+            key = self._blocks.get(hashes[length - 1])
+            if key is not None and (kept := self._entries[key]).tokens[:length] == tuple(tokens[:length]):
+                self._entries.move_to_end(key)
+                pairs = zip(kept.tokens[length:], tokens[length:], strict=False)
+                more = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+                return kept.beginning(length + more)
+        return whole
+
     def keep(self, tokens: Sequence[int], layers: Layers, scores: tuple[float, ...] = ()) -> None:
         """Remember a sequence. Its tensors are copied where they are parts of larger ones, which would stay too."""
         size = _size(layers)
         if not tokens or size > self._capacity:
             return
-        key = _hashes(tokens)[-1]
+        hashes = _hashes(tokens)
+        key = hashes[-1]
         if key in self._entries:
             self._entries.move_to_end(key)
             return
         owned = tuple((_own(keys), _own(values)) for keys, values in layers)
         self._entries[key] = Kept(tuple(tokens), owned, scores)
+        self._blocks.update(dict.fromkeys(hashes[BLOCK - 1 :: BLOCK], key))
         self.size_bytes += size
         while self.size_bytes > self._capacity:
-            _, dropped = self._entries.popitem(last=False)
+            gone, dropped = self._entries.popitem(last=False)
             self.size_bytes -= _size(dropped.layers)
+            for block in _hashes(dropped.tokens)[BLOCK - 1 :: BLOCK]:
+                if self._blocks.get(block) == gone:
+                    del self._blocks[block]
 
     @property
     def open(self) -> bool:

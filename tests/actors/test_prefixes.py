@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apportion.actors.embedded import EmbeddedEngine, build_engine
-from apportion.actors.prefixes import PrefixCache
+from apportion.actors.prefixes import BLOCK, PrefixCache
 from apportion.actors.registry import describe
 from apportion.actors.spec import ModelSpec
 from apportion.costs import attended
+from apportion.lab.prm_data import agreement
 from apportion.types import Finish, Generate, Generated, Sampling
 
 PROBLEM = conversation("Ann has 12 boxes. She wins many. How many boxes now?")
@@ -37,6 +38,37 @@ def test_find_gives_the_longest_beginning(kept: list[list[int]], prompt: list[in
         assert found is not None
         assert found.tokens == tuple(prompt[:longest])
         assert found.layers[0][0][0, :, 0].tolist() == prompt[:longest]
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=40), max_size=8),
+    st.lists(st.integers(0, 1), max_size=40),
+    st.integers(0, 3),
+)
+def test_find_shared_gives_a_common_beginning_of_blocks(kept: list[list[int]], prompt: list[int], like: int) -> None:
+    # Random sequences seldom begin alike.
+    prompt = (kept[like][:35] if like < len(kept) else []) + prompt
+    cache = PrefixCache(10**6)
+    for tokens in kept:
+        cache.keep(tokens, layers_of(tokens))
+    common = max((agreement(tokens, prompt) for tokens in kept), default=0)
+    whole, found = cache.find(prompt), cache.find_shared(prompt)
+    length = len(found.tokens) if found is not None else 0
+    assert max(common // BLOCK * BLOCK, len(whole.tokens) if whole is not None else 0) <= length <= common
+    if found is not None:
+        assert found.tokens == tuple(prompt[:length])
+        assert found.layers[0][0][0, :, 0].tolist() == prompt[:length]
+
+
+def test_what_went_is_not_shared() -> None:
+    cache = PrefixCache(2 * 2 * 4 * 40)
+    for last in range(3):
+        cache.keep([7] * 39 + [last], layers_of([7] * 39 + [last]))
+        assert cache.find_shared([7] * 36) is not None
+    for last in range(2):
+        cache.keep([8 + last] * 40, layers_of([8 + last] * 40))
+    assert cache.find_shared([7] * 36) is None
+    assert cache.find_shared([9] * 36) is not None
 
 
 def test_the_least_recently_used_goes_first_and_size_is_bounded() -> None:
@@ -102,3 +134,23 @@ def test_a_cache_changes_what_is_paid_and_nothing_that_is_written(policy: ModelS
         assert whole == without.usage.prompt_tokens
         saved = attended(0, with_cache.usage.cached_tokens)
         assert with_cache.usage.attended == without.usage.attended - saved
+
+
+def test_questions_about_one_problem_read_it_once(policy: ModelSpec) -> None:
+    story = (
+        "Ann has 12 boxes. She wins many. She buys 17 more. She sells 3 of them, and then how many boxes has she now?"
+    )
+
+    async def run(spec: ModelSpec) -> list[Generated]:
+        engine: EmbeddedEngine = build_engine(spec)
+        asked = [conversation(f"{story} {end}") for end in ("12 + 17 = 29", "12 + 71 = 83", "")]
+        replies = [await engine.generate(Generate("policy", one, (1,), Sampling(0.0, max_tokens=8))) for one in asked]
+        await engine.close()
+        return replies
+
+    shared, plain = (asyncio.run(run(replace(policy, engine_args={"prefix_cache_mb": size}))) for size in (256, 0))
+    assert [one.completions[0].text for one in shared] == [one.completions[0].text for one in plain]
+    least = describe(policy).count_prompt(conversation(story)) // BLOCK * BLOCK - BLOCK
+    assert [one.usage.cached_tokens >= least > 0 for one in shared] == [False, True, True]
+    for one, other in zip(shared, plain, strict=True):
+        assert one.usage.prompt_tokens + one.usage.cached_tokens == other.usage.prompt_tokens

