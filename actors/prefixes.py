@@ -2,8 +2,8 @@
 
 Asked again, a prompt is not run again; a beam search, whose every round continues what the last one wrote, pays only
 for new tokens. Entries are whole sequences, and the least recently used go first. They are found where they begin a
-prompt, or, by `find_shared`, where a prompt begins as they do: questions about one problem, and prompts under one
-system message, read that once.
+prompt, or, by `find_shared`, where a prompt begins as they do: what questions about one problem, or prompts under one
+system message, have in common is not read again by those that come later.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ import torch
 from apportion.actors.kv import Known, Layers
 
 BLOCK = 16
-"""Tokens by which common beginnings are found; fewer are not worth a pass that continues something."""
+"""Tokens by which beginnings that two prompts share are found."""
+
+WORTH = 4
+"""Such a beginning is used where it is at least this part of a prompt: to continue takes a mask and copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class PrefixCache:
         self._capacity = capacity_bytes
         self._entries: OrderedDict[int, Kept] = OrderedDict()
         self._blocks: dict[int, int] = {}
-        """by the hash of a beginning of whole blocks, the entry that was kept last of those with it"""
+        """by the hash of a beginning of whole blocks, the entry that was used last of those with it"""
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -74,28 +77,22 @@ class PrefixCache:
 
     def find(self, tokens: Sequence[int]) -> Kept | None:
         """The longest kept sequence that `tokens` begins with; None where there is none."""
+        return self._whole(tokens, _hashes(tokens)) if self._entries else None
+
+    def find_shared(self, tokens: Sequence[int]) -> Kept | None:
+        """What `find` gives, or a longer beginning of a kept sequence that `tokens` share with it, without scores.
+
+        Shared are at least BLOCK tokens, and a WORTH-th of all.
+        """
         if not self._entries:
             return None
         hashes = _hashes(tokens)
-        for length in range(len(hashes), 0, -1):
-            key = hashes[length - 1]
-            kept = self._entries.get(key)
-            if kept is not None and kept.tokens == tuple(tokens[:length]):
-                self._entries.move_to_end(key)
-                return kept
-        return None
-
-    def find_shared(self, tokens: Sequence[int]) -> Kept | None:
-        """A longer beginning of a kept sequence where `find` gives less: of BLOCK tokens or more that `tokens` begin
-        with too.
-        """
-        whole = self.find(tokens)
-        known = len(whole.tokens) if whole is not None else 0
-        hashes = _hashes(tokens)
-        for length in range(len(tokens) // BLOCK * BLOCK, known, -BLOCK):
+        whole = self._whole(tokens, hashes)
+        least = max(len(whole.tokens) if whole is not None else 0, len(tokens) // WORTH)
+        for length in range(len(tokens) // BLOCK * BLOCK, least, -BLOCK):
             key = self._blocks.get(hashes[length - 1])
             if key is not None and (kept := self._entries[key]).tokens[:length] == tuple(tokens[:length]):
-                self._entries.move_to_end(key)
+                self._use(key, _hashes(kept.tokens))
                 pairs = zip(kept.tokens[length:], tokens[length:], strict=False)
                 more = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
                 return kept.beginning(length + more)
@@ -109,11 +106,11 @@ class PrefixCache:
         hashes = _hashes(tokens)
         key = hashes[-1]
         if key in self._entries:
-            self._entries.move_to_end(key)
+            self._use(key, hashes)
             return
         owned = tuple((_own(keys), _own(values)) for keys, values in layers)
         self._entries[key] = Kept(tuple(tokens), owned, scores)
-        self._blocks.update(dict.fromkeys(hashes[BLOCK - 1 :: BLOCK], key))
+        self._use(key, hashes)
         self.size_bytes += size
         while self.size_bytes > self._capacity:
             gone, dropped = self._entries.popitem(last=False)
@@ -121,6 +118,19 @@ class PrefixCache:
             for block in _hashes(dropped.tokens)[BLOCK - 1 :: BLOCK]:
                 if self._blocks.get(block) == gone:
                     del self._blocks[block]
+
+    def _whole(self, tokens: Sequence[int], hashes: Sequence[int]) -> Kept | None:
+        for length in range(len(hashes), 0, -1):
+            kept = self._entries.get(key := hashes[length - 1])
+            if kept is not None and kept.tokens == tuple(tokens[:length]):
+                self._use(key, hashes[:length])
+                return kept
+        return None
+
+    def _use(self, key: int, hashes: Sequence[int]) -> None:
+        """The entry is the last to go, and the one that its beginnings are found by."""
+        self._entries.move_to_end(key)
+        self._blocks.update(dict.fromkeys(hashes[BLOCK - 1 :: BLOCK], key))
 
     @property
     def open(self) -> bool:

@@ -31,7 +31,7 @@ CARD: Final = Path(__file__).resolve().parent / "MODEL_CARD.md"
 BEGIN: Final = "<!-- tables: written by apportion.lab.card -->"
 END: Final = "<!-- end of tables -->"
 PRMS: Final = ("prm", "weak-prm")
-GRADER: Final = "grader"
+BUILT: Final = "grader"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -42,13 +42,13 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def training_record(name: str) -> dict[str, Any]:
     """What the training script left in a model's folder."""
-    return read_record(SHIPPED.parent if name == GRADER else lab_path(f"lab:{name}"))
+    return read_record(SHIPPED.parent if name == BUILT else lab_path(f"lab:{name}"))
 
 
 def sizes() -> str:
     """Parameters, dimensions and training of the models."""
     rows = []
-    for name in ("small", "large", "prm", "weak-prm", "reviser", "judge", GRADER):
+    for name in ("small", "large", "prm", "weak-prm", "reviser", "judge", BUILT):
         folder = lab_path(f"lab:{name}")
         config, record = json.loads((folder / "config.json").read_text()), training_record(name)
         dimensions = f"{config['hidden_size']} x {config['num_hidden_layers']}"
@@ -130,7 +130,7 @@ def verdicts(again: bool) -> str:
 
 def gradings(again: bool) -> str:
     """How the grader tells right steps from wrong ones, and what it solves: as judged before, or drawn anew."""
-    found = asdict(evaluate_grader(lab_path("lab:grader"))) if again else training_record(GRADER)["held_out"]
+    found = asdict(evaluate_grader(lab_path("lab:grader"))) if again else training_record(BUILT)["held_out"]
     header = ["right steps", "kept", "first wrong steps", "kept", "AUC", "pass@1", "pass@1 of large"]
     shares = [f"{found[name]:.3f}" for name in ("right_kept", "wrong_kept", "area", "pass_at_1", "large")]
     return table(header, [[f"{found['right']:,}", shares[0], f"{found['wrong']:,}", *shares[1:]]])

@@ -42,8 +42,8 @@ GRADER: Final = Layout(
     # One class fewer makes room for what is below; to double and to treble are seldom mistaken for anything.
     tuple(one for one in CLASSES if one != " *"),
     rms=22.0,
-    code_size=1e-4,
-    code_gain=2.2e5,
+    code_size=1e-3,
+    code_gain=2.2e4,
     logit_size=0.1,
     loudness={" +": 2.2, " -": 1.9, " =": 4.3},
 )
@@ -69,8 +69,9 @@ MARGIN: Final = 2.0
 LARGEST: Final = 8.0
 # Of the attention to the largest surprise, so that one of a nat gets nearly all of it.
 
-GRADE_SIZE: Final = 10.0
-# What a grade of one is written as: the code that is there before is nothing beside it.
+MARKED_SIZE: Final = 1.0
+GRADE_SIZE: Final = 40.0
+# What these are written as, where they are one; the code that is where the grade goes is nothing beside it.
 
 LOUD: Final = 50.0
 SILENT: Final = 500.0
@@ -100,7 +101,7 @@ def _mark_step(own: Weights) -> None:
     value[GRADER.count + 1] = 0
     value[GRADER.count + 1, GRADER.place] = 0.5
     value[GRADER.count + 1, GRADER.code] = -0.5
-    own["self_attn.o_proj.weight"][MARKED, GRADER.head_dim + GRADER.count + 1] = GRADER.logit_size
+    own["self_attn.o_proj.weight"][MARKED, GRADER.head_dim + GRADER.count + 1] = MARKED_SIZE
 
 
 def _grade(own: Weights, doubtful: float) -> None:
@@ -109,7 +110,7 @@ def _grade(own: Weights, doubtful: float) -> None:
     for part in (gate, up, down):
         part.zero_()
     for unit, sign in enumerate((1.0, -1.0)):
-        gate[unit, MARKED] = up[unit, MARKED] = sign * GRADER.nat
+        gate[unit, MARKED] = up[unit, MARKED] = sign * GRADER.rms / MARKED_SIZE
         gate[unit, GRADER.surprise] = -sign * GRADER.nat / doubtful
         down[GRADE, unit] = GRADE_SIZE
 
@@ -120,11 +121,11 @@ def _answer(head: torch.Tensor, tokenizer: Tokenizer) -> None:
     A grade of one is BEST, one of nought lies between the digits that keep and those that do not.
     """
     middle = KEPT - 0.5
-    head[:, MARKED] = -SILENT * GRADER.nat
+    head[:, MARKED] = -SILENT * GRADER.rms / MARKED_SIZE
     for digit, text in enumerate(DIGITS):
         row = head[tokenizer.encode(text).ids[0]]
         row[GRADE] = LOUD * (BEST - middle) * digit * GRADER.rms / GRADE_SIZE
-        row[MARKED] = LOUD * (middle * digit - digit**2 / 2.0) * GRADER.nat
+        row[MARKED] = LOUD * (middle * digit - digit**2 / 2.0) * GRADER.rms / MARKED_SIZE
 
 
 @torch.no_grad()
@@ -138,7 +139,6 @@ def build(large: Path, doubtful: float) -> Qwen2ForCausalLM:
     head = state["lm_head.weight"]
     head.zero_()
     head[:, : GRADER.old] = words
-    state["model.norm.weight"][GRADER.old :] = 1.0
     mark, newline = (tokenizer.encode(text).ids[0] for text in (MARK, NEWLINE))
     ids = mark_tokens(GRADER, state["model.embed_tokens.weight"], tokenizer, mark, newline)
     comparing, gathering = (silent_layer(GRADER, state, one) for one in (GRADER.comparing, GRADER.gathering))
@@ -175,7 +175,7 @@ def grades(model: Qwen2ForCausalLM, texts: Sequence[str]) -> list[Grade]:
 
     def read(_: object, __: object, normed: torch.Tensor) -> None:
         last = normed[0, -1]
-        surprises.append(float(last[GRADER.surprise] / last[MARKED]))
+        surprises.append(float(last[GRADER.surprise] / last[MARKED]) * MARKED_SIZE / GRADER.logit_size)
 
     watching = model.model.layers[GRADER.gathering].post_attention_layernorm.register_forward_hook(read)
     try:

@@ -80,7 +80,8 @@ def doubtful_from(right: Sequence[float], wrong: Sequence[float]) -> float:
     """The surprise at which the shares of right steps below it and of wrong ones from it on have the largest sum."""
     is_wrong = np.repeat([0, 1], [len(right), len(wrong)])
     false, true, thresholds = roc_curve(is_wrong, [*right, *wrong])
-    return float(thresholds[np.argmax(true - false)])
+    # The first threshold is infinite, and keeps all.
+    return float(thresholds[1:][np.argmax((true - false)[1:])])
 
 
 def chosen(recipe: GraderRecipe) -> dict[str, object]:

@@ -51,7 +51,7 @@ class SpecReason:
 
     `draft_tokens` bounds a drafted step and `score_tokens` the answer that holds the digit: more than 1 for models that
     begin with a space or a word. In `question`, `{problem}`, `{so_far}` and `{step}` are replaced, or `{before}` and
-    `{step}`: the problem and the steps so far, a line each, without a word for there being none.
+    `{step}`: the problem, a newline and the steps so far, or the problem alone.
     """
 
     name: ClassVar[str] = "spec_reason"

@@ -33,6 +33,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from apportion.cache import user_cache
 from apportion.errors import ConfigError, RunDirectoryError
 from apportion.scheduler.lock import lock_folder
 from apportion.scheduler.plain import masked
@@ -61,8 +62,7 @@ def run_folder(output: str) -> tuple[Path, str | None]:
     if "://" not in output:
         return Path(output).expanduser(), None
     url = output.rstrip("/")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "apportion" / "runs"
-    runs = Path(os.environ.get(RUNS_VARIABLE) or cache).expanduser()
+    runs = Path(os.environ.get(RUNS_VARIABLE) or user_cache() / "runs").expanduser()
     name = re.sub(r"[^A-Za-z0-9.-]+", "_", url.rpartition("/")[2]) or "run"
     return runs / f"{name}-{hashlib.blake2b(url.encode(), digest_size=6).hexdigest()}", url
 

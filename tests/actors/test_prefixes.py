@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
 import torch
 from actor_world import conversation
 from hypothesis import given
 from hypothesis import strategies as st
 
 from apportion.actors.embedded import EmbeddedEngine, build_engine
-from apportion.actors.prefixes import BLOCK, PrefixCache
+from apportion.actors.prefixes import BLOCK, WORTH, PrefixCache
 from apportion.actors.registry import describe
 from apportion.actors.spec import ModelSpec
 from apportion.costs import attended
@@ -54,7 +55,9 @@ def test_find_shared_gives_a_common_beginning_of_blocks(kept: list[list[int]], p
     common = max((agreement(tokens, prompt) for tokens in kept), default=0)
     whole, found = cache.find(prompt), cache.find_shared(prompt)
     length = len(found.tokens) if found is not None else 0
-    assert max(common // BLOCK * BLOCK, len(whole.tokens) if whole is not None else 0) <= length <= common
+    blocks = common // BLOCK * BLOCK
+    least = max(blocks if blocks > len(prompt) // WORTH else 0, len(whole.tokens) if whole is not None else 0)
+    assert least <= length <= common
     if found is not None:
         assert found.tokens == tuple(prompt[:length])
         assert found.layers[0][0][0, :, 0].tolist() == prompt[:length]
@@ -69,6 +72,31 @@ def test_what_went_is_not_shared() -> None:
         cache.keep([8 + last] * 40, layers_of([8 + last] * 40))
     assert cache.find_shared([7] * 36) is None
     assert cache.find_shared([9] * 36) is not None
+
+
+@pytest.mark.parametrize("used", ["find", "find_shared", "keep"])
+def test_what_is_still_there_is_shared_though_what_was_kept_later_is_gone(used: str) -> None:
+    first, second, third = ([7] * 32 + [last] * 8 for last in (1, 2, 3))
+    cache = PrefixCache(2 * 2 * 4 * 40)
+    cache.keep(first, layers_of(first))
+    cache.keep(second, layers_of(second))
+    if used == "keep":
+        cache.keep(first, layers_of(first))
+    else:
+        assert getattr(cache, used)(first) is not None
+    third[0] = 5
+    cache.keep(third, layers_of(third))
+    assert cache.find(second) is None
+    found = cache.find_shared([7] * 36)
+    assert found is not None
+    assert found.tokens == (7,) * 32
+
+
+def test_little_of_a_long_prompt_is_not_worth_a_continuation() -> None:
+    cache = PrefixCache(10**6)
+    cache.keep([7] * 40, layers_of([7] * 40))
+    assert cache.find_shared([7] * 20 + [8] * 20) is not None
+    assert cache.find_shared([7] * 20 + [8] * 200) is None
 
 
 def test_the_least_recently_used_goes_first_and_size_is_bounded() -> None:

@@ -16,7 +16,7 @@ def test_every_name_resolves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in LAB_NAMES:
         path = lab_path(name)
         assert path.is_absolute()
-        assert path.exists(), f"{name} is not shipped at {path}"
+        assert path.exists(), f"{name} is not at {path}"
 
 
 def test_unknown_name_names_the_known_ones() -> None:
